@@ -1,0 +1,402 @@
+//! The messages between agent and proxy, and the route table that they carry.
+//!
+//! ```text
+//! agent ──(connects to run/proxy.sock)──▶ proxy
+//!        ◀── Hello + every listening socket
+//!        ──▶ Welcome
+//!        ──▶ Processes (+ pidfds), Table, Listeners (+ sockets)
+//!        ◀── Acknowledged, Ready, Statistics every 100 ms, BackendGone
+//! ```
+//!
+//! Framing: a stream socket carries frames of `u32 length, u32 descriptors, JSON` (both numbers little-endian). Descriptors
+//! travel as SCM_RIGHTS beside the bytes, at most [`MAX_DESCRIPTORS`] a frame (the kernel takes 253 a message), and belong
+//! to the frame in the order in which they arrive.
+
+use crate::ids::{ReleaseKey, ServiceKey, TableNumber};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+/// The protocol versions that this build speaks.
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// Descriptors in one frame; longer lists are sent as several frames.
+pub const MAX_DESCRIPTORS: usize = 200;
+/// Bytes in one frame; a longer one is a protocol error.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+/// How often the proxy sends [`FromProxy::Statistics`] unasked, in milliseconds.
+pub const STATISTICS_EVERY_MS: u64 = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtocolRange {
+    pub min: u32,
+    pub max: u32,
+}
+
+impl ProtocolRange {
+    /// The highest version that both sides speak.
+    pub fn common(self, other: ProtocolRange) -> Option<u32> {
+        let version = self.max.min(other.max);
+        (version >= self.min && version >= other.min).then_some(version)
+    }
+}
+
+/// A listening address. `namespace` names a network namespace other than the host's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerKey {
+    pub addr: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            None => write!(f, "{}", self.addr),
+            Some(namespace) => write!(f, "{}%{namespace}", self.addr),
+        }
+    }
+}
+
+/// The immutable numbered snapshot by which every request is routed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct RouteTable {
+    pub number: TableNumber,
+    pub routes: Vec<Route>,
+    pub services: BTreeMap<ServiceKey, ServiceEntry>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed, as CIDR (`10.0.0.0/8`, `::1/128`).
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+}
+
+/// Which service answers on a listener. The longest matching path prefix of the best matching host wins:
+/// an exact host before `*.example.com` before no host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub listener: ListenerKey,
+    /// Lower case, without port; `*.example.com` matches one or more labels. None matches every host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// A path prefix that starts with `/` and matches whole segments: `/api` matches `/api` and `/api/x`, not `/apix`.
+    pub path: String,
+    pub service: ServiceKey,
+    /// The container's port; each backend says at which address that port is reached.
+    pub port: u16,
+}
+
+/// Where the requests of one service go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ServiceEntry {
+    /// Shares of the requests. A release that is not listed, or has weight 0, gets none. Empty: requests are held.
+    pub split: Vec<Share>,
+    /// Requests wait here even though backends exist (recreate, pause).
+    #[serde(default)]
+    pub holding: bool,
+    pub releases: Vec<ReleaseEntry>,
+    pub hold: Hold,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    pub release: ReleaseKey,
+    /// Relative to the sum of the weights of the split.
+    pub weight: u32,
+}
+
+/// How requests wait while a service has no backend; beyond either bound they get 503 with Retry-After.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub for_ms: u64,
+    /// Requests that may wait at the same time, over all workers.
+    pub max_waiting: u32,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { for_ms: 120_000, max_waiting: 10_000 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// TCP connect to a backend.
+    pub connect_ms: u64,
+    /// From the end of the request to the head of the answer; 0 waits for ever. Elapsed: 504.
+    pub response_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect_ms: 2_000, response_ms: 0 }
+    }
+}
+
+/// A release that the proxy may be asked to send requests to. It may be listed without a share (retained, draining):
+/// then its connections stay, and its in-flight count is still reported. A release that is no longer listed has its pooled
+/// idle connections closed before the table is acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseEntry {
+    pub release: ReleaseKey,
+    pub backends: Vec<Backend>,
+    /// Close the tunnels (WebSocket, streams) that are left, with jitter: the drain time is over.
+    #[serde(default)]
+    pub close_tunnels: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// One run of one container: another after a restart. Names the pidfd of [`FromAgent::Processes`].
+    pub id: BackendId,
+    /// Container port -> where the proxy reaches it.
+    pub addrs: BTreeMap<u16, SocketAddr>,
+}
+
+/// `container id:start`, so that the same container after a restart is another backend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BackendId(pub String);
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromAgent {
+    /// Answer to Hello: the version both speak from here on.
+    Welcome { protocol: u32, agent: String },
+    /// One pidfd a backend, in this order, sent before the first table that names the backend. The proxy drops the backend
+    /// by itself in the moment the pidfd fires, whatever later tables say.
+    Processes { backends: Vec<BackendId> },
+    Table(RouteTable),
+    /// Sockets to serve from now on (one descriptor each, in the order of `add`), and to stop accepting on.
+    /// `add` that is already served is a no-op (its descriptor is closed).
+    Listeners { add: Vec<ListenerKey>, remove: Vec<ListenerKey> },
+    /// Send [`FromProxy::Statistics`] now, with this token.
+    Ask { token: u64 },
+    /// Stop accepting, let requests in flight end for at most this long, exit.
+    Shutdown { within_ms: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromProxy {
+    /// First frame on every connection. Descriptors: one a listener, in order (continued in [`FromProxy::Sockets`] when
+    /// there are more than [`MAX_DESCRIPTORS`]).
+    Hello {
+        protocol: ProtocolRange,
+        /// Random for each process; counters are cumulative within one instance.
+        instance: String,
+        version: String,
+        pid: u32,
+        workers: u32,
+        /// The table that is served by, whole: a reverted one outranks the journal.
+        table: Option<RouteTable>,
+        listeners: Vec<ListenerKey>,
+    },
+    /// The rest of Hello's sockets.
+    Sockets { listeners: Vec<ListenerKey> },
+    /// Every worker routes by this table, and the pooled connections of releases it does not list are closed.
+    Acknowledged {
+        table: TableNumber,
+        /// CLOCK_MONOTONIC microseconds when the last worker took it.
+        at_us: u64,
+    },
+    /// Not taken, and why: a lower number than the one served by, or a table that contradicts itself.
+    Refused { table: TableNumber, serving: Option<TableNumber>, why: String },
+    /// Table and listeners are there and being served; sent once, when both have arrived.
+    Ready,
+    /// A listener could not be served.
+    ListenerFailed { listener: ListenerKey, why: String },
+    BackendGone { backend: BackendId, why: String },
+    Statistics(Statistics),
+}
+
+/// Cumulative since the start of the proxy instance, over all workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Statistics {
+    /// Of [`FromAgent::Ask`]; None when sent on the tick.
+    pub token: Option<u64>,
+    pub instance: String,
+    /// Counts the messages of this kind; a hole means that gaps (`longest_gap_us`) were lost.
+    pub sequence: u64,
+    /// The lowest table that any worker routes by.
+    pub table: TableNumber,
+    /// CLOCK_MONOTONIC, microseconds.
+    pub at_us: u64,
+    pub releases: Vec<ReleaseStatistics>,
+    pub services: Vec<ServiceStatistics>,
+    pub connections: Connections,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseStatistics {
+    pub release: ReleaseKey,
+    /// Exchanges (tunnels included) that have claimed this release and have not ended.
+    pub in_flight: u64,
+    /// Of these, upgraded connections.
+    pub tunnels: u64,
+    pub counters: Counters,
+    pub latency: Latency,
+    pub backends: Vec<BackendStatistics>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatistics {
+    pub backend: BackendId,
+    pub in_flight: u64,
+    /// Pooled connections without a request.
+    pub idle: u64,
+    pub ejected: bool,
+}
+
+/// What became of the requests that claimed a release. `requests = answered + failed.* + client_aborts + in flight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Counters {
+    pub requests: u64,
+    /// Answers passed on whole, by class: [1xx (upgrades), 2xx, 3xx, 4xx, 5xx].
+    pub answered: [u64; 5],
+    pub failed: Failed,
+    /// The client went away first; not a failure of the release.
+    pub client_aborts: u64,
+    /// First attempts that were sent again elsewhere; they count against the release of the first attempt.
+    pub retries: u64,
+}
+
+/// Requests that ended in an error made by the proxy, or in a cut answer, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Failed {
+    /// No backend took the connection (502).
+    pub connect: u64,
+    /// The backend closed or reset before the head of an answer (502).
+    pub reset: u64,
+    /// The answer broke off after its head.
+    pub cut: u64,
+    /// `response_ms` elapsed (504).
+    pub timeout: u64,
+}
+
+impl Failed {
+    pub fn total(&self) -> u64 {
+        self.connect + self.reset + self.cut + self.timeout
+    }
+}
+
+/// What is known of a service before a release is chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatistics {
+    pub service: ServiceKey,
+    /// Requests waiting now.
+    pub held: u64,
+    /// Requests that ever waited.
+    pub held_total: u64,
+    /// 503: waited longer than `hold.for_ms`, or found the queue full.
+    pub hold_expired: u64,
+    /// Longest time without an answer while a request was waiting for one, of those gaps that ended (or, for the one still
+    /// open, had lasted so far) since the message before; microseconds, 1 ms resolution.
+    pub longest_gap_us: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Connections {
+    pub open: u64,
+    pub parked: u64,
+    pub accepted: u64,
+    /// Requests refused before routing, by status: framing and limits (400, 413, 431), no route (404), expectation.
+    pub refused: u64,
+}
+
+/// A latency histogram: time from the arrival of a request's head to the arrival of its answer's head, tunnels excluded.
+///
+/// Log-linear buckets over microseconds: bucket `i` ends at [`Latency::upper_us`]. Relative error at most 1/8.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Latency {
+    /// Counts by bucket, trailing zeros cut off.
+    pub buckets: Vec<u64>,
+}
+
+impl Latency {
+    /// Linear steps in each doubling.
+    pub const BOUNDS_PER_OCTAVE: u64 = 8;
+    /// Enough for 64 s; longer ones land in the last bucket.
+    pub const BUCKETS: usize = 8 * 24;
+
+    /// The bucket that a latency falls in.
+    pub fn bucket(us: u64) -> usize {
+        let step = Self::BOUNDS_PER_OCTAVE;
+        if us < step {
+            return us as usize;
+        }
+        let octave = u64::from(us.ilog2()) - u64::from(step.ilog2());
+        let offset = (us >> octave) - step;
+        ((octave + 1) * step + offset).min(Self::BUCKETS as u64 - 1) as usize
+    }
+
+    /// The highest latency of a bucket, in microseconds.
+    pub fn upper_us(bucket: usize) -> u64 {
+        let step = Self::BOUNDS_PER_OCTAVE;
+        let bucket = bucket as u64;
+        if bucket < step {
+            return bucket;
+        }
+        let (octave, offset) = (bucket / step - 1, bucket % step);
+        ((step + offset + 1) << octave) - 1
+    }
+
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The latency that `part` (0 to 1) of the requests did not exceed; None when there were none.
+    pub fn quantile_us(&self, part: f64) -> Option<u64> {
+        let count = self.count();
+        let rank = ((count as f64 * part).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, n) in self.buckets.iter().enumerate() {
+            seen += n;
+            if *n > 0 && seen >= rank {
+                return Some(Self::upper_us(bucket));
+            }
+        }
+        None
+    }
+
+    /// What was added since `earlier`, a histogram of the same instance.
+    pub fn since(&self, earlier: &Latency) -> Latency {
+        let then = |i: usize| earlier.buckets.get(i).copied().unwrap_or(0);
+        Latency { buckets: self.buckets.iter().enumerate().map(|(i, n)| n.saturating_sub(then(i))).collect() }
+    }
+
+    pub fn add(&mut self, other: &Latency) {
+        if self.buckets.len() < other.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += theirs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_latency_is_within_its_bucket() {
+        for us in (0..10_000).chain((0..60).map(|i| 1_000_000 * i)) {
+            let bucket = Latency::bucket(us);
+            assert!(us <= Latency::upper_us(bucket), "{us} in {bucket}");
+            assert!(bucket == 0 || us > Latency::upper_us(bucket - 1), "{us} in {bucket}");
+        }
+    }
+
+    #[test]
+    fn versions_that_do_not_overlap_have_nothing_in_common() {
+        let range = |min, max| ProtocolRange { min, max };
+        assert_eq!(range(1, 3).common(range(2, 5)), Some(3));
+        assert_eq!(range(1, 1).common(range(2, 5)), None);
+    }
+}
