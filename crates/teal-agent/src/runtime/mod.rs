@@ -1,0 +1,195 @@
+//! What Teal needs of a container engine. Every call may be repeated: `ensure`, not `do`.
+//!
+//! `docker` is the real one; `fake` keeps an engine in memory for tests that crash the agent at every step.
+
+pub mod docker;
+pub mod fake;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+use teal_model::config::ContainerSettings;
+use tokio::sync::mpsc;
+
+/// Label keys that Teal sets on all it creates. Never `com.docker.compose.*`: Compose would take them for its orphans.
+pub mod label {
+    pub const AGENT: &str = "teal.agent";
+    pub const PROJECT: &str = "teal.project";
+    pub const SERVICE: &str = "teal.service";
+    pub const RELEASE: &str = "teal.release";
+    pub const COLOR: &str = "teal.color";
+    pub const REPLICA: &str = "teal.replica";
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No daemon answers: not running, or no permission for its socket.
+    #[error("the Docker daemon at {at} does not answer: {why}")]
+    Unreachable { at: String, why: String },
+    #[error("the Docker daemon at {at} speaks API {theirs}, Teal needs at least {ours}")]
+    TooOld { at: String, theirs: String, ours: String },
+    /// The image is not here, and the registry has none of that name or refuses to say.
+    #[error("image {image} cannot be pulled: {why}")]
+    Pull { image: String, why: String },
+    #[error("no {kind} `{name}`")]
+    NotFound { kind: &'static str, name: String },
+    #[error("{what} failed: {why}")]
+    Refused { what: String, why: String },
+    #[error("the disk that Docker keeps its data on is full: {why}")]
+    DiskFull { why: String },
+}
+
+pub type Result<T> = std::result::Result<T, RuntimeError>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    pub version: String,
+    /// Negotiated: the highest that both sides speak.
+    pub api_version: String,
+    /// Where Docker keeps its data.
+    pub root_dir: String,
+    pub rootless: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// `sha256:...`
+    pub id: String,
+    pub repo_digests: Vec<String>,
+    /// TCP ports of EXPOSE.
+    pub exposed: Vec<u16>,
+    /// Paths of VOLUME.
+    pub volumes: Vec<String>,
+    pub has_healthcheck: bool,
+}
+
+/// A network that Teal creates: a bridge with an explicit subnet (fixed addresses need one, and it cannot be added later).
+/// The upper half of the subnet is the range for addresses that Docker hands out by itself (`ip-range`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One container to be, named and labelled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    pub name: String,
+    /// The image by id, so that a moved tag changes nothing.
+    pub image_id: String,
+    pub labels: BTreeMap<String, String>,
+    pub settings: ContainerSettings,
+    /// Docker's name of the network, and the aliases there.
+    pub network: String,
+    pub aliases: Vec<String>,
+    /// Restart policy `no` for candidates; the service's own (`settings.restart`) once live, see `set_restart`.
+    pub restart_now: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub image_id: String,
+    pub status: Status,
+    /// Of the container's own HEALTHCHECK; None when it has none.
+    pub health: Option<ContainerHealth>,
+    /// How often the engine restarted it by itself.
+    pub restarts: u64,
+    /// RFC 3339 with nanoseconds, as the engine says it; changes with every start.
+    pub started_at: String,
+    /// Host pid of the container's init; 0 when it does not run.
+    pub pid: i32,
+    /// Address by network name.
+    pub addresses: BTreeMap<String, IpAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Created,
+    Running,
+    Paused,
+    /// The engine waits to start it again.
+    Restarting,
+    Exited { code: i64, out_of_memory: bool },
+    Removing,
+    Dead,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerHealth {
+    Starting,
+    Healthy,
+    /// The output of the last check.
+    Unhealthy(String),
+}
+
+/// How far a pull is; sent at most a few times a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullProgress {
+    pub layers_done: u32,
+    pub layers: u32,
+    pub bytes_done: u64,
+    pub bytes: u64,
+}
+
+/// Something happened to a container of this agent; look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerEvent {
+    pub container: String,
+    /// Docker's word: `die`, `start`, `health_status: healthy`, `destroy`...
+    pub action: String,
+}
+
+/// A line that a container wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub stderr: bool,
+    /// RFC 3339, as the engine says it.
+    pub at: String,
+    pub text: String,
+}
+
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    async fn engine(&self) -> Result<Engine>;
+    /// None: the image is not here. `reference` is a name, a digest or an id.
+    async fn image(&self, reference: &str) -> Result<Option<Image>>;
+    /// Credentials come from Docker's own config file (auths and credential helpers).
+    async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image>;
+    /// The network by that name, created when missing. One that exists without our label is used as it is.
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
+    /// A network that is gone, or still in use, is not an error: `false` says that it is still there.
+    async fn remove_network(&self, name: &str) -> Result<bool>;
+    /// A named volume, created when missing. Nothing ever removes one.
+    async fn ensure_volume(&self, name: &str, driver: Option<&str>, options: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> Result<()>;
+    /// Created, not started. A container of that name with the same labels is that container; with others, an error.
+    async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container>;
+    /// Started; running already is fine.
+    async fn start(&self, id: &str) -> Result<()>;
+    /// Signal, wait for at most `grace`, SIGKILL; stopped or gone already is fine.
+    async fn stop(&self, id: &str, grace: Duration) -> Result<()>;
+    /// Removed with its anonymous volumes kept; gone already is fine. A running container is an error unless `force`.
+    async fn remove(&self, id: &str, force: bool) -> Result<()>;
+    /// Sets the restart policy of a container that exists.
+    async fn set_restart(&self, id: &str, restart: teal_model::config::Restart) -> Result<()>;
+    /// None: there is no such container.
+    async fn inspect(&self, id: &str) -> Result<Option<Container>>;
+    /// All containers, running or not, that carry all these labels.
+    async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>>;
+    /// Containers that publish this host port themselves: names, for the hint of "port in use".
+    async fn publishing(&self, port: u16) -> Result<Vec<String>>;
+    /// The last `lines` lines.
+    async fn tail(&self, id: &str, lines: u32) -> Result<Vec<LogLine>>;
+    /// The last `lines` lines and then, with `follow`, what comes; ends when the receiver is dropped or the container ends.
+    async fn logs(&self, id: &str, lines: u32, follow: bool, to: mpsc::Sender<LogLine>) -> Result<()>;
+    /// Subscribes first; the receiver is closed when the subscription breaks (then subscribe again and list).
+    async fn events(&self, labels: &[(&str, &str)]) -> Result<mpsc::Receiver<ContainerEvent>>;
+    /// Runs a command in the container; stdin from `input`, output to `output` (raw when `tty`). Returns the exit code.
+    async fn exec(&self, id: &str, command: &[String], tty: bool, input: mpsc::Receiver<Vec<u8>>, output: mpsc::Sender<Vec<u8>>) -> Result<i64>;
+}
