@@ -6,6 +6,11 @@
 //!                                      └▶ wire (what the agent tells the proxy)
 //! ```
 
+pub mod api;
 pub mod config;
+pub mod deployment;
+pub mod fault;
 pub mod ids;
+pub mod plan;
+pub mod receipt;
 pub mod wire;

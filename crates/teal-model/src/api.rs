@@ -1,0 +1,218 @@
+//! The messages between CLI and agent: JSON over HTTP on the agent's unix socket.
+//!
+//! | method and path | asks | answers |
+//! |---|---|---|
+//! | GET /v1/hello | | [`Hello`] |
+//! | POST /v1/plan | [`DeployRequest`] | [`crate::plan::Plan`] |
+//! | POST /v1/deployments | [`DeployRequest`] | [`Accepted`] |
+//! | GET /v1/deployments?project=&limit= | | list of [`Summary`], newest first |
+//! | GET /v1/deployments/N | | [`Detail`] |
+//! | GET /v1/deployments/N/events?from= | | [`Notice`] a line, until the deployment has ended |
+//! | POST /v1/deployments/N/abort | [`AbortRequest`] | [`Summary`] |
+//! | POST /v1/remove | [`RemoveRequest`] | [`Removed`] |
+//! | GET /v1/status?project= | | [`Status`] |
+//! | GET /v1/logs?project=&service=&lines=&follow= | | [`Log`] a line |
+//! | POST /v1/exec | [`ExecRequest`] | frames, see [`ExecRequest`] |
+//! | POST /v1/down | [`DownRequest`] | `{}` |
+//!
+//! Every error is a [`crate::fault::Fault`] with status 4xx or 5xx.
+
+use crate::config::Project;
+use crate::deployment::State;
+use crate::fault::Fault;
+use crate::ids::{ReleaseKey, ServiceKey, TableNumber};
+use crate::plan::{Choice, Plan};
+use crate::receipt::Receipt;
+use serde::{Deserialize, Serialize};
+
+/// Raised when a message changes its meaning; sent as the header `teal-api`.
+pub const VERSION: u32 = 1;
+pub const VERSION_HEADER: &str = "teal-api";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    pub version: String,
+    pub api: u32,
+    pub agent: String,
+    pub pid: u32,
+    pub state_dir: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeployRequest {
+    /// Holds secrets (the environment).
+    pub project: Project,
+    pub choice: Choice,
+    /// `user@host`, or what CI says of itself.
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub deployment: u64,
+    pub plan: Plan,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AbortRequest {
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    pub project: String,
+    /// Empty: the whole project.
+    pub services: Vec<String>,
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Removed {
+    pub containers: Vec<String>,
+    pub networks: Vec<String>,
+    /// Named volumes are never removed.
+    pub volumes_kept: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DownRequest {
+    /// End the proxy too: traffic stops.
+    pub proxy: bool,
+}
+
+/// Something that happened in a deployment; the `sequence` only grows and has no holes within a deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    pub deployment: u64,
+    pub sequence: u64,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    Entered {
+        state: State,
+        /// For people: which step of how many.
+        step: String,
+    },
+    /// An effect begins.
+    Doing {
+        words: String,
+    },
+    Did {
+        words: String,
+        ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        published: Option<crate::deployment::Published>,
+    },
+    /// Of something long (a pull, a warm-up, a drain): not kept in the journal.
+    Progress {
+        words: String,
+    },
+    Planned {
+        plan: Box<Plan>,
+    },
+    Failed {
+        fault: Fault,
+    },
+    Warning {
+        words: String,
+    },
+    /// The last one.
+    Ended {
+        receipt: Box<Receipt>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub deployment: u64,
+    pub project: String,
+    pub services: Vec<String>,
+    pub who: String,
+    pub started_ms: u64,
+    pub ended_ms: Option<u64>,
+    pub state: State,
+    /// `web 3 -> 4`, for people.
+    pub releases: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    pub summary: Summary,
+    pub plan: Plan,
+    pub receipt: Option<Receipt>,
+    pub notices: Vec<Notice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub agent: Hello,
+    pub proxy: ProxyStatus,
+    /// None: the Docker daemon does not answer.
+    pub engine: Option<String>,
+    pub services: Vec<ServiceStatus>,
+    pub running: Vec<Summary>,
+    pub alerts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProxyStatus {
+    pub pid: Option<u32>,
+    pub table: Option<TableNumber>,
+    pub connections: u64,
+    pub parked: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub service: ServiceKey,
+    pub live: Option<ReleaseKey>,
+    pub color: Option<String>,
+    pub image: Option<String>,
+    pub image_id: Option<String>,
+    pub since_ms: Option<u64>,
+    pub listeners: Vec<String>,
+    pub holding: bool,
+    pub replicas: Vec<ReplicaStatus>,
+    pub in_flight: Option<u64>,
+    /// Requests a second over the last ten seconds; None when the proxy gave no statistics.
+    pub rate: Option<f64>,
+    /// Since the proxy started.
+    pub requests: Option<u64>,
+    pub failed: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    pub container: String,
+    pub name: String,
+    pub release: u64,
+    pub health: String,
+    pub address: Option<String>,
+    pub restarts: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    pub replica: String,
+    pub stderr: bool,
+    pub at: String,
+    pub text: String,
+}
+
+/// The answer is `101 Switching Protocols`; then both sides send frames of one byte (0 input, 1 output, 2 end of input,
+/// 3 exit code as decimal text, 4 a [`Fault`] as JSON), a u32 length (little-endian) and the bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    pub project: String,
+    pub service: String,
+    /// 1-based; None: the first that runs.
+    pub replica: Option<u32>,
+    pub command: Vec<String>,
+    pub tty: bool,
+}

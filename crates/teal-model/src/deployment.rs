@@ -1,0 +1,672 @@
+//! The one page that says what a deployment may do: its states, what each of them does, and which may follow which.
+//!
+//! ```text
+//! Planned ─▶ Pulling ─▶ Migrating ─▶ each member in turn ──────────────────────────────▶ Baking ─▶ Draining ─▶ Retiring ─▶ Done
+//!                                     recreate:   Holding ▶ Stopping ▶ Starting ▶ Warming ▶ Releasing
+//!                                     blue-green: Starting ▶ Warming, and one Shifting after the last
+//!    any of them before Retiring ─▶ Reverting { Back ▶ (Hold ▶ Swap ▶ Release)* ▶ Drain ▶ Clean } ─▶ Reverted
+//! ```
+//!
+//! [`decide`] looks and names the next step, the agent's conductor does it and says what happened, [`Deployment::apply`]
+//! takes that down. Nothing here has an effect, so an agent that died goes on by asking `decide` again.
+
+use crate::fault::{Code, Fault};
+use crate::ids::{ReleaseKey, ServiceKey};
+use crate::plan::{Member, Plan};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How long tunnels get to end after they were asked to, once the drain time is over.
+pub const CLOSING_MS: u64 = 3_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// Nothing but the listeners.
+    Planned,
+    /// Images are fetched; the plan is made again with what they say.
+    Pulling,
+    Migrating,
+    /// Recreate: new requests wait, the live release finishes those it has.
+    Holding {
+        member: usize,
+    },
+    /// Recreate: the live release's containers end, and stay on disk.
+    Stopping {
+        member: usize,
+    },
+    Starting {
+        member: usize,
+    },
+    Warming {
+        member: usize,
+    },
+    /// Recreate: held requests go to the candidate.
+    Releasing {
+        member: usize,
+    },
+    /// Blue-green: every candidate of the group gets its share in one table.
+    Shifting,
+    Baking,
+    /// The retiring releases finish what they have; `closing`: the drain time is over, tunnels are asked to end.
+    Draining {
+        closing: bool,
+    },
+    /// The candidates are live. Old containers go.
+    Retiring,
+    Done,
+    Reverting {
+        why: Fault,
+        from: Box<State>,
+        phase: Phase,
+    },
+    Reverted {
+        why: Fault,
+    },
+    Stuck {
+        step: String,
+        error: Fault,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Blue-green members: all requests to the live release.
+    Back,
+    /// A recreate member: hold its requests again, and let the candidate finish.
+    Hold { member: usize },
+    /// Its candidate ends, its live release starts again.
+    Swap { member: usize },
+    /// Held requests go to the live release.
+    Release { member: usize },
+    /// Candidates finish what they have.
+    Drain,
+    /// Candidates go.
+    Clean,
+}
+
+/// An effect, safe to repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    BindListeners,
+    EnsureNetwork,
+    /// Every replica exists and runs.
+    StartRelease {
+        release: ReleaseKey,
+    },
+    /// No replica runs.
+    StopRelease {
+        release: ReleaseKey,
+    },
+    RemoveRelease {
+        release: ReleaseKey,
+    },
+    /// The service's own restart policy, instead of a candidate's `no`.
+    SetRestart {
+        release: ReleaseKey,
+    },
+    /// The routing of the state that the deployment is in ([`Deployment::routing`]), acknowledged by every worker.
+    Publish,
+    /// Listeners that no routing names are closed; networks without containers are removed.
+    Tidy,
+}
+
+impl Action {
+    /// For people: what was being done.
+    pub fn words(&self) -> String {
+        match self {
+            Action::BindListeners => "open the published ports".to_owned(),
+            Action::EnsureNetwork => "create the network".to_owned(),
+            Action::StartRelease { release } => format!("start {release}"),
+            Action::StopRelease { release } => format!("stop {release}"),
+            Action::RemoveRelease { release } => format!("remove {release}"),
+            Action::SetRestart { release } => format!("set the restart policy of {release}"),
+            Action::Publish => "publish the route table".to_owned(),
+            Action::Tidy => "clean up".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Entered {
+        to: State,
+    },
+    /// Images are here; the plan with their ids. Without members: nothing to do.
+    Resolved {
+        plan: Box<Plan>,
+    },
+    Did {
+        action: Action,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        published: Option<Published>,
+    },
+    /// `action` is None when what was waited for did not come.
+    Failed {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        action: Option<Action>,
+        fault: Fault,
+    },
+}
+
+/// When a table went to the workers and when the last of them took it; CLOCK_MONOTONIC microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    pub table: crate::ids::TableNumber,
+    pub sent_us: u64,
+    pub acknowledged_us: u64,
+}
+
+/// The routing of one service: the journaled half of its entry in the route table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// Shares; empty: requests wait.
+    pub split: Vec<(ReleaseKey, u32)>,
+    pub holding: bool,
+    /// Releases whose connections and counts the proxy keeps.
+    pub listed: Vec<ReleaseKey>,
+    pub close_tunnels: Vec<ReleaseKey>,
+    /// The release whose ports, routes and timeouts hold.
+    pub settings: ReleaseKey,
+}
+
+impl Routing {
+    pub fn to(release: &ReleaseKey) -> Self {
+        Self {
+            split: vec![(release.clone(), 100)],
+            holding: false,
+            listed: vec![release.clone()],
+            close_tunnels: Vec::new(),
+            settings: release.clone(),
+        }
+    }
+
+    fn held(settings: &ReleaseKey, listed: Vec<ReleaseKey>) -> Self {
+        Self { split: Vec::new(), holding: true, listed, close_tunnels: Vec::new(), settings: settings.clone() }
+    }
+
+    /// Also known to the proxy, without a share.
+    fn and(mut self, release: Option<&ReleaseKey>) -> Self {
+        self.listed.extend(release.cloned());
+        self
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub number: u64,
+    pub plan: Plan,
+    pub state: State,
+    /// Unix milliseconds.
+    pub entered_ms: u64,
+    /// What was done since the state (or the phase) was entered.
+    pub done: Vec<Action>,
+}
+
+/// What an observation may say of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "health", rename_all = "snake_case")]
+pub enum Health {
+    /// The engine or the probe gave no answer; neither healthy nor unhealthy.
+    Unknown { why: String },
+    /// Runs, and is not ready yet; what the last probe said.
+    Warming { last: String },
+    Ready,
+    /// It exited, was restarted, or speaks something else: waiting does not help.
+    Failed { fault: Fault },
+}
+
+/// What the world looks like to a deployment.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// By image reference, while Pulling.
+    pub pulls: BTreeMap<String, Pull>,
+    /// One entry a replica that is to be.
+    pub replicas: BTreeMap<ReleaseKey, Vec<Health>>,
+    /// Read after the current table was acknowledged; None is unknown.
+    pub in_flight: BTreeMap<ReleaseKey, Option<u64>>,
+    pub abort: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pull {
+    Running,
+    Here,
+    Failed(Fault),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Nothing to do before this time (Unix milliseconds), or before something new is seen.
+    Wait { until_ms: Option<u64> },
+    /// Make the plan again: every image is here.
+    Resolve,
+    Enter(State),
+    Do(Action),
+    Fail(Fault),
+    Finish,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("a deployment that is {from} cannot take `{event}`")]
+pub struct Illegal {
+    pub from: String,
+    pub event: String,
+}
+
+impl State {
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Planned => "planned",
+            State::Pulling => "pulling",
+            State::Migrating => "migrating",
+            State::Holding { .. } => "holding",
+            State::Stopping { .. } => "stopping",
+            State::Starting { .. } => "starting",
+            State::Warming { .. } => "warming",
+            State::Releasing { .. } => "releasing",
+            State::Shifting => "shifting",
+            State::Baking => "baking",
+            State::Draining { .. } => "draining",
+            State::Retiring => "retiring",
+            State::Done => "done",
+            State::Reverting { .. } => "reverting",
+            State::Reverted { .. } => "reverted",
+            State::Stuck { .. } => "stuck",
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        matches!(self, State::Done | State::Reverted { .. } | State::Stuck { .. })
+    }
+
+    /// A deployment in this state may still be taken back.
+    pub fn may_revert(&self) -> bool {
+        !self.has_ended() && !matches!(self, State::Retiring | State::Reverting { .. })
+    }
+
+    /// How many members, from the first, this state has touched.
+    fn reached(&self, plan: &Plan) -> usize {
+        match self {
+            State::Planned | State::Pulling | State::Migrating => 0,
+            State::Holding { member } | State::Stopping { member } | State::Starting { member } | State::Warming { member } | State::Releasing { member } => member + 1,
+            _ => plan.members.len(),
+        }
+    }
+}
+
+impl Deployment {
+    pub fn new(number: u64, plan: Plan, now_ms: u64) -> Self {
+        Self { number, plan, state: State::Planned, entered_ms: now_ms, done: Vec::new() }
+    }
+
+    /// Takes down what happened. An event that this state cannot have is refused and changes nothing.
+    pub fn apply(&mut self, event: &Event, now_ms: u64) -> Result<(), Illegal> {
+        let illegal = |from: &State, event: String| Err(Illegal { from: from.name().to_owned(), event });
+        match event {
+            Event::Entered { to } => {
+                let gives_up = matches!((&self.state, to), (state, State::Reverting { phase, .. }) if state.may_revert() && *phase == first_phase());
+                if !gives_up && !self.successors().contains(to) {
+                    return illegal(&self.state, to.name().to_owned());
+                }
+                self.enter(to.clone(), now_ms);
+            }
+            Event::Resolved { plan } => {
+                if self.state != State::Pulling {
+                    return illegal(&self.state, "resolved".to_owned());
+                }
+                self.plan = (**plan).clone();
+                self.enter(if self.plan.members.is_empty() { State::Done } else { State::Migrating }, now_ms);
+            }
+            Event::Did { action, .. } => {
+                if !self.script().contains(action) {
+                    return illegal(&self.state, action.words());
+                }
+                if !self.done.contains(action) {
+                    self.done.push(action.clone());
+                }
+            }
+            Event::Failed { action, fault } => {
+                if self.state.has_ended() {
+                    return illegal(&self.state, "failed".to_owned());
+                }
+                let next = if self.state.may_revert() {
+                    State::Reverting { why: fault.clone(), from: Box::new(self.state.clone()), phase: first_phase() }
+                } else {
+                    State::Stuck { step: action.as_ref().map_or_else(|| format!("{} (waiting)", self.state.name()), Action::words), error: fault.clone() }
+                };
+                self.enter(next, now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, state: State, now_ms: u64) {
+        self.state = state;
+        self.entered_ms = now_ms;
+        self.done.clear();
+    }
+
+    /// What this state (or phase) does, in this order.
+    pub fn script(&self) -> Vec<Action> {
+        let members = &self.plan.members;
+        let candidate = |member: usize| members[member].candidate.clone();
+        match &self.state {
+            State::Planned => vec![Action::BindListeners],
+            State::Holding { .. } | State::Releasing { .. } | State::Shifting | State::Draining { closing: true } => vec![Action::Publish],
+            State::Stopping { member } => {
+                let live = members[*member].live.iter().map(|live| Action::StopRelease { release: live.release.clone() });
+                std::iter::once(Action::Publish).chain(live).collect()
+            }
+            State::Starting { member } => {
+                // Requests wait from here on, unless a live release has them.
+                let waits = members[*member].is_recreate() || members[*member].live.is_none();
+                let mut script = if waits { vec![Action::Publish] } else { Vec::new() };
+                script.extend([Action::EnsureNetwork, Action::StartRelease { release: candidate(*member) }]);
+                script
+            }
+            State::Retiring => {
+                let mut script = vec![Action::Publish];
+                script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
+                let old = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.clone());
+                script.extend(old().map(|release| Action::StopRelease { release }));
+                script.extend(old().map(|release| Action::RemoveRelease { release }));
+                script.push(Action::Tidy);
+                script
+            }
+            State::Reverting { phase, from, .. } => match phase {
+                Phase::Back | Phase::Hold { .. } | Phase::Release { .. } => vec![Action::Publish],
+                Phase::Swap { member } => {
+                    let mut script = vec![Action::Publish, Action::StopRelease { release: candidate(*member) }];
+                    script.extend(members[*member].live.iter().map(|live| Action::StartRelease { release: live.release.clone() }));
+                    script
+                }
+                Phase::Drain => Vec::new(),
+                Phase::Clean => {
+                    let mut script = vec![Action::Publish];
+                    for member in members.iter().take(from.reached(&self.plan)) {
+                        script.push(Action::StopRelease { release: member.candidate.clone() });
+                        script.push(Action::RemoveRelease { release: member.candidate.clone() });
+                    }
+                    script.push(Action::Tidy);
+                    script
+                }
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    /// The states that may follow this one when all goes well.
+    fn successors(&self) -> Vec<State> {
+        let plan = &self.plan;
+        match &self.state {
+            State::Planned => vec![State::Pulling],
+            State::Pulling | State::Done | State::Reverted { .. } | State::Stuck { .. } => Vec::new(),
+            State::Migrating => vec![self.turn_of(0)],
+            State::Holding { member } => vec![State::Stopping { member: *member }],
+            State::Stopping { member } => vec![State::Starting { member: *member }],
+            State::Starting { member } => vec![State::Warming { member: *member }],
+            State::Warming { member } if plan.members[*member].is_recreate() => vec![State::Releasing { member: *member }],
+            State::Warming { member } | State::Releasing { member } => vec![self.turn_of(member + 1)],
+            State::Shifting => vec![State::Baking],
+            State::Baking => vec![State::Draining { closing: false }],
+            State::Draining { closing: false } => vec![State::Retiring, State::Draining { closing: true }],
+            State::Draining { closing: true } => vec![State::Retiring],
+            State::Retiring => vec![State::Done],
+            State::Reverting { why, from, phase } => match self.next_phase(from, *phase) {
+                Some(phase) => vec![State::Reverting { why: why.clone(), from: from.clone(), phase }],
+                None => vec![State::Reverted { why: why.clone() }],
+            },
+        }
+    }
+
+    /// The first state of a member, or of what comes after the last one.
+    fn turn_of(&self, member: usize) -> State {
+        match self.plan.members.get(member) {
+            Some(one) if one.is_recreate() && one.live.is_some() => State::Holding { member },
+            Some(_) => State::Starting { member },
+            None if self.plan.members.iter().any(|member| !member.is_recreate()) => State::Shifting,
+            None => State::Baking,
+        }
+    }
+
+    fn next_phase(&self, from: &State, phase: Phase) -> Option<Phase> {
+        let reached = from.reached(&self.plan);
+        // The recreate member before this one, counted down from what was reached.
+        let before = |end: usize| (0..end.min(reached)).rev().find(|i| self.plan.members[*i].is_recreate()).map_or(Phase::Drain, |member| Phase::Hold { member });
+        Some(match phase {
+            Phase::Back => before(reached),
+            Phase::Hold { member } => Phase::Swap { member },
+            Phase::Swap { member } => Phase::Release { member },
+            Phase::Release { member } => before(member),
+            Phase::Drain => Phase::Clean,
+            Phase::Clean => return None,
+        })
+    }
+
+    /// Where the requests of every member go while the deployment is in this state. None: the service has no routes at all.
+    /// Not asked of a deployment that is stuck: there the routing stays as it was published last.
+    pub fn routing(&self) -> BTreeMap<ServiceKey, Option<Routing>> {
+        self.plan.members.iter().enumerate().map(|(i, member)| (member.service.clone(), self.routing_of(i, member))).collect()
+    }
+
+    fn routing_of(&self, i: usize, member: &Member) -> Option<Routing> {
+        let candidate = &member.candidate;
+        let live = member.live.as_ref().map(|live| &live.release);
+        let stays = || Some(live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to));
+        let back = || live.map(Routing::to);
+        match &self.state {
+            State::Planned | State::Pulling | State::Migrating => stays(),
+            State::Retiring | State::Done => Some(Routing::to(candidate)),
+            State::Reverted { .. } => back(),
+            State::Stuck { .. } => None,
+            State::Reverting { from, phase, .. } => {
+                let touched = i < from.reached(&self.plan);
+                match phase {
+                    Phase::Clean => back(),
+                    _ if !touched => stays(),
+                    Phase::Hold { member } | Phase::Swap { member } | Phase::Release { member } if self.plan.members[i].is_recreate() => match i.cmp(member) {
+                        std::cmp::Ordering::Less => Some(Routing::to(candidate)),
+                        std::cmp::Ordering::Greater => stays(),
+                        std::cmp::Ordering::Equal => match phase {
+                            Phase::Release { .. } => stays(),
+                            Phase::Hold { .. } => Some(Routing::held(candidate, live.into_iter().chain([candidate]).cloned().collect())),
+                            _ => Some(Routing::held(live.unwrap_or(candidate), Vec::new())),
+                        },
+                    },
+                    Phase::Back if member.is_recreate() => Some(self.routing_before_revert(from, i, member)),
+                    _ if member.is_recreate() => stays(),
+                    _ => Some(live.map_or_else(|| Routing::held(candidate, vec![candidate.clone()]), |live| Routing::to(live).and(Some(candidate)))),
+                }
+            }
+            state if member.is_recreate() => Some(self.recreate_routing(state, i, member)),
+            State::Shifting | State::Baking => Some(Routing::to(candidate).and(live)),
+            State::Draining { closing } => {
+                let mut routing = Routing::to(candidate).and(live);
+                if *closing {
+                    routing.close_tunnels.extend(live.cloned());
+                }
+                Some(routing)
+            }
+            _ => stays(),
+        }
+    }
+
+    /// A recreate member keeps what it has until its own turn in the revert comes.
+    fn routing_before_revert(&self, from: &State, i: usize, member: &Member) -> Routing {
+        self.recreate_routing(from, i, member)
+    }
+
+    fn recreate_routing(&self, state: &State, i: usize, member: &Member) -> Routing {
+        let candidate = &member.candidate;
+        let live = member.live.as_ref().map(|live| &live.release);
+        let before = || live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to);
+        match state {
+            State::Holding { member } if *member == i => Routing::held(live.unwrap_or(candidate), live.into_iter().cloned().collect()),
+            State::Stopping { member } | State::Starting { member } | State::Warming { member } if *member == i => Routing::held(candidate, Vec::new()),
+            State::Releasing { member } if *member == i => Routing::to(candidate),
+            state if i < state.reached(&self.plan) => Routing::to(candidate),
+            _ => before(),
+        }
+    }
+}
+
+fn first_phase() -> Phase {
+    Phase::Back
+}
+
+/// The next step of a deployment, given what is seen now.
+pub fn decide(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
+    if deployment.state.has_ended() {
+        return Step::Finish;
+    }
+    if deployment.state.may_revert() {
+        if let Some(who) = &seen.abort {
+            return Step::Fail(Fault::new(Code::Aborted, format!("aborted by {who}")));
+        }
+        if let Some(fault) = lost_candidate(deployment, seen) {
+            return Step::Fail(fault);
+        }
+    }
+    if let Some(action) = deployment.script().into_iter().find(|action| !deployment.done.contains(action)) {
+        return Step::Do(action);
+    }
+    gate(deployment, seen, now_ms)
+}
+
+/// A candidate that had been ready and is not any more: a fact, at once.
+fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
+    let ready = match &deployment.state {
+        State::Starting { member } | State::Holding { member } | State::Stopping { member } => *member,
+        State::Releasing { member } | State::Warming { member } => *member + 1,
+        State::Shifting | State::Baking | State::Draining { .. } => deployment.plan.members.len(),
+        _ => 0,
+    };
+    deployment.plan.members.iter().take(ready).find_map(|member| {
+        seen.replicas.get(&member.candidate)?.iter().find_map(|health| match health {
+            Health::Failed { fault } => Some(fault.clone()),
+            _ => None,
+        })
+    })
+}
+
+/// Everything of this state is done: what is waited for now?
+fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
+    let members = &deployment.plan.members;
+    let next = || deployment.successors().into_iter().next().map_or(Step::Finish, Step::Enter);
+    match &deployment.state {
+        State::Pulling => pulled(deployment, seen),
+        State::Warming { member } => {
+            let member = &members[*member];
+            match readiness(seen.replicas.get(&member.candidate), member.replicas) {
+                Readiness::Ready => next(),
+                Readiness::Failed(fault) => Step::Fail(fault),
+                Readiness::Waiting(last) => before(deployment.entered_ms + member.deadline_ms, now_ms, || {
+                    Step::Fail(
+                        Fault::new(Code::NeverReady, format!("{} was not ready within {} s", member.candidate, member.deadline_ms / 1000))
+                            .detail(vec![format!("waited for: {}", member.readiness), last]),
+                    )
+                }),
+            }
+        }
+        State::Holding { member } => {
+            let member = &members[*member];
+            drained(member.live.as_ref().map(|live| &live.release), member.drain_ms, deployment, seen, now_ms, next)
+        }
+        State::Baking => {
+            let bake = members.iter().map(|member| member.bake_ms).max().unwrap_or(0);
+            before(deployment.entered_ms + bake, now_ms, next)
+        }
+        State::Draining { closing } => {
+            let retiring = members.iter().filter(|member| !member.is_recreate()).filter_map(|member| member.live.as_ref());
+            let (patience, over) = match closing {
+                false => (members.iter().map(|member| member.drain_ms).max().unwrap_or(0), State::Draining { closing: true }),
+                true => (CLOSING_MS, State::Retiring),
+            };
+            if retiring.clone().all(|live| seen.in_flight.get(&live.release) == Some(&Some(0))) {
+                return Step::Enter(State::Retiring);
+            }
+            before(deployment.entered_ms + patience, now_ms, || Step::Enter(over.clone()))
+        }
+        State::Reverting { phase, why, from } => match phase {
+            Phase::Hold { member } => {
+                let member = &members[*member];
+                drained(Some(&member.candidate), member.drain_ms, deployment, seen, now_ms, next)
+            }
+            Phase::Swap { member } => match &members[*member].live {
+                None => next(),
+                Some(live) => match readiness(seen.replicas.get(&live.release), 1) {
+                    Readiness::Ready => next(),
+                    Readiness::Failed(fault) => Step::Fail(fault),
+                    Readiness::Waiting(last) => before(deployment.entered_ms + members[*member].deadline_ms, now_ms, || {
+                        Step::Fail(Fault::new(Code::Stuck, format!("{} did not get ready again", live.release)).detail(vec![last]))
+                    }),
+                },
+            },
+            Phase::Drain => {
+                let patience = members.iter().map(|member| member.drain_ms).max().unwrap_or(0);
+                // A candidate that never had a share has nothing to finish.
+                let reached = from.reached(&deployment.plan);
+                let idle = members.iter().take(reached).all(|member| matches!(seen.in_flight.get(&member.candidate), Some(Some(0))));
+                let crashed = matches!(why.code, Code::ReplicaExited);
+                if idle || crashed || !had_share(from) { next() } else { before(deployment.entered_ms + patience, now_ms, next) }
+            }
+            _ => next(),
+        },
+        _ => next(),
+    }
+}
+
+fn had_share(from: &State) -> bool {
+    matches!(from, State::Shifting | State::Baking | State::Draining { .. })
+}
+
+fn pulled(deployment: &Deployment, seen: &Seen) -> Step {
+    let mut waiting = false;
+    for member in &deployment.plan.members {
+        match seen.pulls.get(&member.image) {
+            Some(Pull::Failed(fault)) => return Step::Fail(fault.clone()),
+            Some(Pull::Here) => {}
+            Some(Pull::Running) | None => waiting = true,
+        }
+    }
+    if waiting { Step::Wait { until_ms: None } } else { Step::Resolve }
+}
+
+fn before(deadline_ms: u64, now_ms: u64, over: impl FnOnce() -> Step) -> Step {
+    if now_ms >= deadline_ms { over() } else { Step::Wait { until_ms: Some(deadline_ms) } }
+}
+
+/// Nothing in flight, or the drain time is over. Unknown is not zero.
+fn drained(release: Option<&ReleaseKey>, drain_ms: u64, deployment: &Deployment, seen: &Seen, now_ms: u64, next: impl FnOnce() -> Step) -> Step {
+    let Some(release) = release else { return next() };
+    if seen.in_flight.get(release) == Some(&Some(0)) {
+        return next();
+    }
+    before(deployment.entered_ms + drain_ms, now_ms, next)
+}
+
+enum Readiness {
+    Ready,
+    Waiting(String),
+    Failed(Fault),
+}
+
+fn readiness(replicas: Option<&Vec<Health>>, wanted: u32) -> Readiness {
+    let none = Vec::new();
+    let replicas = replicas.unwrap_or(&none);
+    let mut ready = 0;
+    let mut last = "no replica was seen yet".to_owned();
+    for health in replicas {
+        match health {
+            Health::Failed { fault } => return Readiness::Failed(fault.clone()),
+            Health::Ready => ready += 1,
+            Health::Warming { last: said } => last = format!("last probe: {said}"),
+            Health::Unknown { why } => last = format!("unknown: {why}"),
+        }
+    }
+    if ready >= wanted { Readiness::Ready } else { Readiness::Waiting(last) }
+}

@@ -1,0 +1,188 @@
+//! Every way in which Teal can refuse or fail, with its exit code and what to do: the one place that words hints.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The kind of a fault. `docs/errors.md` is generated from [`Code::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    Internal,
+    Usage,
+    Config,
+    NoAgent,
+    AgentVersion,
+    AgentRuns,
+    StateDir,
+    Journal,
+    Busy,
+    NotFound,
+    DockerDown,
+    DockerRefused,
+    DiskFull,
+    PortInUse,
+    ImageMissing,
+    ReplicaExited,
+    NeverReady,
+    NotHttp,
+    ProxyDown,
+    Aborted,
+    Stuck,
+}
+
+impl Code {
+    pub const ALL: &'static [Code] = &[
+        Code::Internal,
+        Code::Usage,
+        Code::Config,
+        Code::NoAgent,
+        Code::AgentVersion,
+        Code::AgentRuns,
+        Code::StateDir,
+        Code::Journal,
+        Code::Busy,
+        Code::NotFound,
+        Code::DockerDown,
+        Code::DockerRefused,
+        Code::DiskFull,
+        Code::PortInUse,
+        Code::ImageMissing,
+        Code::ReplicaExited,
+        Code::NeverReady,
+        Code::NotHttp,
+        Code::ProxyDown,
+        Code::Aborted,
+        Code::Stuck,
+    ];
+
+    /// The name used in JSON and docs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Internal => "internal",
+            Code::Usage => "usage",
+            Code::Config => "config",
+            Code::NoAgent => "no_agent",
+            Code::AgentVersion => "agent_version",
+            Code::AgentRuns => "agent_runs",
+            Code::StateDir => "state_dir",
+            Code::Journal => "journal",
+            Code::Busy => "busy",
+            Code::NotFound => "not_found",
+            Code::DockerDown => "docker_down",
+            Code::DockerRefused => "docker_refused",
+            Code::DiskFull => "disk_full",
+            Code::PortInUse => "port_in_use",
+            Code::ImageMissing => "image_missing",
+            Code::ReplicaExited => "replica_exited",
+            Code::NeverReady => "never_ready",
+            Code::NotHttp => "not_http",
+            Code::ProxyDown => "proxy_down",
+            Code::Aborted => "aborted",
+            Code::Stuck => "stuck",
+        }
+    }
+
+    /// The exit code of the CLI; stable. 2 is what every argument parser uses for wrong usage.
+    pub fn exit(self) -> u8 {
+        match self {
+            Code::Internal => 1,
+            Code::Usage => 2,
+            Code::Config => 3,
+            Code::NoAgent | Code::AgentVersion | Code::AgentRuns => 4,
+            Code::Busy => 5,
+            Code::NotFound => 6,
+            Code::StateDir | Code::Journal | Code::DockerDown | Code::DockerRefused | Code::DiskFull | Code::PortInUse | Code::ProxyDown => 7,
+            Code::ImageMissing | Code::ReplicaExited | Code::NeverReady | Code::NotHttp => 8,
+            Code::Aborted => 9,
+            Code::Stuck => 10,
+        }
+    }
+
+    /// When it happens, for the manual.
+    pub fn when(self) -> &'static str {
+        match self {
+            Code::Internal => "something that Teal did not foresee",
+            Code::Usage => "the command line is wrong",
+            Code::Config => "the compose file has problems; all of them are listed",
+            Code::NoAgent => "no agent answers on its socket",
+            Code::AgentVersion => "the agent that runs is of another version than the command",
+            Code::AgentRuns => "another agent owns the state directory",
+            Code::StateDir => "the state or run directory cannot be written",
+            Code::Journal => "the journal cannot be written; a running deployment is reverted, traffic goes on",
+            Code::Busy => "a service of the deployment is being deployed already",
+            Code::NotFound => "there is no such project, service or deployment",
+            Code::DockerDown => "the Docker daemon does not answer",
+            Code::DockerRefused => "the Docker daemon refused a step",
+            Code::DiskFull => "the disk is full",
+            Code::PortInUse => "another process listens on a published port",
+            Code::ImageMissing => "an image is not here and cannot be pulled",
+            Code::ReplicaExited => "a candidate's container exited or was restarted while warming",
+            Code::NeverReady => "a candidate was not ready within its deadline",
+            Code::NotHttp => "a candidate answers on its port, but not in HTTP",
+            Code::ProxyDown => "the proxy did not acknowledge a route table",
+            Code::Aborted => "the deployment was aborted and reverted",
+            Code::Stuck => "a revert failed; Teal stopped and left things as they are",
+        }
+    }
+
+    /// What to do, where the fault itself has no better word.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Code::Internal => "see the agent's log (`agent.log` in the state directory) and report it",
+            Code::Usage => "see `teal help`",
+            Code::Config => "correct the file, then `teal check`",
+            Code::NoAgent => "start it with `teal up --detach`, or name its directory with --run-dir",
+            Code::AgentVersion => "restart it: `teal down && teal up --detach` (traffic goes on meanwhile)",
+            Code::AgentRuns => "use that agent, or give this one directories of its own: --state-dir and --run-dir",
+            Code::StateDir => "run as a user who may write there, or choose another: --state-dir and --run-dir",
+            Code::Journal => "make room on the disk of the state directory; traffic is as before",
+            Code::Busy => "wait for it, watch it with `teal status`, or end it with `teal abort`",
+            Code::NotFound => "see `teal status` and `teal history`",
+            Code::DockerDown => "start Docker (`systemctl start docker`), and see that this user may use its socket",
+            Code::DockerRefused => "see Docker's words above",
+            Code::DiskFull => "make room (`docker system df` shows what Docker uses), then deploy again",
+            Code::PortInUse => "stop what listens there, or publish another port",
+            Code::ImageMissing => "check the name and tag, `docker login`, or build it first and set `pull_policy: never`",
+            Code::ReplicaExited => "see its last log lines above; the live release serves as before",
+            Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
+            Code::NotHttp => "publish the port that speaks HTTP",
+            Code::ProxyDown => "see `proxy.log` in the state directory; the agent starts the proxy again by itself",
+            Code::Aborted => "deploy again when ready; the live release serves as before",
+            Code::Stuck => "see `teal show` for the step, put it right, then deploy again",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What happened, where, and what to do. Travels from the agent to the CLI and is kept in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}")]
+pub struct Fault {
+    pub code: Code,
+    pub what: String,
+    pub hint: String,
+    /// Log lines, problems of a file: what a reader wants to see under the message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detail: Vec<String>,
+}
+
+impl Fault {
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), hint: code.hint().to_owned(), detail: Vec::new() }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    pub fn detail(mut self, detail: Vec<String>) -> Self {
+        self.detail = detail;
+        self
+    }
+}
