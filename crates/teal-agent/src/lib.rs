@@ -1,3 +1,33 @@
 //! The control plane: owns Docker, the journal and the API, and tells the proxy what to do.
 
+pub mod agent;
+pub mod api;
+pub mod clock;
+pub mod conduct;
+pub mod effects;
+pub mod journal;
+pub mod meter;
+mod probe;
+mod process;
+pub mod publish;
+pub mod reconcile;
+pub mod run;
 pub mod runtime;
+pub mod store;
+pub mod traffic;
+pub mod world;
+
+pub use run::{Options, run};
+
+/// `bytes` random bytes in hexadecimal digits.
+fn random_hex(bytes: usize) -> String {
+    let mut buffer = vec![0u8; bytes];
+    let mut filled = 0;
+    while filled < bytes {
+        // The kernel's generator gives up to 256 bytes at once and cannot fail once it is seeded; an interrupted call is repeated.
+        if let Ok(n) = rustix::rand::getrandom(&mut buffer[filled..], rustix::rand::GetRandomFlags::empty()) {
+            filled += n;
+        }
+    }
+    buffer.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,1 +1,246 @@
-//! The real engine, through bollard.
+//! The real engine: Docker 20.10 (API 1.41) and newer, over its Unix socket.
+//!
+//! ```text
+//! DockerRuntime ─ lifecycle, network, pull, streams     one file a noun, each call repeatable
+//!        └─ connection                             where, which API version, what an error means
+//! ```
+//!
+//! Calls that answer at once are bounded by a minute; pulls, logs, events and stops end when they are done or dropped.
+
+mod connection;
+mod container;
+mod credentials;
+mod lifecycle;
+mod network;
+mod pull;
+mod reference;
+mod streams;
+
+use super::{
+    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress,
+    Result, Runtime, RuntimeError,
+};
+use async_trait::async_trait;
+use bollard::models::VolumeCreateRequest;
+use connection::{Connection, bounded, status};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use teal_model::config::Restart;
+use tokio::sync::{Mutex, mpsc};
+
+/// The shortest beginning of an id that people use.
+const SHORT_ID: usize = 12;
+const LINES_WAITING: usize = 64;
+
+pub struct DockerRuntime {
+    connection: Connection,
+    /// Where `docker login` keeps credentials.
+    config_dir: PathBuf,
+    /// Held while networks are made or removed.
+    networks: Mutex<()>,
+}
+
+impl DockerRuntime {
+    /// At `$DOCKER_HOST`, else at Docker's usual socket; the first call makes the connection. Err: DOCKER_HOST is not
+    /// one that Teal can use.
+    pub fn from_env() -> Result<Self> {
+        Connection::from_env().map(Self::on)
+    }
+
+    /// At `unix:///PATH`.
+    pub fn at(host: &str) -> Result<Self> {
+        Connection::at(host).map(Self::on)
+    }
+
+    /// Reads credentials from this folder's `config.json` instead of `$DOCKER_CONFIG` or `~/.docker`.
+    pub fn with_config_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.config_dir = dir.into();
+        self
+    }
+
+    fn on(connection: Connection) -> Self {
+        Self {
+            connection,
+            config_dir: credentials::config_dir(),
+            networks: Mutex::new(()),
+        }
+    }
+
+    async fn image_at(&self, exact: &str) -> Result<Option<Image>> {
+        let client = self.connection.client().await?;
+        match bounded(client.inspect_image(exact)).await {
+            Ok(seen) => Ok(Some(container::image(seen))),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self
+                .connection
+                .fault(format!("inspect image {exact}"), error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    async fn engine(&self) -> Result<Engine> {
+        let client = self.connection.client().await?;
+        let info = bounded(client.info())
+            .await
+            .map_err(|e| self.connection.fault("ask for the engine's facts", e))?;
+        Ok(Engine {
+            version: info.server_version.unwrap_or_default(),
+            api_version: client.client_version().to_string(),
+            root_dir: info.docker_root_dir.unwrap_or_default(),
+            rootless: info
+                .security_options
+                .iter()
+                .flatten()
+                .any(|o| o.contains("rootless")),
+        })
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        if reference::is_id(reference) {
+            return self.image_at(reference).await;
+        }
+        let named =
+            reference::Reference::parse(reference).map_err(|why| RuntimeError::Refused {
+                what: format!("look for image `{reference}`"),
+                why: why.into(),
+            })?;
+        let found = self.image_at(&named.full()).await?;
+        // By name first: `cafe` may be the beginning of somebody's id.
+        let hex = reference.len() >= SHORT_ID && reference.chars().all(|c| c.is_ascii_hexdigit());
+        if found.is_none() && hex {
+            self.image_at(reference).await
+        } else {
+            Ok(found)
+        }
+    }
+
+    async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image> {
+        pull::pull(self, reference, &progress).await?;
+        let gone = || RuntimeError::Pull {
+            image: reference.to_owned(),
+            why: "it was pulled, and removed at once by somebody else".into(),
+        };
+        self.image(reference).await?.ok_or_else(gone)
+    }
+
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
+        self.network_ensure(spec).await
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<bool> {
+        self.network_remove(name).await
+    }
+
+    async fn ensure_volume(
+        &self,
+        name: &str,
+        driver: Option<&str>,
+        options: &BTreeMap<String, String>,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let client = self.connection.client().await?;
+        // One that exists is used as it is, whatever its driver: it holds somebody's data.
+        match bounded(client.inspect_volume(lifecycle::plain(name)?)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if status(&error) == Some(404) => {}
+            Err(error) => {
+                return Err(self
+                    .connection
+                    .fault(format!("inspect volume `{name}`"), error));
+            }
+        }
+        let request = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            driver: driver.map(str::to_owned),
+            driver_opts: Some(options.clone().into_iter().collect()),
+            labels: Some(labels.clone().into_iter().collect()),
+            ..Default::default()
+        };
+        bounded(client.create_volume(request))
+            .await
+            .map(drop)
+            .map_err(|e| self.connection.fault(format!("create volume `{name}`"), e))
+    }
+
+    async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container> {
+        self.container_ensure(spec).await
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.container_start(id).await
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        self.container_stop(id, grace).await
+    }
+
+    async fn remove(&self, id: &str, force: bool) -> Result<()> {
+        self.container_remove(id, force).await
+    }
+
+    async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {
+        self.container_set_restart(id, restart).await
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<Container>> {
+        self.container_inspect(id).await
+    }
+
+    async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
+        self.containers(labels).await
+    }
+
+    async fn publishing(&self, port: u16) -> Result<Vec<String>> {
+        self.containers_publishing(port).await
+    }
+
+    async fn tail(&self, id: &str, lines: u32) -> Result<Vec<LogLine>> {
+        let (to, mut from) = mpsc::channel(LINES_WAITING);
+        let collect = async {
+            let mut all = Vec::new();
+            while let Some(line) = from.recv().await {
+                all.push(line);
+            }
+            all
+        };
+        let (read, all) = tokio::time::timeout(connection::SHORT, async {
+            tokio::join!(self.log_lines(id, lines, false, to), collect)
+        })
+        .await
+        .map_err(|_| {
+            self.connection.fault(
+                format!("read the log of container {id}"),
+                bollard::errors::Error::RequestTimeoutError,
+            )
+        })?;
+        read.map(|()| all)
+    }
+
+    async fn logs(
+        &self,
+        id: &str,
+        lines: u32,
+        follow: bool,
+        to: mpsc::Sender<LogLine>,
+    ) -> Result<()> {
+        self.log_lines(id, lines, follow, to).await
+    }
+
+    async fn events(&self, labels: &[(&str, &str)]) -> Result<mpsc::Receiver<ContainerEvent>> {
+        self.container_events(labels).await
+    }
+
+    async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        tty: bool,
+        input: mpsc::Receiver<Vec<u8>>,
+        output: mpsc::Sender<Vec<u8>>,
+    ) -> Result<i64> {
+        self.run_inside(id, command, tty, input, output).await
+    }
+}

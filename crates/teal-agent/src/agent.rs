@@ -1,0 +1,337 @@
+//! The agent as a whole: its parts, how it starts, and what a request to deploy, abort or remove becomes.
+
+use crate::clock::unix_ms;
+use crate::conduct::Conductor;
+use crate::journal::{Journal, Kept};
+use crate::meter::Meter;
+use crate::publish::Publisher;
+use crate::runtime::{Runtime, RuntimeError, label};
+use crate::store::{ReleaseStore, StoredRelease};
+use crate::traffic::Traffic;
+use crate::world::Watch;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
+use teal_model::config::{PullPolicy, Service};
+use teal_model::deployment::{Deployment, State};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::plan::{ImageFacts, Plan, Running, plan};
+use teal_model::wire::{BackendId, RouteTable};
+use tokio::sync::{broadcast, watch};
+
+/// Notices that a slow reader may be behind before it has to read the journal instead.
+const NOTICES: usize = 256;
+
+pub struct Agent {
+    pub id: String,
+    pub state_dir: PathBuf,
+    pub journal: Arc<Journal>,
+    pub store: Arc<ReleaseStore>,
+    pub runtime: Arc<dyn Runtime>,
+    pub traffic: Arc<dyn Traffic>,
+    pub watch: Watch,
+    pub publisher: Arc<Publisher>,
+    pub meter: Meter,
+    salt: String,
+    running: Mutex<BTreeMap<u64, Handle>>,
+    alerts: Mutex<Vec<String>>,
+}
+
+/// What others may do with a deployment that runs.
+#[derive(Clone)]
+pub struct Handle {
+    pub abort: watch::Sender<Option<String>>,
+    pub notices: broadcast::Sender<Notice>,
+}
+
+impl Agent {
+    /// `serving`: the table that a proxy was found serving by. Goes on with every deployment that had not ended.
+    pub async fn start(
+        state_dir: PathBuf,
+        journal: Arc<Journal>,
+        runtime: Arc<dyn Runtime>,
+        traffic: Arc<dyn Traffic>,
+        serving: Option<RouteTable>,
+    ) -> Result<Arc<Self>, Fault> {
+        let id = journal.agent_id()?;
+        let epoch = journal.begin_epoch()?;
+        let store = Arc::new(ReleaseStore::open(&state_dir)?);
+        let trusted: BTreeSet<BackendId> = serving
+            .iter()
+            .flat_map(|table| table.services.values())
+            .flat_map(|service| &service.releases)
+            .flat_map(|release| release.backends.iter().map(|backend| backend.id.clone()))
+            .collect();
+        let watch = Watch::start(runtime.clone(), store.clone(), id.clone(), trusted);
+        let routings = journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
+        // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
+        let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
+        let publisher = Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings));
+        let agent = Arc::new(Self {
+            salt: journal.salt()?,
+            meter: Meter::start(traffic.clone()),
+            id,
+            state_dir,
+            journal,
+            store,
+            runtime,
+            traffic,
+            watch,
+            publisher,
+            running: Mutex::new(BTreeMap::new()),
+            alerts: Mutex::new(Vec::new()),
+        });
+        agent.resume(serving).await?;
+        Ok(agent)
+    }
+
+    async fn resume(self: &Arc<Self>, serving: Option<RouteTable>) -> Result<(), Fault> {
+        self.watch.refresh().await;
+        let listeners = self.publisher.listeners().await?;
+        if let Err(fault) = self.traffic.bind(&listeners).await {
+            self.alert(format!("a port of a live service cannot be opened: {fault}"));
+        }
+        let unfinished = self.journal.unfinished()?;
+        let reverted: Vec<u64> = unfinished.iter().filter(|kept| was_reverted(kept, serving.as_ref())).map(|kept| kept.deployment.number).collect();
+        // Nobody knows what runs: the proxy goes on with the table it has.
+        if self.watch.now().engine_error.is_none() && reverted.is_empty() {
+            self.publisher.refresh().await?;
+        }
+        tokio::spawn(crate::reconcile::follow(Arc::downgrade(self)));
+        for kept in unfinished {
+            let number = kept.deployment.number;
+            tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
+            let fault = reverted.contains(&number).then(|| Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so"));
+            self.conduct(kept, None, fault);
+        }
+        Ok(())
+    }
+
+    fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, fault: Option<Fault>) {
+        let (abort, aborted) = watch::channel(None);
+        let (notices, _) = broadcast::channel(NOTICES);
+        let number = kept.deployment.number;
+        self.running().insert(number, Handle { abort, notices: notices.clone() });
+        let agent = self.clone();
+        let conductor = Conductor::new(agent.clone(), kept, window, aborted, notices);
+        tokio::spawn(async move {
+            conductor.run(fault).await;
+            agent.running().remove(&number);
+        });
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Handle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn handle(&self, deployment: u64) -> Option<Handle> {
+        self.running().get(&deployment).cloned()
+    }
+
+    pub fn alert(&self, words: String) {
+        tracing::error!("{words}");
+        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !alerts.contains(&words) {
+            alerts.push(words);
+        }
+    }
+
+    pub fn alerts(&self) -> Vec<String> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a deployment would do now.
+    pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, Fault> {
+        // The first call of every deployment: a daemon that is away is said here, before anything is written.
+        self.runtime.engine().await.map_err(fault_of)?;
+        let mut images = BTreeMap::new();
+        for service in request.project.services.values() {
+            let reference = &service.container.image;
+            if let Some(mut facts) = self.facts(reference).await? {
+                facts.may_change = is_pulled(service.pull_policy, reference, !facts.repo_digests.is_empty());
+                images.insert(reference.clone(), facts);
+            }
+        }
+        self.plan_with(request, &images)
+    }
+
+    pub fn plan_with(&self, request: &DeployRequest, images: &BTreeMap<String, ImageFacts>) -> Result<Plan, Fault> {
+        let project = &request.project;
+        let mut running = Running { live: BTreeMap::new(), next: self.journal.next_releases(&project.name)? };
+        for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
+            if let Some(live) = record.live_release() {
+                running.live.insert(record.service.service, live);
+            }
+        }
+        plan(project, &request.choice, &running, images, &|service| self.hash(service)).map_err(|error| Fault::new(Code::NotFound, error.to_string()))
+    }
+
+    pub async fn facts(&self, reference: &str) -> Result<Option<ImageFacts>, Fault> {
+        let image = self.runtime.image(reference).await.map_err(fault_of)?;
+        Ok(image.map(|image| ImageFacts {
+            id: image.id,
+            repo_digests: image.repo_digests,
+            volumes: image.volumes,
+            has_healthcheck: image.has_healthcheck,
+            may_change: false,
+        }))
+    }
+
+    /// Tells whether two releases have the same settings, without telling what they are.
+    fn hash(&self, service: &Service) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(self.salt.as_bytes());
+        // A Service is plain data: maps with string keys, numbers and text.
+        hasher.update(serde_json::to_vec(service).unwrap_or_default());
+        hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub async fn deploy(self: &Arc<Self>, request: DeployRequest) -> Result<Accepted, Fault> {
+        let plan = self.plan(&request).await?;
+        let now = unix_ms();
+        let keys: BTreeSet<ServiceKey> = plan.members.iter().map(|member| member.service.clone()).collect();
+        self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
+        let serving = plan.members.iter().any(|member| member.serves());
+        let window = if serving { Some(self.meter.open(keys).await) } else { None };
+        let mut deployment = Deployment::new(0, plan, now);
+        self.journal.begin(&mut deployment, &request.who, now)?;
+        // From here on the services are claimed: whatever fails ends as a deployment that was reverted.
+        let stored = self.store.put_request(deployment.number, &request).and_then(|()| self.store_candidates(&deployment.plan, &request));
+        let accepted = Accepted { deployment: deployment.number, plan: deployment.plan.clone() };
+        tracing::info!(deployment = deployment.number, project = accepted.plan.project, who = request.who, "begins");
+        let services = accepted.plan.members.iter().map(|member| member.service.service.clone()).collect();
+        let kept = Kept { deployment, project: request.project.name, who: request.who, services, started_ms: now, ended_ms: None, receipt: None };
+        self.conduct(kept, window, stored.err());
+        Ok(accepted)
+    }
+
+    /// The settings of every candidate, before anything needs them.
+    pub fn store_candidates(&self, plan: &Plan, request: &DeployRequest) -> Result<(), Fault> {
+        for member in &plan.members {
+            let stored = StoredRelease {
+                service: request.project.services[&member.service.service].clone(),
+                volumes: request.project.volumes.clone(),
+                trusted_proxies: request.project.trusted_proxies.clone(),
+                image_id: member.image_id.clone(),
+            };
+            self.store.put_release(&member.candidate, &stored)?;
+        }
+        Ok(())
+    }
+
+    pub fn abort(&self, deployment: u64, who: &str) -> Result<Kept, Fault> {
+        let unknown = || Fault::new(Code::NotFound, format!("there is no deployment {deployment}"));
+        let kept = self.journal.deployment(deployment)?.ok_or_else(unknown)?;
+        match self.handle(deployment) {
+            Some(handle) if kept.deployment.state.may_revert() => {
+                handle.abort.send_replace(Some(who.to_owned()));
+                Ok(kept)
+            }
+            Some(_) => Err(Fault::new(Code::Busy, format!("deployment {deployment} is {} and cannot be aborted any more", kept.deployment.state.name()))
+                .hint("wait for its end: `teal status`")),
+            None => Err(Fault::new(Code::NotFound, format!("deployment {deployment} does not run: it is {}", kept.deployment.state.name()))),
+        }
+    }
+
+    /// Takes services out of traffic, lets them finish, and removes their containers. Volumes stay.
+    pub async fn remove(&self, request: &RemoveRequest) -> Result<Removed, Fault> {
+        let records: Vec<_> = self.journal.services()?.into_iter().filter(|record| record.service.project == request.project).collect();
+        for name in &request.services {
+            if !records.iter().any(|record| &record.service.service == name) {
+                return Err(Fault::new(Code::NotFound, format!("the project {} has no service `{name}` here", request.project)));
+            }
+        }
+        let chosen: Vec<_> = records.into_iter().filter(|record| request.services.is_empty() || request.services.contains(&record.service.service)).collect();
+        if chosen.is_empty() {
+            return Err(Fault::new(Code::NotFound, format!("there is no project {} here", request.project)));
+        }
+        let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
+        self.journal.refuse_busy(&keys, unix_ms())?;
+        self.runtime.engine().await.map_err(fault_of)?;
+        let mut removed = Removed::default();
+        let mut releases: Vec<ReleaseKey> = Vec::new();
+        for record in &chosen {
+            if let Some(live) = &record.live {
+                if let Ok(stored) = self.store.release(&live.release) {
+                    removed.volumes_kept.extend(crate::effects::named_volumes(&stored).map(|volume| volume.name.clone()));
+                }
+                releases.push(live.release.clone());
+            }
+            self.journal.forget(&record.service)?;
+        }
+        let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
+        self.publisher.flip(quiet).await?;
+        self.drain(&releases).await;
+        for key in &keys {
+            let of_service = [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
+            for container in self.runtime.list(&of_service).await.map_err(fault_of)? {
+                let grace = crate::world::release_of(&container).and_then(|release| self.store.release(&release).ok());
+                let grace = grace.map_or(crate::effects::DEFAULT_GRACE, |stored| crate::effects::grace(&stored));
+                self.runtime.stop(&container.id, grace).await.map_err(fault_of)?;
+                self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
+                removed.containers.push(container.name);
+            }
+        }
+        removed.networks = self.tidy(&request.project).await?;
+        for release in &releases {
+            self.store.remove_release(release)?;
+        }
+        tracing::info!(project = request.project, who = request.who, ?keys, "removed");
+        Ok(removed)
+    }
+
+    /// Until nothing is in flight, or the longest drain time of these releases is over.
+    async fn drain(&self, releases: &[ReleaseKey]) {
+        let longest = releases.iter().filter_map(|release| self.store.release(release).ok()).map(|stored| stored.service.teal.drain_ms).max().unwrap_or(0);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(longest);
+        while tokio::time::Instant::now() < deadline {
+            let idle = self.traffic.ask().await.is_some_and(|statistics| statistics.releases.iter().filter(|one| releases.contains(&one.release)).all(|one| one.in_flight == 0));
+            if idle {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The proxy's table outranks the journal: a candidate that has no share there was taken back before the journal could say so.
+fn was_reverted(kept: &Kept, serving: Option<&RouteTable>) -> bool {
+    let Some(table) = serving else { return false };
+    let deployment = &kept.deployment;
+    if !matches!(deployment.state, State::Baking | State::Draining { .. }) {
+        return false;
+    }
+    deployment.plan.members.iter().filter(|member| !member.is_recreate()).any(|member| {
+        table.services.get(&member.service).is_some_and(|entry| !entry.split.iter().any(|share| share.release == member.candidate && share.weight > 0))
+    })
+}
+
+/// Does a deployment pull an image that is here already? A tag is pulled unless it was built here or the policy says otherwise.
+pub fn is_pulled(policy: PullPolicy, reference: &str, came_from_registry: bool) -> bool {
+    let pinned = reference.contains("@sha256:") || reference.starts_with("sha256:");
+    match policy {
+        PullPolicy::Never | PullPolicy::Missing => false,
+        PullPolicy::Always => true,
+        PullPolicy::Default => came_from_registry && !pinned,
+    }
+}
+
+/// Words a container engine's error as a fault.
+pub fn fault_of(error: RuntimeError) -> Fault {
+    let code = match &error {
+        RuntimeError::Unreachable { .. } | RuntimeError::TooOld { .. } => Code::DockerDown,
+        RuntimeError::Pull { .. } => Code::ImageMissing,
+        RuntimeError::NotFound { .. } | RuntimeError::Refused { .. } => Code::DockerRefused,
+        RuntimeError::DiskFull { .. } => Code::DiskFull,
+    };
+    Fault::new(code, error.to_string())
+}
+
+
+/// For the API: the end of a deployment is its last notice.
+pub fn is_last(notice: &Notice) -> bool {
+    matches!(notice.what, What::Ended { .. })
+}

@@ -1,0 +1,91 @@
+//! What `teal status` shows: services, replicas, the proxy, deployments that run.
+
+use super::{Answer, Shared};
+use crate::agent::Agent;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use teal_model::api::{Hello, ProxyStatus, ReplicaStatus, ServiceStatus, Status, VERSION};
+use teal_model::deployment::Health;
+use teal_model::ids::ServiceKey;
+use teal_model::plan::listeners;
+use teal_model::wire::Statistics;
+
+pub fn hello(agent: &Agent) -> Hello {
+    Hello {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: VERSION,
+        agent: agent.id.clone(),
+        pid: std::process::id(),
+        state_dir: agent.state_dir.display().to_string(),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct StatusQuery {
+    project: Option<String>,
+}
+
+pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuery>) -> Answer<Status> {
+    let agent = &shared.agent;
+    let of_project = |project: &str| query.project.as_ref().is_none_or(|wanted| wanted == project);
+    let statistics = agent.traffic.ask().await;
+    let proxy = agent.traffic.state().borrow().clone();
+    let mut services = Vec::new();
+    let running = agent.journal.unfinished()?;
+    for record in agent.journal.services()?.into_iter().filter(|record| of_project(&record.service.project)) {
+        let deploying = running.iter().any(|kept| kept.deployment.plan.members.iter().any(|member| member.service == record.service));
+        if record.live.is_none() && !deploying {
+            continue;
+        }
+        services.push(service(agent, &record, statistics.as_deref()));
+    }
+    let connections = statistics.as_ref().map(|statistics| statistics.connections).unwrap_or_default();
+    let engine = agent.runtime.engine().await;
+    let mut alerts = agent.alerts();
+    alerts.extend(engine.as_ref().err().map(ToString::to_string));
+    Ok(axum::Json(Status {
+        agent: hello(agent),
+        proxy: ProxyStatus { pid: proxy.pid, table: proxy.acknowledged, connections: connections.open, parked: connections.parked },
+        engine: engine.ok().map(|engine| format!("{} (API {})", engine.version, engine.api_version)),
+        services,
+        running: running.iter().filter(|kept| of_project(&kept.project)).map(crate::journal::Kept::summary).collect(),
+        alerts,
+    }))
+}
+
+fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Option<&Statistics>) -> ServiceStatus {
+    let key: &ServiceKey = &record.service;
+    let world = agent.watch.now();
+    let replicas = world.replicas.values().filter(|replica| &replica.release.service == key);
+    let replicas = replicas.map(|replica| ReplicaStatus {
+        container: replica.container.id.chars().take(12).collect(),
+        name: replica.container.name.clone(),
+        release: replica.release.number,
+        health: match replica.health() {
+            Health::Ready => "ready".to_owned(),
+            Health::Warming { last } => format!("warming: {last}"),
+            Health::Unknown { why } => format!("unknown: {why}"),
+            Health::Failed { fault } => format!("failed: {fault}"),
+        },
+        address: replica.address().map(|ip| ip.to_string()),
+        restarts: replica.container.restarts,
+    });
+    let releases = statistics.map(|statistics| statistics.releases.iter().filter(|release| &release.release.service == key).collect::<Vec<_>>());
+    let sum = |count: &dyn Fn(&teal_model::wire::ReleaseStatistics) -> u64| releases.as_ref().map(|releases| releases.iter().map(|release| count(release)).sum());
+    let settings = record.routing.as_ref().and_then(|routing| agent.store.release(&routing.settings).ok());
+    ServiceStatus {
+        service: key.clone(),
+        live: record.live.as_ref().map(|live| live.release.clone()),
+        color: record.live.as_ref().map(|live| live.color.to_string()),
+        image: record.live.as_ref().map(|live| live.image.clone()),
+        image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
+        since_ms: record.since_ms,
+        listeners: settings.map(|stored| listeners(&stored.service).iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
+        replicas: replicas.collect(),
+        in_flight: sum(&|release| release.in_flight),
+        rate: agent.meter.rate(key),
+        requests: sum(&|release| release.counters.requests),
+        failed: sum(&|release| release.counters.failed.total()),
+    }
+}

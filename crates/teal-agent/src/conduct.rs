@@ -1,0 +1,564 @@
+//! The loop that carries a deployment out: look, decide, write down the intent, do it, write down what happened.
+//!
+//! A journal that cannot write stops the deployment and never the traffic: what may still be taken back is taken back
+//! without asking the disk, and what may not waits until the disk can be written again.
+
+use crate::agent::Agent;
+use crate::clock::unix_ms;
+use crate::journal::{JournalError, Kept};
+use crate::meter::Window;
+use crate::runtime::PullProgress;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use teal_model::api::{Notice, What};
+use teal_model::config::PullPolicy;
+use teal_model::deployment::{Action, Deployment, Event, Health, Phase, Published, Pull, Seen, State, Step, decide};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::ReleaseKey;
+use teal_model::receipt::{Outcome, Receipt, ReleaseLine, StepTime, Traffic};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+/// How often an in-flight count that is waited for is asked for: often at first, so that a quick drain costs nothing.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+const DRAIN_POLL_MAX: Duration = Duration::from_millis(200);
+/// A journal that cannot be written is tried again after this.
+const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
+/// The same progress is not repeated, and different progress not more often than this.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+pub struct Conductor {
+    agent: Arc<Agent>,
+    kept: Kept,
+    deployment: Deployment,
+    window: Option<Window>,
+    aborted: watch::Receiver<Option<String>>,
+    notices: broadcast::Sender<Notice>,
+    sequence: u64,
+    pulls: Arc<Pulls>,
+    poll: Duration,
+    progress: (std::time::Instant, String),
+    /// The journal failed: the rest of the revert is done without it, and written down when it can be.
+    unjournaled: Vec<(Event, What)>,
+}
+
+/// What is known of the pulls of this run of the agent.
+#[derive(Default)]
+struct Pulls {
+    by_image: Mutex<BTreeMap<String, Pull>>,
+    words: Mutex<BTreeMap<String, String>>,
+    changed: Notify,
+}
+
+impl Pulls {
+    fn all(&self) -> BTreeMap<String, Pull> {
+        self.by_image.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, image: &str, pull: Pull) {
+        self.by_image.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned(), pull);
+        self.changed.notify_one();
+    }
+
+    fn say(&self, image: &str, progress: &PullProgress) {
+        let words = format!("pull {image}: {} of {} layers, {} of {} MB", progress.layers_done, progress.layers, progress.bytes_done >> 20, progress.bytes >> 20);
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned(), words);
+        self.changed.notify_one();
+    }
+
+    fn words(&self) -> String {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Conductor {
+    pub fn new(agent: Arc<Agent>, kept: Kept, window: Option<Window>, aborted: watch::Receiver<Option<String>>, notices: broadcast::Sender<Notice>) -> Self {
+        Self {
+            deployment: kept.deployment.clone(),
+            agent,
+            kept,
+            window,
+            aborted,
+            notices,
+            sequence: 0,
+            pulls: Arc::default(),
+            poll: DRAIN_POLL,
+            progress: (std::time::Instant::now(), String::new()),
+            unjournaled: Vec::new(),
+        }
+    }
+
+    /// Carries the deployment out to its end. `fault`: it has failed already, before this loop began.
+    pub async fn run(mut self, fault: Option<Fault>) {
+        if let Some(fault) = fault.filter(|_| self.deployment.state.may_revert()) {
+            self.record(Event::Failed { action: None, fault }).await;
+        }
+        loop {
+            let seen = self.observe().await;
+            match decide(&self.deployment, &seen, unix_ms()) {
+                Step::Finish => break,
+                Step::Wait { until_ms } => self.wait(until_ms, &seen).await,
+                Step::Enter(to) => self.record(Event::Entered { to }).await,
+                Step::Fail(fault) => self.record(Event::Failed { action: None, fault }).await,
+                Step::Resolve => self.resolve().await,
+                Step::Do(action) => self.carry_out(action).await,
+            }
+        }
+        self.finish().await;
+    }
+
+    async fn observe(&self) -> Seen {
+        let world = self.agent.watch.now();
+        let mut seen = Seen { abort: self.aborted.borrow().clone(), pulls: self.pulls.all(), ..Seen::default() };
+        let plan = &self.deployment.plan;
+        let live = plan.members.iter().filter_map(|member| member.live.as_ref()).map(|live| &live.release);
+        for release in plan.members.iter().map(|member| &member.candidate).chain(live) {
+            let mut health: Vec<Health> = world.of(release).map(|replica| replica.health()).collect();
+            if let Some(error) = world.engine_error.as_ref().filter(|_| !health.contains(&Health::Ready)) {
+                health = vec![Health::Unknown { why: error.clone() }];
+            }
+            seen.replicas.insert(release.clone(), health);
+        }
+        if self.drains() {
+            seen.in_flight = self.in_flight().await;
+        }
+        seen
+    }
+
+    /// The states that wait for requests to end.
+    fn drains(&self) -> bool {
+        match &self.deployment.state {
+            State::Holding { .. } | State::Draining { .. } => self.deployment.script().iter().all(|action| self.deployment.done.contains(action)),
+            State::Reverting { phase, .. } => matches!(phase, Phase::Hold { .. } | Phase::Drain),
+            _ => false,
+        }
+    }
+
+    /// Read after every worker has acknowledged the table in force. A release that the proxy does not name has nothing in flight.
+    async fn in_flight(&self) -> BTreeMap<ReleaseKey, Option<u64>> {
+        let wanted = self.agent.traffic.state().borrow().acknowledged;
+        let statistics = self.agent.traffic.ask().await.filter(|statistics| wanted.is_some_and(|wanted| statistics.table >= wanted));
+        let plan = &self.deployment.plan;
+        let live = plan.members.iter().filter_map(|member| member.live.as_ref()).map(|live| &live.release);
+        let releases = plan.members.iter().map(|member| &member.candidate).chain(live);
+        releases
+            .map(|release| {
+                let count = statistics.as_ref().map(|statistics| statistics.releases.iter().find(|one| &one.release == release).map_or(0, |one| one.in_flight));
+                (release.clone(), count)
+            })
+            .collect()
+    }
+
+    async fn wait(&mut self, until_ms: Option<u64>, seen: &Seen) {
+        self.tell_progress(seen);
+        let mut world = self.agent.watch.changes();
+        world.mark_unchanged();
+        if self.deployment.state == State::Pulling {
+            self.ensure_pulls();
+        }
+        let now = unix_ms();
+        let mut longest = until_ms.map_or(Duration::from_secs(60), |until| Duration::from_millis(until.saturating_sub(now).max(1)));
+        if self.drains() {
+            longest = longest.min(self.poll);
+            self.poll = (self.poll * 2).min(DRAIN_POLL_MAX);
+        }
+        // What changed between looking and now is seen by the versions of the channels, or at the latest after a second.
+        longest = longest.min(Duration::from_secs(1));
+        tokio::select! {
+            _ = world.changed() => {}
+            _ = self.aborted.changed() => {}
+            () = self.pulls.changed.notified() => {}
+            () = sleep(longest) => {}
+        }
+    }
+
+    fn tell_progress(&mut self, seen: &Seen) {
+        let plan = &self.deployment.plan;
+        let words = match &self.deployment.state {
+            State::Pulling => self.pulls.words(),
+            State::Warming { member } => {
+                let member = &plan.members[*member];
+                let replicas = seen.replicas.get(&member.candidate).map(Vec::as_slice).unwrap_or_default();
+                let ready = replicas.iter().filter(|health| **health == Health::Ready).count();
+                let last = replicas.iter().find_map(|health| match health {
+                    Health::Warming { last } => Some(format!("; {last}")),
+                    Health::Unknown { why } => Some(format!("; unknown: {why}")),
+                    _ => None,
+                });
+                format!("{ready} of {} ready{}", member.replicas, last.unwrap_or_default())
+            }
+            _ if self.drains() => match seen.in_flight.values().copied().collect::<Option<Vec<u64>>>() {
+                Some(counts) => format!("{} in flight", counts.iter().sum::<u64>()),
+                None => "in flight: unknown".to_owned(),
+            },
+            _ => return,
+        };
+        if words.is_empty() || words == self.progress.1 || self.progress.0.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.progress = (std::time::Instant::now(), words.clone());
+        self.tell(Notice { deployment: self.deployment.number, sequence: self.sequence, at_ms: unix_ms(), what: What::Progress { words } });
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody listens: the journal has it.
+        let _ = self.notices.send(notice);
+    }
+
+    fn ensure_pulls(&self) {
+        for member in &self.deployment.plan.members {
+            if self.pulls.all().contains_key(&member.image) {
+                continue;
+            }
+            self.pulls.set(&member.image, Pull::Running);
+            let policy = self.agent.store.release(&member.candidate).map_or(PullPolicy::Default, |stored| stored.service.pull_policy);
+            let (agent, pulls, image) = (self.agent.clone(), self.pulls.clone(), member.image.clone());
+            tokio::spawn(async move {
+                let (progress, mut said) = mpsc::channel(8);
+                let listener = pulls.clone();
+                let name = image.clone();
+                tokio::spawn(async move {
+                    while let Some(progress) = said.recv().await {
+                        listener.say(&name, &progress);
+                    }
+                });
+                let pulled = match agent.ensure_image(&image, policy, progress).await {
+                    Ok(()) => Pull::Here,
+                    Err(fault) => Pull::Failed(fault),
+                };
+                pulls.set(&image, pulled);
+            });
+        }
+    }
+
+    /// Every image is here: the plan is made again, with their ids and their own volumes.
+    async fn resolve(&mut self) {
+        let event = match self.resolved_plan().await {
+            Ok(plan) => Event::Resolved { plan: Box::new(plan) },
+            Err(fault) => Event::Failed { action: None, fault },
+        };
+        self.record(event).await;
+    }
+
+    async fn resolved_plan(&self) -> Result<teal_model::plan::Plan, Fault> {
+        let mut request = self.agent.store.request(self.deployment.number)?;
+        // Only what this deployment has claimed; the others were live and unchanged when it began.
+        request.choice.services = self.deployment.plan.members.iter().map(|member| member.service.service.clone()).collect();
+        let mut images = BTreeMap::new();
+        for member in &self.deployment.plan.members {
+            let gone = || Fault::new(Code::ImageMissing, format!("the image {} went away again", member.image));
+            images.insert(member.image.clone(), self.agent.facts(&member.image).await?.ok_or_else(gone)?);
+        }
+        let mut plan = match request.choice.services.is_empty() {
+            true => self.deployment.plan.clone(),
+            false => self.agent.plan_with(&request, &images)?,
+        };
+        // The numbers were reserved when the deployment began.
+        for member in &mut plan.members {
+            if let Some(planned) = self.deployment.plan.members.iter().find(|planned| planned.service == member.service) {
+                member.candidate = planned.candidate.clone();
+                member.color = planned.color;
+            }
+        }
+        plan.unchanged.extend(self.deployment.plan.unchanged.iter().cloned());
+        self.agent.store_candidates(&plan, &request)?;
+        Ok(plan)
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        match self.agent.journal.intend(&self.deployment, &action, unix_ms()) {
+            Ok(notice) => self.heard(notice),
+            Err(error) => {
+                if self.give_up(&error).await {
+                    return;
+                }
+                if self.deployment.state == State::Retiring {
+                    // Nothing of this is urgent, and none of it may be done without being written down.
+                    sleep(JOURNAL_PAUSE).await;
+                    return;
+                }
+            }
+        }
+        let began = std::time::Instant::now();
+        let done = {
+            let work = self.agent.perform_patiently(&self.deployment, &action);
+            let may_stop = self.deployment.state.may_revert() && matches!(action, Action::StartRelease { .. } | Action::StopRelease { .. });
+            let mut aborted = self.aborted.clone();
+            tokio::select! {
+                done = work => done,
+                fault = async { wait_for_abort(&mut aborted).await }, if may_stop => Err(fault),
+            }
+        };
+        if action == Action::Publish && matches!(self.deployment.state, State::Shifting | State::Releasing { .. }) && done.is_ok()
+            && let Some(window) = &mut self.window
+        {
+            window.flipped().await;
+        }
+        let words = action.words();
+        match done {
+            Ok(published) => self.record_as(Event::Did { action, published }, What::Did { words, ms: began.elapsed().as_millis() as u64, published }).await,
+            Err(fault) => self.record(Event::Failed { action: Some(action), fault }).await,
+        }
+    }
+
+    /// The journal cannot be written. True: the deployment is taken back because of it.
+    async fn give_up(&mut self, error: &JournalError) -> bool {
+        let fault = Fault::from(JournalError::Io { path: self.agent.state_dir.join("journal.sqlite3"), why: error.to_string() });
+        self.agent.alert(fault.to_string());
+        if !self.deployment.state.may_revert() {
+            return false;
+        }
+        let event = Event::Failed { action: None, fault: fault.clone() };
+        if self.deployment.apply(&event, unix_ms()).is_ok() {
+            self.unjournaled.push((event, What::Failed { fault }));
+        }
+        true
+    }
+
+    async fn record(&mut self, event: Event) {
+        let what = match &event {
+            Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
+            Event::Failed { fault, .. } => What::Failed { fault: fault.clone() },
+            Event::Resolved { plan } => What::Planned { plan: plan.clone() },
+            Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
+        };
+        self.record_as(event, what).await;
+    }
+
+    async fn record_as(&mut self, event: Event, what: What) {
+        self.poll = DRAIN_POLL;
+        let before = self.deployment.clone();
+        if let Err(illegal) = self.deployment.apply(&event, unix_ms()) {
+            let error = Fault::new(Code::Internal, illegal.to_string());
+            self.agent.alert(format!("deployment {}: {error}", self.deployment.number));
+            self.deployment.state = State::Stuck { step: before.state.name().to_owned(), error };
+            return;
+        }
+        match self.agent.journal.happened(&self.deployment, &event, what.clone(), unix_ms()) {
+            Ok(notice) => self.heard(notice),
+            // A state that was not written down was not entered: what may be taken back is, from where the journal is.
+            Err(error) if before.state.may_revert() => {
+                self.deployment = before;
+                let failed = matches!(event, Event::Failed { .. });
+                if failed {
+                    let applied = self.deployment.apply(&event, unix_ms());
+                    debug_assert!(applied.is_ok(), "it was applied a moment ago");
+                    self.unjournaled.push((event, what));
+                    self.agent.alert(error.to_string());
+                } else {
+                    self.give_up(&error).await;
+                }
+            }
+            Err(error) => {
+                self.agent.alert(error.to_string());
+                self.unjournaled.push((event, what));
+            }
+        }
+    }
+
+    fn heard(&mut self, notice: Notice) {
+        self.sequence = notice.sequence;
+        self.tell(notice);
+    }
+
+    async fn finish(mut self) {
+        let (receipt, now) = (self.receipt().await, unix_ms());
+        for (event, what) in std::mem::take(&mut self.unjournaled) {
+            while let Err(error) = self.agent.journal.happened(&self.deployment, &event, what.clone(), unix_ms()) {
+                self.agent.alert(error.to_string());
+                sleep(JOURNAL_PAUSE).await;
+            }
+        }
+        let last = loop {
+            match self.agent.journal.end(&self.deployment, &receipt, now) {
+                Ok(notice) => break notice,
+                Err(error) => self.agent.alert(error.to_string()),
+            }
+            sleep(JOURNAL_PAUSE).await;
+        };
+        self.forget_settings();
+        tracing::info!(deployment = self.deployment.number, state = self.deployment.state.name(), "ended");
+        self.heard(last);
+    }
+
+    /// The stored settings of releases that are not needed any more.
+    fn forget_settings(&self) {
+        let mut gone: BTreeSet<ReleaseKey> = BTreeSet::new();
+        for member in &self.kept.deployment.plan.members {
+            gone.insert(member.candidate.clone());
+        }
+        for member in &self.deployment.plan.members {
+            gone.insert(member.candidate.clone());
+            gone.extend(member.live.as_ref().map(|live| live.release.clone()));
+        }
+        match self.agent.journal.services() {
+            Ok(services) => {
+                for record in services {
+                    record.live.map(|live| gone.remove(&live.release));
+                    record.routing.map(|routing| gone.retain(|release| !routing.listed.contains(release) && &routing.settings != release));
+                }
+            }
+            Err(error) => return self.agent.alert(error.to_string()),
+        }
+        if matches!(self.deployment.state, State::Stuck { .. }) {
+            return;
+        }
+        let removed = gone.iter().map(|release| self.agent.store.remove_release(release)).chain([self.agent.store.remove_request(self.deployment.number)]);
+        for fault in removed.filter_map(Result::err) {
+            self.agent.alert(fault.to_string());
+        }
+    }
+
+    async fn receipt(&mut self) -> Receipt {
+        let traffic = match (self.window.take(), self.deployment.plan.members.iter().any(|member| member.serves())) {
+            (Some(window), _) => window.close().await,
+            (None, false) => Traffic::None,
+            (None, true) => Traffic::Unknown { why: "the agent was restarted meanwhile".to_owned() },
+        };
+        let outcome = match &self.deployment.state {
+            State::Reverted { why } => Outcome::Reverted { why: why.clone() },
+            State::Stuck { step, error } => Outcome::Stuck { step: step.clone(), error: error.clone() },
+            _ if self.deployment.plan.members.is_empty() => Outcome::Unchanged,
+            _ => Outcome::Done,
+        };
+        let ended_ms = unix_ms();
+        let notices = self.agent.journal.notices(self.deployment.number, 0).unwrap_or_default();
+        Receipt {
+            deployment: self.deployment.number,
+            project: self.kept.project.clone(),
+            who: self.kept.who.clone(),
+            started_ms: self.kept.started_ms,
+            ended_ms,
+            outcome,
+            releases: release_lines(&self.deployment),
+            steps: steps(&notices, self.kept.started_ms, ended_ms),
+            traffic,
+        }
+    }
+}
+
+async fn wait_for_abort(aborted: &mut watch::Receiver<Option<String>>) -> Fault {
+    loop {
+        if let Some(who) = aborted.borrow_and_update().clone() {
+            return Fault::new(Code::Aborted, format!("aborted by {who}"));
+        }
+        if aborted.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Agent {
+    /// The image is here, pulled where it has to be.
+    async fn ensure_image(&self, reference: &str, policy: PullPolicy, progress: mpsc::Sender<PullProgress>) -> Result<(), Fault> {
+        let here = self.runtime.image(reference).await.map_err(crate::agent::fault_of)?;
+        match here {
+            Some(image) if !crate::agent::is_pulled(policy, reference, !image.repo_digests.is_empty()) => return Ok(()),
+            None if policy == PullPolicy::Never => {
+                return Err(Fault::new(Code::ImageMissing, format!("the image {reference} is not here, and pull_policy is `never`"))
+                    .hint("build or load it first, or change pull_policy"));
+            }
+            _ => {}
+        }
+        self.runtime.pull(reference, progress).await.map(drop).map_err(crate::agent::fault_of)
+    }
+}
+
+/// For people: what the deployment does in this state.
+fn step_words(deployment: &Deployment, state: &State) -> String {
+    let members = &deployment.plan.members;
+    let of = |member: &usize| members.get(*member).map_or_else(String::new, |member| format!("{} ({}, {})", member.candidate, member.color, plural(member.replicas, "replica")));
+    let live = |member: &usize| members.get(*member).and_then(|member| member.live.as_ref()).map_or_else(String::new, |live| live.release.to_string());
+    let candidates = || members.iter().filter(|member| !member.is_recreate()).map(|member| member.candidate.to_string()).collect::<Vec<_>>().join(", ");
+    let retiring = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.to_string()).collect::<Vec<_>>().join(", ");
+    match state {
+        State::Planned => "plan".to_owned(),
+        State::Pulling => "pull images".to_owned(),
+        State::Migrating => "migrate: nothing to do".to_owned(),
+        State::Holding { member } => format!("hold requests, let {} finish", live(member)),
+        State::Stopping { member } => format!("stop {}", live(member)),
+        State::Starting { member } => format!("start {}", of(member)),
+        State::Warming { member } => format!("wait until {} is ready", of(member)),
+        State::Releasing { member } => format!("send held requests to {}", of(member)),
+        State::Shifting => format!("flip to {}", candidates()),
+        State::Baking => "bake".to_owned(),
+        State::Draining { closing: false } => match retiring() {
+            none if none.is_empty() => "drain: nothing to do".to_owned(),
+            some => format!("drain {some}"),
+        },
+        State::Draining { closing: true } => "the drain time is over: close what is left".to_owned(),
+        State::Retiring => match retiring() {
+            none if none.is_empty() => "finish".to_owned(),
+            some => format!("retire {some}"),
+        },
+        State::Done => "done".to_owned(),
+        State::Reverting { phase, .. } => match phase {
+            Phase::Back => "revert".to_owned(),
+            Phase::Hold { member } => format!("revert: hold requests, let {} finish", of(member)),
+            Phase::Swap { member } => format!("revert: start {} again", live(member)),
+            Phase::Release { member } => format!("revert: send held requests to {}", live(member)),
+            Phase::Drain => "revert: let the candidates finish".to_owned(),
+            Phase::Clean => "revert: remove the candidates".to_owned(),
+        },
+        State::Reverted { .. } => "reverted".to_owned(),
+        State::Stuck { .. } => "stuck".to_owned(),
+    }
+}
+
+fn plural(n: u32, word: &str) -> String {
+    if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
+}
+
+fn release_lines(deployment: &Deployment) -> Vec<ReleaseLine> {
+    let lines = deployment.plan.members.iter().map(|member| ReleaseLine {
+        service: member.service.service.clone(),
+        from: member.live.as_ref().map(|live| live.release.number),
+        to: member.candidate.number,
+        color: member.color.to_string(),
+        strategy: if member.is_recreate() { "recreate" } else { "blue-green" }.to_owned(),
+        image: member.image.clone(),
+        image_id: member.image_id.clone().unwrap_or_default(),
+        repo_digests: member.repo_digests.clone(),
+        replicas: member.replicas,
+    });
+    lines.collect()
+}
+
+/// How long each state lasted, from the journal's own times.
+fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime> {
+    let mut steps: Vec<StepTime> = Vec::new();
+    let mut began = started_ms;
+    let mut current = ("plan".to_owned(), None::<Published>);
+    let close = |steps: &mut Vec<StepTime>, (step, published): (String, Option<Published>), from: u64, to: u64| {
+        let acknowledged_in_us = published.map(|published| published.acknowledged_us.saturating_sub(published.sent_us));
+        steps.push(StepTime { step, ms: to.saturating_sub(from), table: published.map(|published| published.table), acknowledged_in_us });
+    };
+    for notice in notices {
+        match &notice.what {
+            What::Entered { step, .. } => {
+                close(&mut steps, std::mem::replace(&mut current, (step.clone(), None)), began, notice.at_ms);
+                began = notice.at_ms;
+            }
+            What::Failed { .. } => {
+                close(&mut steps, std::mem::replace(&mut current, ("revert".to_owned(), None)), began, notice.at_ms);
+                began = notice.at_ms;
+            }
+            What::Did { published: Some(published), .. } => current.1 = Some(*published),
+            _ => {}
+        }
+    }
+    close(&mut steps, current, began, ended_ms);
+    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted"));
+    steps
+}
+
+/// Waits until a deployment has ended, for those who ask for its abort; false: it took longer than `within`.
+pub async fn ended(agent: &Agent, deployment: u64, within: Duration) -> bool {
+    let wait = async {
+        while agent.handle(deployment).is_some() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(within, wait).await.is_ok()
+}

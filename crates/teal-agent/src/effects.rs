@@ -1,0 +1,206 @@
+//! The effects of a deployment, one function an action: each may be repeated, and finds what an earlier try left.
+
+use crate::agent::{Agent, fault_of};
+use crate::runtime::{Container, ContainerSpec, NetworkSpec, RuntimeError, Status, label};
+use crate::store::StoredRelease;
+use futures_util::future::{join_all, try_join_all};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use teal_model::config::{MountKind, Volume};
+use teal_model::deployment::{Action, Deployment, Published};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{Color, ReleaseKey};
+
+/// Compose's `stop_grace_period` where nothing else is known.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// How long an action waits for a daemon that is being restarted.
+const ENGINE_AWAY: Duration = Duration::from_secs(30);
+
+pub fn grace(stored: &StoredRelease) -> Duration {
+    Duration::from_millis(stored.service.container.stop_grace_period_ms)
+}
+
+/// The top-level volumes that a release mounts.
+pub fn named_volumes(stored: &StoredRelease) -> impl Iterator<Item = &Volume> {
+    let mounts = &stored.service.container.mounts;
+    stored.volumes.values().filter(|volume| mounts.iter().any(|mount| mount.kind == MountKind::Volume && mount.source.as_deref() == Some(&volume.name)))
+}
+
+pub fn network_name(project: &str) -> String {
+    format!("{project}_default")
+}
+
+/// How a container of a release comes to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Replicas {
+    pub color: Color,
+    /// The alias that other containers know the service by: only where two releases never run side by side.
+    pub alias: bool,
+    /// The service's own restart policy (it is live) instead of `no`.
+    pub restarts: bool,
+}
+
+impl Agent {
+    pub async fn perform(&self, deployment: &Deployment, action: &Action) -> Result<Option<Published>, Fault> {
+        match action {
+            Action::BindListeners => self.bind(deployment).await?,
+            Action::EnsureNetwork => self.ensure_network(&deployment.plan.project).await?,
+            Action::StartRelease { release } => {
+                let how = how_it_starts(deployment, release)?;
+                self.start_release(release, how).await?;
+            }
+            Action::StopRelease { release } => self.stop_release(release).await?,
+            Action::RemoveRelease { release } => self.remove_release(release).await?,
+            Action::SetRestart { release } => {
+                let restart = self.store.release(release)?.service.container.restart;
+                let containers = self.containers_of(release).await?;
+                try_join_all(containers.iter().map(|container| self.runtime.set_restart(&container.id, restart))).await.map_err(fault_of)?;
+            }
+            Action::Publish => return self.publisher.flip(deployment.routing()).await.map(Some),
+            Action::Tidy => drop(self.tidy(&deployment.plan.project).await?),
+        }
+        Ok(None)
+    }
+
+    /// An action whose daemon is away is tried again for a while: it may only be restarting.
+    pub async fn perform_patiently(&self, deployment: &Deployment, action: &Action) -> Result<Option<Published>, Fault> {
+        let since = tokio::time::Instant::now();
+        loop {
+            match self.perform(deployment, action).await {
+                Err(fault) if fault.code == Code::DockerDown && since.elapsed() < ENGINE_AWAY => tokio::time::sleep(Duration::from_millis(500)).await,
+                done => return done,
+            }
+        }
+    }
+
+    async fn bind(&self, deployment: &Deployment) -> Result<(), Fault> {
+        let wanted = deployment.plan.members.iter().flat_map(|member| member.listeners.iter().cloned()).collect();
+        let Err(fault) = self.traffic.bind(&wanted).await else { return Ok(()) };
+        // Who has it? Docker's own publishing is the likeliest.
+        let mut detail = Vec::new();
+        for listener in &wanted {
+            match self.runtime.publishing(listener.addr.port()).await {
+                Ok(names) => detail.extend(names.into_iter().map(|name| format!("the container {name} publishes port {}", listener.addr.port()))),
+                Err(error) => detail.push(format!("which container publishes it is not known: {error}")),
+            }
+        }
+        detail.sort();
+        detail.dedup();
+        Err(fault.detail(detail))
+    }
+
+    async fn ensure_network(&self, project: &str) -> Result<(), Fault> {
+        let labels = BTreeMap::from([(label::AGENT.to_owned(), self.id.clone()), (label::PROJECT.to_owned(), project.to_owned())]);
+        self.runtime.ensure_network(&NetworkSpec { name: network_name(project), labels }).await.map_err(fault_of)
+    }
+
+    pub async fn start_release(&self, release: &ReleaseKey, how: Replicas) -> Result<(), Fault> {
+        let stored = self.store.release(release)?;
+        for volume in named_volumes(&stored) {
+            if volume.external {
+                continue;
+            }
+            let mut labels = volume.labels.clone();
+            labels.insert(label::PROJECT.to_owned(), release.service.project.clone());
+            self.runtime.ensure_volume(&volume.name, volume.driver.as_deref(), &volume.driver_opts, &labels).await.map_err(fault_of)?;
+        }
+        let starts = (1..=stored.service.replicas).map(|index| self.start_replica(release, &stored, index, how));
+        // All of them come to an end before an error is told, so that none is being created while the revert removes them.
+        let started = join_all(starts).await;
+        self.watch.refresh().await;
+        started.into_iter().collect::<Result<Vec<()>, RuntimeError>>().map(drop).map_err(fault_of)
+    }
+
+    async fn start_replica(&self, release: &ReleaseKey, stored: &StoredRelease, index: u32, how: Replicas) -> Result<(), RuntimeError> {
+        let container = self.runtime.ensure_container(&self.container_spec(release, stored, index, how)).await?;
+        match container.status {
+            // A candidate that has ended is a fact for the deployment to see, not something to try again.
+            Status::Exited { .. } | Status::Dead if !how.restarts => Ok(()),
+            _ => self.runtime.start(&container.id).await,
+        }
+    }
+
+    fn container_spec(&self, release: &ReleaseKey, stored: &StoredRelease, index: u32, how: Replicas) -> ContainerSpec {
+        let ServiceNames { project, service } = names(release);
+        let mut labels = stored.service.container.labels.clone();
+        for (key, value) in [
+            (label::AGENT, self.id.clone()),
+            (label::PROJECT, project.to_owned()),
+            (label::SERVICE, service.to_owned()),
+            (label::RELEASE, release.number.to_string()),
+            (label::COLOR, how.color.to_string()),
+            (label::REPLICA, index.to_string()),
+        ] {
+            labels.insert(key.to_owned(), value);
+        }
+        ContainerSpec {
+            name: format!("{project}-{service}-{}-{index}", how.color),
+            image_id: stored.image_id.clone().unwrap_or_else(|| stored.service.container.image.clone()),
+            labels,
+            settings: stored.service.container.clone(),
+            network: network_name(project),
+            aliases: if how.alias { vec![service.to_owned()] } else { Vec::new() },
+            restart_now: how.restarts,
+        }
+    }
+
+    pub async fn containers_of(&self, release: &ReleaseKey) -> Result<Vec<Container>, Fault> {
+        let ServiceNames { project, service } = names(release);
+        let number = release.number.to_string();
+        let labels = [(label::AGENT, self.id.as_str()), (label::PROJECT, project), (label::SERVICE, service), (label::RELEASE, &number)];
+        self.runtime.list(&labels).await.map_err(fault_of)
+    }
+
+    pub async fn stop_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
+        let grace = self.store.release(release).map_or(DEFAULT_GRACE, |stored| grace(&stored));
+        let containers = self.containers_of(release).await?;
+        try_join_all(containers.iter().map(|container| self.runtime.stop(&container.id, grace))).await.map_err(fault_of)?;
+        Ok(())
+    }
+
+    pub async fn remove_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
+        let containers = self.containers_of(release).await?;
+        try_join_all(containers.iter().map(|container| self.runtime.remove(&container.id, true))).await.map_err(fault_of)?;
+        Ok(())
+    }
+
+    /// Closes listeners that nothing needs, removes the project's network when its last container is gone. Returns removed networks.
+    pub async fn tidy(&self, project: &str) -> Result<Vec<String>, Fault> {
+        let mut needed = self.publisher.listeners().await?;
+        // Another deployment may have opened ports that no routing names yet.
+        for kept in self.journal.unfinished()? {
+            if kept.project != project {
+                needed.extend(kept.deployment.plan.members.into_iter().flat_map(|member| member.listeners));
+            }
+        }
+        self.traffic.retain(&needed).await?;
+        let containers = self.runtime.list(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?;
+        let name = network_name(project);
+        if containers.is_empty() && self.runtime.remove_network(&name).await.map_err(fault_of)? {
+            return Ok(vec![name]);
+        }
+        Ok(Vec::new())
+    }
+}
+
+struct ServiceNames<'a> {
+    project: &'a str,
+    service: &'a str,
+}
+
+fn names(release: &ReleaseKey) -> ServiceNames<'_> {
+    ServiceNames { project: &release.service.project, service: &release.service.service }
+}
+
+fn how_it_starts(deployment: &Deployment, release: &ReleaseKey) -> Result<Replicas, Fault> {
+    for member in &deployment.plan.members {
+        let alias = member.is_recreate();
+        if &member.candidate == release {
+            return Ok(Replicas { color: member.color, alias, restarts: false });
+        }
+        if let Some(live) = member.live.as_ref().filter(|live| &live.release == release) {
+            return Ok(Replicas { color: live.color, alias, restarts: true });
+        }
+    }
+    Err(Fault::new(Code::Internal, format!("{release} is not of deployment {}", deployment.number)))
+}

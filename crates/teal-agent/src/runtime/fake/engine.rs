@@ -1,0 +1,208 @@
+//! The engine in memory as the agent sees it.
+
+use super::*;
+
+const EVENTS_KEPT: usize = 1024;
+
+impl FakeRuntime {
+    /// Effects are journaled by name, however the caller names the container.
+    fn name_of(&self, id: &str) -> String {
+        self.world()
+            .find(id)
+            .map_or_else(|| id.to_owned(), |c| c.name)
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    async fn engine(&self) -> Result<Engine> {
+        self.look(|_| {
+            Ok(Engine {
+                version: "0.0.0".into(),
+                api_version: "1.41".into(),
+                root_dir: "/var/lib/fake".into(),
+                rootless: false,
+            })
+        })
+        .await
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        self.look(|world| Ok(world.image(reference))).await
+    }
+
+    async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image> {
+        let image = self
+            .effect(Op::Pull, reference, |world| world.pull(reference))
+            .await?;
+        let _ = progress.try_send(PullProgress {
+            layers_done: 1,
+            layers: 1,
+            bytes_done: 1,
+            bytes: 1,
+        });
+        Ok(image)
+    }
+
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
+        self.effect(Op::EnsureNetwork, &spec.name, |world| {
+            let new = !world.networks.contains_key(&spec.name);
+            if new {
+                world
+                    .networks
+                    .insert(spec.name.clone(), spec.labels.clone());
+            }
+            Ok(((), new))
+        })
+        .await
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<bool> {
+        self.effect(Op::RemoveNetwork, name, |world| {
+            let used = world.network_used(name);
+            let removed = !used && world.networks.remove(name).is_some();
+            Ok((!used, removed))
+        })
+        .await
+    }
+
+    async fn ensure_volume(
+        &self,
+        name: &str,
+        _: Option<&str>,
+        _: &BTreeMap<String, String>,
+        _: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        self.effect(Op::EnsureVolume, name, |world| {
+            Ok(((), world.volumes.insert(name.to_owned())))
+        })
+        .await
+    }
+
+    async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container> {
+        self.effect(Op::EnsureContainer, &spec.name, |world| world.create(spec))
+            .await
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        self.effect(Op::Start, &self.name_of(id), |world| {
+            Ok(((), world.start(id)?))
+        })
+        .await
+    }
+
+    /// The engine goes on stopping when the caller is gone, as Docker does.
+    async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        let name = self.name_of(id);
+        let wait = self
+            .effect(Op::Stop, &name, |world| {
+                let wait = world.ask_to_stop(id, grace);
+                Ok((wait, wait.is_some()))
+            })
+            .await?;
+        if let Some(wait) = wait {
+            tokio::time::sleep(wait).await;
+            self.look(|_| Ok(())).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: &str, force: bool) -> Result<()> {
+        self.effect(Op::Remove, &self.name_of(id), |world| {
+            Ok(((), world.remove(id, force)?))
+        })
+        .await
+    }
+
+    async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {
+        self.effect(Op::SetRestart, &self.name_of(id), |world| {
+            Ok(((), world.set_restart(id, restart)?))
+        })
+        .await
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<Container>> {
+        self.look(|world| Ok(world.find(id))).await
+    }
+
+    async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
+        let all = self.look(|world| Ok(world.containers())).await?;
+        let carries = |c: &Container| {
+            labels
+                .iter()
+                .all(|(k, v)| c.labels.get(*k).is_some_and(|have| have == v))
+        };
+        Ok(all.into_iter().filter(carries).collect())
+    }
+
+    async fn publishing(&self, port: u16) -> Result<Vec<String>> {
+        self.look(|world| Ok(world.publishing(port))).await
+    }
+
+    async fn tail(&self, id: &str, lines: u32) -> Result<Vec<LogLine>> {
+        let (mut all, _) = self.look(|world| world.log(id)).await?;
+        Ok(all.split_off(all.len().saturating_sub(lines as usize)))
+    }
+
+    async fn logs(
+        &self,
+        id: &str,
+        lines: u32,
+        follow: bool,
+        to: mpsc::Sender<LogLine>,
+    ) -> Result<()> {
+        let mut from = {
+            let (all, _) = self.look(|world| world.log(id)).await?;
+            all.len().saturating_sub(lines as usize)
+        };
+        loop {
+            let said = self.world().said.clone();
+            let mut waiting = std::pin::pin!(said.notified());
+            waiting.as_mut().enable();
+            let Ok((all, running)) = self.look(|world| world.log(id)).await else {
+                return Ok(());
+            };
+            for line in all.into_iter().skip(from) {
+                from += 1;
+                if to.send(line).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if !follow || !running {
+                return Ok(());
+            }
+            tokio::select! {
+                () = waiting => {}
+                () = to.closed() => return Ok(()),
+            }
+        }
+    }
+
+    async fn events(&self, labels: &[(&str, &str)]) -> Result<mpsc::Receiver<ContainerEvent>> {
+        let (to, events) = mpsc::channel(EVENTS_KEPT);
+        self.look(|world| {
+            world.subscribe(labels, to);
+            Ok(())
+        })
+        .await?;
+        Ok(events)
+    }
+
+    async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        _tty: bool,
+        _input: mpsc::Receiver<Vec<u8>>,
+        output: mpsc::Sender<Vec<u8>>,
+    ) -> Result<i64> {
+        let on = format!("{} {}", self.name_of(id), command.join(" "));
+        let (text, code) = self
+            .effect(Op::Exec, &on, |world| Ok((world.exec(id)?, true)))
+            .await?;
+        if !text.is_empty() {
+            let _ = output.send(text.into_bytes()).await;
+        }
+        Ok(code)
+    }
+}

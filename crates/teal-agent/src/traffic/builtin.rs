@@ -1,0 +1,526 @@
+//! Teal's own proxy: its process, its socket, and the listening sockets that outlive it.
+//!
+//! ```text
+//! BuiltinProxy ──commands──▶ Keeper (one task) ──Link──▶ proxy process
+//!     ▲ statistics, state ◀──┘   └─ pidfd: its end is seen at once, another is started on the same sockets
+//! ```
+
+use super::{ProxyState, Publication, Traffic, socket};
+use crate::clock::monotonic_us;
+use crate::process::Process;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use teal_link::{Link, Receiver, Sender};
+use teal_model::deployment::Published;
+use teal_model::fault::{Code, Fault};
+use teal_model::wire::{BackendId, FromAgent, FromProxy, ListenerKey, MAX_DESCRIPTORS, PROTOCOL, RouteTable, Statistics};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+/// A proxy that was started must say Hello within this time.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// A proxy that lives but lost its link is given this long to take a new one before it is ended.
+const RELINK_WITHIN: Duration = Duration::from_secs(2);
+/// An answer to Ask.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+const CRASH_WINDOW: Duration = Duration::from_secs(10);
+const CRASHES: usize = 3;
+
+#[derive(Debug, Clone)]
+pub struct ProxyOptions {
+    /// The program to run as `PROGRAM proxy --control-fd 0`.
+    pub program: PathBuf,
+    /// The agent's end connects here; the proxy is given the listening end.
+    pub socket: PathBuf,
+    pub log: PathBuf,
+    /// Unprivileged user and group ids, when the agent is root.
+    pub user: Option<(u32, u32)>,
+    pub workers: Option<u32>,
+    pub agent: String,
+}
+
+enum Command {
+    Bind(BTreeSet<ListenerKey>, oneshot::Sender<Result<(), Fault>>),
+    Retain(BTreeSet<ListenerKey>, oneshot::Sender<()>),
+    Publish(Publication, Option<oneshot::Sender<Result<Published, Fault>>>),
+    Ask(oneshot::Sender<Arc<Statistics>>),
+    Shutdown(Duration, oneshot::Sender<()>),
+}
+
+pub struct BuiltinProxy {
+    commands: mpsc::Sender<Command>,
+    statistics: watch::Receiver<Option<Arc<Statistics>>>,
+    state: watch::Receiver<ProxyState>,
+}
+
+impl BuiltinProxy {
+    /// Finds the proxy that runs, or starts one. The second value is the table that a running one serves by.
+    pub async fn open(options: ProxyOptions) -> Result<(Self, Option<RouteTable>), Fault> {
+        let (commands, inbox) = mpsc::channel(64);
+        let (statistics_to, statistics) = watch::channel(None);
+        let (state_to, state) = watch::channel(ProxyState::default());
+        let mut keeper = Keeper {
+            options,
+            inbox,
+            statistics: statistics_to,
+            state: state_to,
+            listeners: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            publication: None,
+            sent_processes: HashSet::new(),
+            sent_us: 0,
+            waiting: Vec::new(),
+            asked: HashMap::new(),
+            next_token: 0,
+            crashes: VecDeque::new(),
+        };
+        let found = keeper.find().await;
+        let (peer, table) = match found {
+            Some((peer, table)) => (peer, table),
+            None => (keeper.start().await?, None),
+        };
+        tokio::spawn(keeper.run(peer));
+        Ok((Self { commands, statistics, state }, table))
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Fault> {
+        self.commands.send(command).await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Fault {
+    Fault::new(Code::ProxyDown, "the proxy was shut down")
+}
+
+#[async_trait]
+impl Traffic for BuiltinProxy {
+    async fn bind(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Bind(listeners.clone(), reply)).await?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Retain(listeners.clone(), reply)).await?;
+        answer.await.map_err(|_| gone())
+    }
+
+    async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault> {
+        let Some(within) = within else {
+            self.command(Command::Publish(publication, None)).await?;
+            return Ok(None);
+        };
+        let number = publication.table.number;
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Publish(publication, Some(reply))).await?;
+        match timeout(within, answer).await {
+            Ok(Ok(published)) => published.map(Some),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(Fault::new(Code::ProxyDown, format!("table {number} was not acknowledged by every worker within {} s", within.as_secs()))),
+        }
+    }
+
+    async fn ask(&self) -> Option<Arc<Statistics>> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Ask(reply)).await.ok()?;
+        timeout(ASK_WITHIN, answer).await.ok()?.ok()
+    }
+
+    fn statistics(&self) -> watch::Receiver<Option<Arc<Statistics>>> {
+        self.statistics.clone()
+    }
+
+    fn state(&self) -> watch::Receiver<ProxyState> {
+        self.state.clone()
+    }
+
+    async fn shutdown(&self, within: Duration) -> Result<(), Fault> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Shutdown(within, reply)).await?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+/// A proxy process that answers.
+struct Peer {
+    sender: Sender<FromAgent>,
+    receiver: Receiver<FromProxy>,
+    process: Process,
+    pid: u32,
+    instance: String,
+}
+
+/// What ended a conversation with a proxy.
+enum Ended {
+    /// Its process is gone.
+    Process,
+    /// Its process may be there, the link is not.
+    Link(String),
+    /// Nobody needs it any more.
+    Shutdown,
+}
+
+struct Keeper {
+    options: ProxyOptions,
+    inbox: mpsc::Receiver<Command>,
+    statistics: watch::Sender<Option<Arc<Statistics>>>,
+    state: watch::Sender<ProxyState>,
+    /// The agent's own copy of every listening socket.
+    listeners: BTreeMap<ListenerKey, OwnedFd>,
+    /// Asked for, but this host has no IPv6.
+    absent: BTreeSet<ListenerKey>,
+    publication: Option<Publication>,
+    sent_processes: HashSet<BackendId>,
+    sent_us: u64,
+    waiting: Vec<(teal_model::ids::TableNumber, oneshot::Sender<Result<Published, Fault>>)>,
+    asked: HashMap<u64, oneshot::Sender<Arc<Statistics>>>,
+    next_token: u64,
+    crashes: VecDeque<Instant>,
+}
+
+impl Keeper {
+    /// A proxy that an earlier agent started, with its table.
+    async fn find(&mut self) -> Option<(Peer, Option<RouteTable>)> {
+        let stream = UnixStream::connect(&self.options.socket).await.ok()?;
+        match timeout(RELINK_WITHIN, self.greet(stream)).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(Greeting::Version { pid, theirs })) => {
+                tracing::warn!(pid, ?theirs, "the proxy that runs speaks another protocol: it is replaced");
+                end(pid).await;
+                None
+            }
+            Ok(Err(Greeting::Link(why))) => {
+                tracing::warn!(why, "the proxy's socket gave no greeting");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("the proxy's socket took the connection and said nothing");
+                None
+            }
+        }
+    }
+
+    async fn greet(&mut self, stream: UnixStream) -> Result<(Peer, Option<RouteTable>), Greeting> {
+        let (mut sender, mut receiver) = Link::<FromAgent, FromProxy>::new(stream).split();
+        let (hello, descriptors) = receiver.recv().await.map_err(Greeting::link)?;
+        let FromProxy::Hello { protocol, instance, pid, table, listeners, version, .. } = hello else {
+            return Err(Greeting::Link("its first word was not Hello".to_owned()));
+        };
+        let Some(protocol) = protocol.common(PROTOCOL) else {
+            return Err(Greeting::Version { pid, theirs: protocol });
+        };
+        // Opened before anything else is believed of this process.
+        let process = Process::open(pid).map_err(|error| Greeting::Link(format!("its process {pid}: {error}")))?;
+        for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
+            self.listeners.entry(listener).or_insert(descriptor);
+        }
+        let agent = self.options.agent.clone();
+        sender.send(&FromAgent::Welcome { protocol, agent }, &[]).await.map_err(Greeting::link)?;
+        tracing::info!(pid, instance, version, table = ?table.as_ref().map(|table| table.number.to_string()), "linked with the proxy");
+        self.sent_processes.clear();
+        self.state.send_modify(|state| {
+            state.pid = Some(pid);
+            state.instance = Some(instance.clone());
+            state.acknowledged = None;
+        });
+        Ok((Peer { sender, receiver, process, pid, instance }, table))
+    }
+
+    async fn start(&mut self) -> Result<Peer, Fault> {
+        let fault = |what: String| Fault::new(Code::ProxyDown, what);
+        // A file of an earlier run; binding needs the name to be free.
+        if let Err(error) = std::fs::remove_file(&self.options.socket)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(fault(format!("{} cannot be removed: {error}", self.options.socket.display())));
+        }
+        let control = std::os::unix::net::UnixListener::bind(&self.options.socket)
+            .map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be made: {error}", self.options.socket.display())))?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&self.options.socket, mode).map_err(|error| fault(format!("{}: {error}", self.options.socket.display())))?;
+        let log = || std::fs::OpenOptions::new().create(true).append(true).open(&self.options.log);
+        let log = |path: &PathBuf| log().map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be written: {error}", path.display())));
+        let mut command = std::process::Command::new(&self.options.program);
+        command
+            .arg0("teal-proxy")
+            .args(["proxy", "--control-fd", "0"])
+            .stdin(Stdio::from(OwnedFd::from(control)))
+            .stdout(log(&self.options.log)?)
+            .stderr(log(&self.options.log)?)
+            .current_dir("/")
+            .env_clear();
+        for name in ["TEAL_LOG", "RUST_BACKTRACE", "PATH"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if let Some(workers) = self.options.workers {
+            command.args(["--workers", &workers.to_string()]);
+        }
+        if let Some((user, group)) = self.options.user {
+            command.uid(user).gid(group);
+        }
+        let mut child = command.spawn().map_err(|error| fault(format!("the proxy cannot be started ({}): {error}", self.options.program.display())))?;
+        // Reaps it; its end is seen by pidfd.
+        std::thread::spawn(move || child.wait());
+        let stream = UnixStream::connect(&self.options.socket).await.map_err(|error| fault(format!("the proxy's socket: {error}")))?;
+        match timeout(HELLO_WITHIN, self.greet(stream)).await {
+            Ok(Ok((peer, _))) => Ok(peer),
+            Ok(Err(Greeting::Version { theirs, .. })) => Err(fault(format!("the proxy speaks protocol {theirs:?}, the agent {PROTOCOL:?}"))),
+            Ok(Err(Greeting::Link(why))) => Err(fault(format!("the proxy ended while it started: {why}"))),
+            Err(_) => Err(fault("the proxy was started and said nothing".to_owned())),
+        }
+    }
+
+    async fn run(mut self, mut peer: Peer) {
+        loop {
+            let ended = match self.furnish(&mut peer).await {
+                Ok(()) => self.converse(&mut peer).await,
+                Err(why) => Ended::Link(why),
+            };
+            self.asked.clear();
+            match ended {
+                Ended::Shutdown => return,
+                Ended::Process => tracing::error!(pid = peer.pid, "the proxy ended by itself: another is started on its sockets"),
+                Ended::Link(why) => {
+                    tracing::warn!(pid = peer.pid, why, "the link to the proxy broke");
+                    if let Some((again, _)) = self.find().await {
+                        peer = again;
+                        continue;
+                    }
+                    // Never two proxies with two tables.
+                    end(peer.pid).await;
+                }
+            }
+            self.note_crash();
+            peer = self.start_until_it_runs().await;
+        }
+    }
+
+    async fn start_until_it_runs(&mut self) -> Peer {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match self.start().await {
+                Ok(peer) => return peer,
+                Err(fault) => tracing::error!(%fault, "the proxy did not start; trying again"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    fn note_crash(&mut self) {
+        let now = Instant::now();
+        self.crashes.push_back(now);
+        self.crashes.retain(|at| now.duration_since(*at) < CRASH_WINDOW);
+        let looping = self.crashes.len() >= CRASHES;
+        self.state.send_modify(|state| {
+            state.pid = None;
+            state.acknowledged = None;
+            state.crashes += 1;
+            state.crash_loop = looping;
+        });
+    }
+
+    /// What a new proxy needs before it may serve: the table, then the listeners.
+    async fn furnish(&mut self, peer: &mut Peer) -> Result<(), String> {
+        if let Some(publication) = self.publication.clone() {
+            self.send_table(peer, &publication).await?;
+        }
+        let keys: Vec<ListenerKey> = self.listeners.keys().cloned().collect();
+        self.send_listeners(peer, &keys, Vec::new()).await
+    }
+
+    async fn send_table(&mut self, peer: &mut Peer, publication: &Publication) -> Result<(), String> {
+        let new: Vec<_> = publication.processes.iter().filter(|(id, _)| !self.sent_processes.contains(id)).collect();
+        for some in new.chunks(MAX_DESCRIPTORS) {
+            let backends = some.iter().map(|(id, _)| id.clone()).collect();
+            let descriptors: Vec<_> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
+            peer.sender.send(&FromAgent::Processes { backends }, &descriptors).await.map_err(|error| error.to_string())?;
+        }
+        self.sent_processes = publication.processes.iter().map(|(id, _)| id.clone()).collect();
+        self.sent_us = monotonic_us();
+        peer.sender.send(&FromAgent::Table((*publication.table).clone()), &[]).await.map_err(|error| error.to_string())
+    }
+
+    async fn send_listeners(&mut self, peer: &mut Peer, add: &[ListenerKey], remove: Vec<ListenerKey>) -> Result<(), String> {
+        let mut remove = Some(remove);
+        let chunks: Vec<&[ListenerKey]> = if add.is_empty() { vec![add] } else { add.chunks(MAX_DESCRIPTORS).collect() };
+        for some in chunks {
+            let descriptors: Vec<_> = some.iter().filter_map(|key| self.listeners.get(key)).map(AsFd::as_fd).collect();
+            let message = FromAgent::Listeners { add: some.to_vec(), remove: remove.take().unwrap_or_default() };
+            peer.sender.send(&message, &descriptors).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn converse(&mut self, peer: &mut Peer) -> Ended {
+        loop {
+            tokio::select! {
+                biased;
+                _ = peer.process.ended() => return Ended::Process,
+                received = peer.receiver.recv() => match received {
+                    Ok((message, descriptors)) => self.hear(peer, message, descriptors),
+                    Err(error) => {
+                        // The process ends a moment after its socket: say which it was.
+                        return match timeout(Duration::from_millis(200), peer.process.ended()).await {
+                            Ok(_) => Ended::Process,
+                            Err(_) => Ended::Link(error.to_string()),
+                        };
+                    }
+                },
+                command = self.inbox.recv() => match command {
+                    None => std::future::pending().await,
+                    Some(command) => match self.obey(peer, command).await {
+                        Ok(false) => {}
+                        Ok(true) => return Ended::Shutdown,
+                        Err(why) => return Ended::Link(why),
+                    },
+                },
+            }
+        }
+    }
+
+    fn hear(&mut self, peer: &Peer, message: FromProxy, descriptors: Vec<OwnedFd>) {
+        match message {
+            FromProxy::Acknowledged { table, at_us } => {
+                self.state.send_modify(|state| state.acknowledged = Some(table));
+                let published = Published { table, sent_us: self.sent_us, acknowledged_us: at_us };
+                for (number, reply) in std::mem::take(&mut self.waiting) {
+                    match number <= table {
+                        true => drop(reply.send(Ok(published))),
+                        false => self.waiting.push((number, reply)),
+                    }
+                }
+            }
+            FromProxy::Refused { table, serving, why } => {
+                tracing::error!(%table, ?serving, why, "the proxy refused a table");
+                for (number, reply) in std::mem::take(&mut self.waiting) {
+                    match number == table {
+                        true => drop(reply.send(Err(Fault::new(Code::ProxyDown, format!("the proxy refused table {table}: {why}"))))),
+                        false => self.waiting.push((number, reply)),
+                    }
+                }
+            }
+            FromProxy::Statistics(statistics) => {
+                let statistics = Arc::new(statistics);
+                match statistics.token.and_then(|token| self.asked.remove(&token)) {
+                    Some(reply) => drop(reply.send(statistics)),
+                    None => drop(self.statistics.send(Some(statistics))),
+                }
+            }
+            FromProxy::BackendGone { backend, why } => tracing::info!(%backend, why, "the proxy dropped a backend"),
+            FromProxy::ListenerFailed { listener, why } => tracing::error!(%listener, why, "the proxy cannot serve a listener"),
+            FromProxy::Ready => tracing::info!(instance = peer.instance, "the proxy is ready"),
+            FromProxy::Sockets { listeners } => {
+                for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
+                    self.listeners.entry(listener).or_insert(descriptor);
+                }
+            }
+            FromProxy::Hello { .. } => tracing::warn!("the proxy said Hello twice"),
+        }
+    }
+
+    /// `true`: the proxy was told to end.
+    async fn obey(&mut self, peer: &mut Peer, command: Command) -> Result<bool, String> {
+        match command {
+            Command::Bind(wanted, reply) => {
+                let bound = self.bind(&wanted);
+                let new = bound.as_ref().map(Clone::clone).unwrap_or_default();
+                // The answer may have gone: whoever asked was interrupted, and asks again.
+                let _ = reply.send(bound.map(drop));
+                if !new.is_empty() {
+                    self.send_listeners(peer, &new, Vec::new()).await?;
+                }
+            }
+            Command::Retain(wanted, reply) => {
+                let remove: Vec<_> = self.listeners.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+                for key in &remove {
+                    self.listeners.remove(key);
+                }
+                self.absent.retain(|key| wanted.contains(key));
+                let _ = reply.send(());
+                if !remove.is_empty() {
+                    self.send_listeners(peer, &[], remove).await?;
+                }
+            }
+            Command::Publish(publication, reply) => {
+                if let Some(reply) = reply {
+                    self.waiting.push((publication.table.number, reply));
+                }
+                self.publication = Some(publication.clone());
+                self.send_table(peer, &publication).await?;
+            }
+            Command::Ask(reply) => {
+                self.next_token += 1;
+                self.asked.insert(self.next_token, reply);
+                peer.sender.send(&FromAgent::Ask { token: self.next_token }, &[]).await.map_err(|error| error.to_string())?;
+            }
+            Command::Shutdown(within, reply) => {
+                self.listeners.clear();
+                let message = FromAgent::Shutdown { within_ms: within.as_millis() as u64 };
+                let told = peer.sender.send(&message, &[]).await;
+                if told.is_err() || timeout(within + Duration::from_secs(2), peer.process.ended()).await.is_err() {
+                    end(peer.pid).await;
+                }
+                if let Err(error) = std::fs::remove_file(&self.options.socket) {
+                    tracing::warn!(%error, "the proxy's socket file stays behind");
+                }
+                let _ = reply.send(());
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All or none; returns what is new.
+    fn bind(&mut self, wanted: &BTreeSet<ListenerKey>) -> Result<Vec<ListenerKey>, Fault> {
+        let mut new = Vec::new();
+        for key in wanted.iter().filter(|key| !self.listeners.contains_key(*key) && !self.absent.contains(*key)) {
+            new.push((key.clone(), socket::bind(key)?));
+        }
+        let mut bound = Vec::new();
+        for (key, socket) in new {
+            match socket {
+                None => drop(self.absent.insert(key)),
+                Some(socket) => {
+                    self.listeners.insert(key.clone(), socket);
+                    bound.push(key);
+                }
+            }
+        }
+        Ok(bound)
+    }
+}
+
+enum Greeting {
+    Link(String),
+    Version { pid: u32, theirs: teal_model::wire::ProtocolRange },
+}
+
+impl Greeting {
+    fn link(error: impl std::fmt::Display) -> Self {
+        Greeting::Link(error.to_string())
+    }
+}
+
+/// Ends a process and waits until it is gone.
+async fn end(pid: u32) {
+    // No such process: it is gone.
+    let Ok(process) = Process::open(pid) else { return };
+    if let Err(error) = process.kill() {
+        tracing::warn!(%error, "the old proxy cannot be ended");
+        return;
+    }
+    if timeout(Duration::from_secs(5), process.ended()).await.is_err() {
+        tracing::error!(pid, "the old proxy was killed and is still there");
+    }
+}

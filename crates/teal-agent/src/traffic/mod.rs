@@ -1,0 +1,52 @@
+//! What Teal needs of the thing that carries requests: open ports, one table at a time, exact counts.
+
+pub mod builtin;
+mod socket;
+
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use teal_model::deployment::Published;
+use teal_model::fault::Fault;
+use teal_model::ids::TableNumber;
+use teal_model::wire::{BackendId, ListenerKey, RouteTable, Statistics};
+use tokio::sync::watch;
+
+/// A table, and the pidfd of every backend that it names: the proxy drops a backend by itself when its process ends.
+#[derive(Clone)]
+pub struct Publication {
+    pub table: Arc<RouteTable>,
+    pub processes: Vec<(BackendId, Arc<OwnedFd>)>,
+}
+
+/// How the proxy is.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProxyState {
+    pub pid: Option<u32>,
+    pub instance: Option<String>,
+    /// The table that every worker routes by.
+    pub acknowledged: Option<TableNumber>,
+    /// Starts of a proxy process that followed a crash, by this agent.
+    pub crashes: u64,
+    /// Three crashes within ten seconds: the table may be what kills it.
+    pub crash_loop: bool,
+}
+
+#[async_trait]
+pub trait Traffic: Send + Sync + 'static {
+    /// Binds what is not bound yet: all of them or none.
+    async fn bind(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault>;
+    /// Closes every listener that is not named.
+    async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault>;
+    /// Sends a table. With `within`, waits for every worker's acknowledgement for at most that long.
+    async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault>;
+    /// Statistics read now, after every worker has acknowledged the newest table; None: unknown.
+    async fn ask(&self) -> Option<Arc<Statistics>>;
+    /// The last statistics that came unasked.
+    fn statistics(&self) -> watch::Receiver<Option<Arc<Statistics>>>;
+    fn state(&self) -> watch::Receiver<ProxyState>;
+    /// Ends the proxy.
+    async fn shutdown(&self, within: Duration) -> Result<(), Fault>;
+}

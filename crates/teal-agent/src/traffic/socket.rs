@@ -1,0 +1,46 @@
+//! Listening sockets: bound by the agent, which may bind low ports, and served by the proxy.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::os::fd::OwnedFd;
+use teal_model::fault::{Code, Fault};
+use teal_model::wire::ListenerKey;
+
+/// Connections that wait while a proxy is replaced; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+
+/// None: this host has no IPv6 and the address is an unspecified IPv6 one, which `ports` without an address asks for.
+pub fn bind(listener: &ListenerKey) -> Result<Option<OwnedFd>, Fault> {
+    match open(listener) {
+        Ok(socket) => Ok(Some(socket.into())),
+        Err(error) if listener.addr.is_ipv6() && listener.addr.ip().is_unspecified() && no_ipv6(&error) => Ok(None),
+        Err(error) => Err(refused(listener, &error)),
+    }
+}
+
+fn open(listener: &ListenerKey) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(listener.addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if listener.addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Without it a port stays taken for a minute after its last connection was closed here.
+    socket.set_reuse_address(true)?;
+    socket.bind(&listener.addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn refused(listener: &ListenerKey, error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Fault::new(Code::PortInUse, format!("{listener} is in use by another process")),
+        io::ErrorKind::PermissionDenied => Fault::new(Code::PortInUse, format!("{listener} cannot be opened: permission denied"))
+            .hint("run the agent as root, publish a port from 1024 up, or lower net.ipv4.ip_unprivileged_port_start"),
+        io::ErrorKind::AddrNotAvailable => Fault::new(Code::PortInUse, format!("{listener} cannot be opened: this host has no such address"))
+            .hint("publish an address of this host (`ip addr`), or none at all"),
+        _ => Fault::new(Code::PortInUse, format!("{listener} cannot be opened: {error}")),
+    }
+}

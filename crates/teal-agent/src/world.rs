@@ -1,0 +1,389 @@
+//! What runs, as far as the agent knows: every container of its own, whether it is ready, and the process behind it.
+//!
+//! ```text
+//! engine events ─┐
+//! every 15 s ────┼─▶ Watcher: list, compare ─▶ World (a snapshot that others watch)
+//! nudges ────────┘      └─ one warming task a run of a container ─▶ pidfd, probe answers
+//! ```
+
+use crate::probe::{self, Answer};
+use crate::runtime::{Container, ContainerHealth, Runtime, Status, label};
+use crate::store::ReleaseStore;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use teal_model::deployment::Health;
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::wire::BackendId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+const RESYNC: Duration = Duration::from_secs(15);
+/// A replica that refuses connections is asked again after this, so that a quick start is seen quickly.
+const EAGER: Duration = Duration::from_millis(50);
+const LOG_LINES: u32 = 10;
+
+/// A snapshot; replaced, never changed.
+#[derive(Clone, Default)]
+pub struct World {
+    /// None: the engine answered the last time it was asked.
+    pub engine_error: Option<String>,
+    /// By container id.
+    pub replicas: BTreeMap<String, Replica>,
+}
+
+#[derive(Clone)]
+pub struct Replica {
+    pub container: Container,
+    pub release: ReleaseKey,
+    pub index: u32,
+    probe: Probed,
+    exit: Option<Fault>,
+    pub process: Option<Arc<OwnedFd>>,
+}
+
+#[derive(Clone, PartialEq)]
+enum Probed {
+    NotYet(String),
+    Passed,
+    Never(Fault),
+}
+
+impl Replica {
+    pub fn backend(&self) -> BackendId {
+        backend_id(&self.container)
+    }
+
+    pub fn address(&self) -> Option<IpAddr> {
+        self.container.addresses.values().next().copied()
+    }
+
+    pub fn health(&self) -> Health {
+        if let Some(fault) = &self.exit {
+            return Health::Failed { fault: fault.clone() };
+        }
+        match (&self.container.status, &self.probe) {
+            (Status::Created, _) => Health::Warming { last: "it is created and not started yet".to_owned() },
+            (Status::Running, Probed::NotYet(last)) => Health::Warming { last: last.clone() },
+            (Status::Running, Probed::Never(fault)) => Health::Failed { fault: fault.clone() },
+            (Status::Running, Probed::Passed) => match &self.container.health {
+                None | Some(ContainerHealth::Healthy) => Health::Ready,
+                Some(ContainerHealth::Starting) => Health::Warming { last: "its HEALTHCHECK has not passed yet".to_owned() },
+                Some(ContainerHealth::Unhealthy(output)) => Health::Warming { last: format!("its HEALTHCHECK fails: {output}") },
+            },
+            (Status::Paused, _) => Health::Unknown { why: "it is paused".to_owned() },
+            _ => Health::Unknown { why: "it has ended; its log is being read".to_owned() },
+        }
+    }
+
+    /// Runs and was ready once in this run: better than nothing when no other is.
+    pub fn may_serve(&self) -> bool {
+        self.container.status == Status::Running && self.probe == Probed::Passed
+    }
+}
+
+impl World {
+    pub fn of<'a>(&'a self, release: &'a ReleaseKey) -> impl Iterator<Item = &'a Replica> {
+        self.replicas.values().filter(move |replica| &replica.release == release)
+    }
+}
+
+pub fn backend_id(container: &Container) -> BackendId {
+    BackendId(format!("{}:{}", container.id, container.started_at))
+}
+
+/// The release that a container of ours belongs to; None: its labels are not whole.
+pub fn release_of(container: &Container) -> Option<ReleaseKey> {
+    let label = |key: &str| container.labels.get(key);
+    let service = ServiceKey::new(label(label::PROJECT)?, label(label::SERVICE)?);
+    Some(ReleaseKey::new(service, label(label::RELEASE)?.parse().ok()?))
+}
+
+pub fn index_of(container: &Container) -> u32 {
+    container.labels.get(label::REPLICA).and_then(|index| index.parse().ok()).unwrap_or(0)
+}
+
+/// The handle that others hold.
+#[derive(Clone)]
+pub struct Watch {
+    world: watch::Receiver<Arc<World>>,
+    nudges: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl Watch {
+    /// `trusted`: backends that a proxy has been sending requests to; they were ready before this agent was.
+    pub fn start(runtime: Arc<dyn Runtime>, store: Arc<ReleaseStore>, agent: String, trusted: BTreeSet<BackendId>) -> Self {
+        let (world_to, world) = watch::channel(Arc::new(World::default()));
+        let (nudges, nudged) = mpsc::channel(64);
+        let (reports_to, reports) = mpsc::channel(256);
+        let watcher = Watcher { runtime, store, agent, trusted, world: World::default(), world_to, reports_to, tasks: HashMap::new() };
+        tokio::spawn(watcher.run(nudged, reports));
+        Self { world, nudges }
+    }
+
+    pub fn now(&self) -> Arc<World> {
+        self.world.borrow().clone()
+    }
+
+    pub fn changes(&self) -> watch::Receiver<Arc<World>> {
+        self.world.clone()
+    }
+
+    /// Looks again, and returns when it has looked.
+    pub async fn refresh(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.nudges.send(reply).await.is_ok() {
+            // An error says that the watcher ended with the agent: there is nothing left to wait for.
+            let _ = answer.await;
+        }
+    }
+}
+
+enum Report {
+    Process { run: BackendId, process: Arc<OwnedFd> },
+    Probe { run: BackendId, probe: Probed },
+    Exit { run: BackendId, fault: Fault },
+}
+
+struct Watcher {
+    runtime: Arc<dyn Runtime>,
+    store: Arc<ReleaseStore>,
+    agent: String,
+    trusted: BTreeSet<BackendId>,
+    world: World,
+    world_to: watch::Sender<Arc<World>>,
+    reports_to: mpsc::Sender<Report>,
+    /// The warming task of each run.
+    tasks: HashMap<BackendId, AbortHandle>,
+}
+
+impl Watcher {
+    async fn run(mut self, mut nudged: mpsc::Receiver<oneshot::Sender<()>>, mut reports: mpsc::Receiver<Report>) {
+        let mut events = None;
+        let mut resync = Instant::now();
+        loop {
+            if events.is_none() {
+                // Subscribe first, then list: what happens in between is in the backlog.
+                events = self.runtime.events(&[(label::AGENT, &self.agent)]).await.ok();
+                resync = Instant::now();
+            }
+            let event = async {
+                match &mut events {
+                    Some(events) => events.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                reply = nudged.recv() => {
+                    let Some(reply) = reply else { return };
+                    let mut replies = vec![reply];
+                    while let Ok(reply) = nudged.try_recv() {
+                        replies.push(reply);
+                    }
+                    self.look().await;
+                    for reply in replies {
+                        let _ = reply.send(());
+                    }
+                }
+                event = event => match event {
+                    Some(_) => {
+                        // Events come in bursts (kill, die, stop): one look serves them all.
+                        while events.as_mut().is_some_and(|events| events.try_recv().is_ok()) {}
+                        self.look().await;
+                    }
+                    None => events = None,
+                },
+                report = reports.recv() => {
+                    if let Some(report) = report {
+                        self.take(report);
+                        self.announce();
+                    }
+                }
+                () = sleep_until(resync) => {
+                    self.look().await;
+                    // Without an engine there are no events: try again soon.
+                    resync = Instant::now() + if self.world.engine_error.is_some() { Duration::from_secs(1) } else { RESYNC };
+                    if self.world.engine_error.is_some() {
+                        events = None;
+                        sleep(Duration::from_millis(500)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        match self.runtime.list(&[(label::AGENT, &self.agent)]).await {
+            Ok(containers) => {
+                self.world.engine_error = None;
+                self.compare(containers);
+            }
+            // Nobody knows what runs: what was known stays.
+            Err(error) => self.world.engine_error = Some(error.to_string()),
+        }
+        self.announce();
+    }
+
+    fn compare(&mut self, containers: Vec<Container>) {
+        let mut before = std::mem::take(&mut self.world.replicas);
+        for container in containers {
+            let Some(release) = release_of(&container) else {
+                tracing::warn!(container = container.name, "a container has our agent's label and not the others: left alone");
+                continue;
+            };
+            let run = backend_id(&container);
+            let known = before.remove(&container.id).filter(|known| known.backend() == run);
+            let (probe, exit, process) = match known {
+                Some(known) => (known.probe, known.exit, known.process),
+                None if self.trusted.contains(&run) => (Probed::Passed, None, None),
+                None => (Probed::NotYet("it was not probed yet".to_owned()), None, None),
+            };
+            let replica = Replica { release, index: index_of(&container), probe, exit, process, container };
+            self.attend(&replica);
+            self.world.replicas.insert(replica.container.id.clone(), replica);
+        }
+        let runs: BTreeSet<BackendId> = self.world.replicas.values().filter(|replica| replica.container.status == Status::Running).map(Replica::backend).collect();
+        self.tasks.retain(|run, task| {
+            let keep = runs.contains(run) || !task.is_finished() && self.world.replicas.values().any(|replica| &replica.backend() == run);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+    }
+
+    /// Starts what a replica in this condition needs: probing, or reading why it ended.
+    fn attend(&mut self, replica: &Replica) {
+        let run = replica.backend();
+        let ended = matches!(replica.container.status, Status::Exited { .. } | Status::Restarting | Status::Dead);
+        if ended {
+            if replica.exit.is_none() {
+                let task = tokio::spawn(post_mortem(self.runtime.clone(), replica.container.clone(), replica.release.clone(), self.reports_to.clone()));
+                if let Some(warming) = self.tasks.insert(run, task.abort_handle()) {
+                    warming.abort();
+                }
+            }
+        } else if replica.container.status == Status::Running && !self.tasks.contains_key(&run) {
+            let task = Warming {
+                runtime: self.runtime.clone(),
+                store: self.store.clone(),
+                container: replica.container.clone(),
+                release: replica.release.clone(),
+                passed: replica.probe == Probed::Passed,
+                reports: self.reports_to.clone(),
+            };
+            self.tasks.insert(run, tokio::spawn(task.run()).abort_handle());
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        let (Report::Process { run, .. } | Report::Probe { run, .. } | Report::Exit { run, .. }) = &report;
+        let Some(replica) = self.world.replicas.values_mut().find(|replica| &replica.backend() == run) else { return };
+        match report {
+            Report::Process { process, .. } => replica.process = Some(process),
+            Report::Probe { probe, .. } => replica.probe = probe,
+            Report::Exit { fault, .. } => replica.exit = Some(fault),
+        }
+    }
+
+    fn announce(&self) {
+        self.world_to.send_replace(Arc::new(self.world.clone()));
+    }
+}
+
+/// Why a container ended, with its last words.
+async fn post_mortem(runtime: Arc<dyn Runtime>, container: Container, release: ReleaseKey, reports: mpsc::Sender<Report>) {
+    let how = match &container.status {
+        Status::Exited { out_of_memory: true, .. } => "was killed because it ran out of memory".to_owned(),
+        Status::Exited { code, .. } => format!("exited with code {code}"),
+        Status::Restarting => "is being restarted by the engine".to_owned(),
+        _ => "is dead".to_owned(),
+    };
+    let lines = match timeout(Duration::from_secs(3), runtime.tail(&container.id, LOG_LINES)).await {
+        Ok(Ok(lines)) if lines.is_empty() => vec!["it wrote no log".to_owned()],
+        Ok(Ok(lines)) => lines.into_iter().map(|line| line.text).collect(),
+        Ok(Err(error)) => vec![format!("its log cannot be read: {error}")],
+        Err(_) => vec!["its log cannot be read: no answer within 3 s".to_owned()],
+    };
+    let fault = Fault::new(Code::ReplicaExited, format!("{} of {release} {how}", container.name)).detail(lines);
+    // The watcher that would take it may have ended with the agent.
+    let _ = reports.send(Report::Exit { run: backend_id(&container), fault }).await;
+}
+
+/// From the start of a run until its probes have passed.
+struct Warming {
+    runtime: Arc<dyn Runtime>,
+    store: Arc<ReleaseStore>,
+    container: Container,
+    release: ReleaseKey,
+    passed: bool,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Warming {
+    async fn run(self) {
+        self.hold_process().await;
+        if !self.passed {
+            self.probe().await;
+        }
+    }
+
+    async fn report(&self, probe: Probed) {
+        let _ = self.reports.send(Report::Probe { run: backend_id(&self.container), probe }).await;
+    }
+
+    /// A pidfd names one process for ever, a pid does not: it is believed only when the container still has it afterwards.
+    async fn hold_process(&self) {
+        let Some(pid) = Pid::from_raw(self.container.pid) else { return };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return };
+        match self.runtime.inspect(&self.container.id).await {
+            Ok(Some(now)) if now.pid == self.container.pid && now.started_at == self.container.started_at => {
+                let report = Report::Process { run: backend_id(&self.container), process: Arc::new(process) };
+                let _ = self.reports.send(report).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn probe(&self) {
+        let service = match self.store.release(&self.release) {
+            Ok(stored) => stored.service,
+            Err(fault) => return self.report(Probed::Never(fault)).await,
+        };
+        let Some(ip) = self.container.addresses.values().next().copied() else {
+            if service.ports.is_empty() {
+                return self.report(Probed::Passed).await;
+            }
+            let fault = Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
+            return self.report(Probed::Never(fault)).await;
+        };
+        let interval = Duration::from_millis(service.teal.health.interval_ms);
+        let mut successes = 0;
+        let mut said = String::new();
+        loop {
+            let next = Instant::now() + if successes == 0 { interval.min(EAGER) } else { interval };
+            match probe::round(&service, ip).await {
+                Answer::Passed => {
+                    successes += 1;
+                    if successes >= service.teal.health.successes {
+                        return self.report(Probed::Passed).await;
+                    }
+                }
+                Answer::Never(fault) => return self.report(Probed::Never(fault)).await,
+                Answer::NotYet(last) => {
+                    successes = 0;
+                    if last != said {
+                        said.clone_from(&last);
+                        self.report(Probed::NotYet(last)).await;
+                    }
+                }
+            }
+            sleep_until(next).await;
+        }
+    }
+}
