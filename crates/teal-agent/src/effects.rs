@@ -176,7 +176,7 @@ impl Agent {
         self.traffic.retain(&needed).await?;
         let containers = self.runtime.list(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?;
         let name = network_name(project);
-        if containers.is_empty() && self.runtime.remove_network(&name).await.map_err(fault_of)? {
+        if containers.is_empty() && self.runtime.remove_network(&name, &self.id).await.map_err(fault_of)? {
             return Ok(vec![name]);
         }
         Ok(Vec::new())

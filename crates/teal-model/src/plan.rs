@@ -14,7 +14,7 @@ pub struct Plan {
     pub members: Vec<Member>,
     pub unchanged: Vec<Unchanged>,
     pub warnings: Vec<String>,
-    /// Services whose image is not here, so its id and its own volumes are known only after the pull.
+    /// Services whose image is pulled first, so its id (and whether anything changes at all) is known only then.
     pub unresolved: Vec<String>,
 }
 
@@ -77,6 +77,8 @@ pub struct ImageFacts {
     pub repo_digests: Vec<String>,
     pub volumes: Vec<String>,
     pub has_healthcheck: bool,
+    /// The deployment pulls it first, so its id may be another one then.
+    pub may_change: bool,
 }
 
 /// What runs now, as far as a plan needs it.
@@ -131,13 +133,14 @@ pub fn plan(
         let key = ServiceKey::new(&project.name, &name);
         if let (Some(live), Some(image)) = (&live, image)
             && !choice.force
+            && !image.may_change
             && live.image_id == image.id
             && live.settings_hash == settings_hash
         {
             plan.unchanged.push(Unchanged { service: key, release: live.release.number });
             continue;
         }
-        if image.is_none() {
+        if image.is_none_or(|image| image.may_change) {
             plan.unresolved.push(name.clone());
         }
         plan.members.push(member(service, key, live, image, settings_hash, running.next.get(&name).copied().unwrap_or(1)));
@@ -156,7 +159,7 @@ fn member(service: &Service, key: ServiceKey, live: Option<LiveRelease>, image: 
         strategy,
         why,
         image: service.container.image.clone(),
-        image_id: image.map(|image| image.id.clone()),
+        image_id: image.filter(|image| !image.may_change).map(|image| image.id.clone()),
         repo_digests: image.map(|image| image.repo_digests.clone()).unwrap_or_default(),
         replicas: service.replicas,
         settings_hash,

@@ -13,7 +13,8 @@
 //! to the frame in the order in which they arrive.
 
 use crate::ids::{ReleaseKey, ServiceKey, TableNumber};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -80,7 +81,7 @@ pub struct Route {
     /// A path prefix that starts with `/` and matches whole segments: `/api` matches `/api` and `/api/x`, not `/apix`.
     pub path: String,
     pub service: ServiceKey,
-    /// The container's port; each backend says at which address that port is reached.
+    /// The published port: the key under which each backend says where it answers, so that two releases may differ there.
     pub port: u16,
 }
 
@@ -148,8 +149,16 @@ pub struct ReleaseEntry {
 pub struct Backend {
     /// One run of one container: another after a restart. Names the pidfd of [`FromAgent::Processes`].
     pub id: BackendId,
-    /// Container port -> where the proxy reaches it.
+    /// [`Route::port`] -> where the proxy reaches it.
+    #[serde(deserialize_with = "by_port")]
     pub addrs: BTreeMap<u16, SocketAddr>,
+}
+
+/// JSON keys are text, and behind a tagged enum serde no longer turns them into numbers by itself.
+fn by_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u16, SocketAddr>, D::Error> {
+    let texts = BTreeMap::<String, SocketAddr>::deserialize(deserializer)?;
+    let parse = |(port, addr): (String, SocketAddr)| Ok((port.parse().map_err(D::Error::custom)?, addr));
+    texts.into_iter().map(parse).collect()
 }
 
 /// `container id:start`, so that the same container after a restart is another backend.
@@ -391,6 +400,21 @@ mod tests {
             assert!(us <= Latency::upper_us(bucket), "{us} in {bucket}");
             assert!(bucket == 0 || us > Latency::upper_us(bucket - 1), "{us} in {bucket}");
         }
+    }
+
+    #[test]
+    fn a_table_arrives_as_it_was_sent() {
+        let service = ServiceKey::new("shop", "web");
+        let addrs = BTreeMap::from([(8080, SocketAddr::from(([10, 0, 0, 1], 8080)))]);
+        let release = ReleaseEntry {
+            release: ReleaseKey::new(service.clone(), 1),
+            backends: vec![Backend { id: BackendId("a:1".into()), addrs }],
+            close_tunnels: false,
+        };
+        let entry = ServiceEntry { releases: vec![release], ..ServiceEntry::default() };
+        let table = RouteTable { services: BTreeMap::from([(service, entry)]), ..RouteTable::default() };
+        let sent = serde_json::to_string(&FromAgent::Table(table.clone())).expect("written");
+        assert_eq!(serde_json::from_str::<FromAgent>(&sent).expect("read"), FromAgent::Table(table));
     }
 
     #[test]

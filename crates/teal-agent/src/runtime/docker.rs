@@ -130,8 +130,8 @@ impl Runtime for DockerRuntime {
         self.network_ensure(spec).await
     }
 
-    async fn remove_network(&self, name: &str) -> Result<bool> {
-        self.network_remove(name).await
+    async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
+        self.network_remove(name, agent).await
     }
 
     async fn ensure_volume(

@@ -14,8 +14,8 @@ mod passing;
 mod world;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress,
-    Result, Runtime, RuntimeError,
+    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress, Result, Runtime,
+    RuntimeError,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use teal_model::config::Restart;
 use tokio::sync::{Notify, mpsc};
-pub use world::World;
+use world::World;
 
 /// What the app of an image does once its container starts.
 #[derive(Debug, Clone, Default)]
@@ -115,10 +115,7 @@ pub struct FakeRuntime {
 
 impl Default for FakeRuntime {
     fn default() -> Self {
-        Self {
-            world: Arc::new(Mutex::new(World::new())),
-            life: 0,
-        }
+        Self { world: Arc::new(Mutex::new(World::new())), life: 0 }
     }
 }
 
@@ -131,10 +128,7 @@ impl FakeRuntime {
     pub fn restarted(&self) -> Self {
         let mut world = self.world();
         world.life += 1;
-        Self {
-            world: self.world.clone(),
-            life: world.life,
-        }
+        Self { world: self.world.clone(), life: world.life }
     }
 
     /// Resolves when a fault crashed the agent of this handle.
@@ -191,12 +185,7 @@ impl FakeRuntime {
 
     /// Only what changed something, as `start app-blue-1`, for assertions.
     pub fn changes(&self) -> Vec<String> {
-        self.world()
-            .journal
-            .iter()
-            .filter(|e| e.changed)
-            .map(|e| format!("{:?} {}", e.op, e.on))
-            .collect()
+        self.world().journal.iter().filter(|e| e.changed).map(|e| format!("{:?} {}", e.op, e.on)).collect()
     }
 
     /// Everything there is, whatever its labels.
@@ -251,7 +240,7 @@ impl FakeRuntime {
         self.schedule();
     }
 
-    pub fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -261,23 +250,13 @@ impl FakeRuntime {
     }
 
     /// One effect with its moments. `change` says whether it changed anything.
-    async fn effect<T>(
-        &self,
-        op: Op,
-        on: &str,
-        change: impl FnOnce(&mut World) -> Result<(T, bool)>,
-    ) -> Result<T> {
+    async fn effect<T>(&self, op: Op, on: &str, change: impl FnOnce(&mut World) -> Result<(T, bool)>) -> Result<T> {
         self.alive().await?;
         let mut effect = {
             let mut world = self.world();
             let index = world.next_index;
             world.next_index += 1;
-            Effect {
-                index,
-                op,
-                on: on.to_owned(),
-                changed: false,
-            }
+            Effect { index, op, on: on.to_owned(), changed: false }
         };
         self.moment(&effect, Moment::Before).await?;
         let done = {
@@ -308,10 +287,7 @@ impl FakeRuntime {
         // An engine answers over a socket: other tasks get their turn.
         tokio::task::yield_now().await;
         match self.world().down {
-            true => Err(RuntimeError::Unreachable {
-                at: "fake".into(),
-                why: "connection refused".into(),
-            }),
+            true => Err(RuntimeError::Unreachable { at: "fake".into(), why: "connection refused".into() }),
             false => Ok(()),
         }
     }
@@ -319,10 +295,7 @@ impl FakeRuntime {
     async fn moment(&self, effect: &Effect, moment: Moment) -> Result<()> {
         let fault = {
             let mut world = self.world();
-            let failing = world
-                .failures
-                .iter()
-                .position(|(op, _)| *op == effect.op && moment == Moment::Before);
+            let failing = world.failures.iter().position(|(op, _)| *op == effect.op && moment == Moment::Before);
             if world.crash_at == Some((effect.index, moment)) {
                 world.crash_at = None;
                 Fault::Crash

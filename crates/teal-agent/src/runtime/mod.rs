@@ -164,8 +164,9 @@ pub trait Runtime: Send + Sync + 'static {
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image>;
     /// The network by that name, created when missing. One that exists without our label is used as it is.
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
-    /// A network that is gone, or still in use, is not an error: `false` says that it is still there.
-    async fn remove_network(&self, name: &str) -> Result<bool>;
+    /// Removes a network that carries this agent's label. One that is gone, still in use, or somebody else's is not an
+    /// error: `true` says that it was removed or is gone.
+    async fn remove_network(&self, name: &str, agent: &str) -> Result<bool>;
     /// A named volume, created when missing. Nothing ever removes one.
     async fn ensure_volume(&self, name: &str, driver: Option<&str>, options: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> Result<()>;
     /// Created, not started. A container of that name with the same labels is that container; with others, an error.

@@ -1,6 +1,7 @@
 //! What Teal needs of the thing that carries requests: open ports, one table at a time, exact counts.
 
 pub mod builtin;
+pub mod fake;
 mod socket;
 
 use async_trait::async_trait;

@@ -8,11 +8,7 @@ async fn an_image_is_found_by_name_and_by_id() {
     let rt = &place.runtime;
     let image = rt.image(&place.image.name).await.unwrap().unwrap();
     assert_eq!(
-        (
-            image.id.as_str(),
-            image.exposed.as_slice(),
-            image.has_healthcheck
-        ),
+        (image.id.as_str(), image.exposed.as_slice(), image.has_healthcheck),
         (place.image.id.as_str(), [8080].as_slice(), false)
     );
     let digits = image.id.strip_prefix("sha256:").unwrap().to_owned();
@@ -22,10 +18,7 @@ async fn an_image_is_found_by_name_and_by_id() {
     // The beginning of an id is no name.
     assert_eq!(rt.image(&digits[..6]).await.unwrap(), None);
     assert_eq!(rt.image("teal-test-no-such-image:1").await.unwrap(), None);
-    assert!(matches!(
-        rt.image("Not A Name").await,
-        Err(RuntimeError::Refused { .. })
-    ));
+    assert!(matches!(rt.image("Not A Name").await, Err(RuntimeError::Refused { .. })));
 }
 
 async fn pull(
@@ -36,9 +29,7 @@ async fn pull(
     let _ = place;
     let (progress, mut seen) = mpsc::channel(64);
     let runtime = DockerRuntime::from_env().unwrap().with_config_dir(config);
-    let pulled = timeout(PATIENCE, runtime.pull(reference, progress))
-        .await
-        .unwrap();
+    let pulled = timeout(PATIENCE, runtime.pull(reference, progress)).await.unwrap();
     if pulled.is_ok() {
         let mut last = None;
         while let Some(step) = seen.recv().await {
@@ -60,10 +51,7 @@ async fn a_pull_signs_in_as_docker_would() {
     let image = pull(&place, &good, &reference).await.unwrap();
     assert_eq!(image.volumes, ["/data"]);
     assert!(image.repo_digests[0].starts_with(&registry.at), "{image:?}");
-    assert_eq!(
-        place.runtime.image(&reference).await.unwrap().as_ref(),
-        Some(&image)
-    );
+    assert_eq!(place.runtime.image(&reference).await.unwrap().as_ref(), Some(&image));
     assert_eq!(pull(&place, &good, &reference).await.unwrap(), image);
 
     let digest = image.repo_digests[0].clone();
@@ -82,44 +70,20 @@ async fn a_refused_pull_says_why_and_quotes_no_secret() {
     let wrong = registry.config_dir("wrong", &registry.auths("ann:wrong-secret"));
     let none = registry.config_dir("none", "{}");
     let broken = registry.config_dir("broken", r#"{"auths": {"x": {"auth": "c2VjcmV0""#);
-    for (config, missing) in [
-        (&wrong, "wrong-secret"),
-        (&none, "~~~"),
-        (&broken, "c2VjcmV0"),
-    ] {
+    for (config, missing) in [(&wrong, "wrong-secret"), (&none, "~~~"), (&broken, "c2VjcmV0")] {
         let error = pull(&place, config, &reference).await.unwrap_err();
         let text = format!("{error} {error:?}");
-        assert!(
-            matches!(&error, RuntimeError::Pull { image, .. } if *image == reference),
-            "{text}"
-        );
+        assert!(matches!(&error, RuntimeError::Pull { image, .. } if *image == reference), "{text}");
         assert!(text.contains("auth") && !text.contains(missing), "{text}");
     }
-    assert!(
-        pull(&place, &broken, &reference)
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("config.json")
-    );
-    let error = pull(
-        &place,
-        &registry.good_config(),
-        &format!("{}/team/app:nope", registry.at),
-    )
-    .await
-    .unwrap_err();
+    assert!(pull(&place, &broken, &reference).await.unwrap_err().to_string().contains("config.json"));
+    let error = pull(&place, &registry.good_config(), &format!("{}/team/app:nope", registry.at)).await.unwrap_err();
     assert!(
         matches!(&error, RuntimeError::Pull { why, .. } if why.contains("nope") || why.contains("unknown")),
         "{error}"
     );
-    let error = pull(&place, &none, "127.0.0.1:1/team/app")
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&error, RuntimeError::Pull { why, .. } if why.contains("refused")),
-        "{error}"
-    );
+    let error = pull(&place, &none, "127.0.0.1:1/team/app").await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::Pull { why, .. } if why.contains("refused")), "{error}");
 }
 
 /// The helper must be in the PATH of the agent, so it is installed for the time of this test.
@@ -140,35 +104,17 @@ async fn a_credential_helper_is_asked_for_the_registry() {
     let _helper = Installed(path.clone());
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let one = registry.config_dir(
-        "one",
-        &format!(r#"{{"credHelpers":{{"{}":"{name}"}}}}"#, registry.at),
-    );
-    let all = registry.config_dir(
-        "all",
-        &format!(
-            r#"{{"credsStore":"{name}","auths":{{"{}":{{}}}}}}"#,
-            registry.at
-        ),
-    );
-    let other = registry.config_dir(
-        "other",
-        &format!(r#"{{"credHelpers":{{"elsewhere.example":"{name}"}}}}"#),
-    );
+    let one = registry.config_dir("one", &format!(r#"{{"credHelpers":{{"{}":"{name}"}}}}"#, registry.at));
+    let all = registry.config_dir("all", &format!(r#"{{"credsStore":"{name}","auths":{{"{}":{{}}}}}}"#, registry.at));
+    let other = registry.config_dir("other", &format!(r#"{{"credHelpers":{{"elsewhere.example":"{name}"}}}}"#));
     for config in [&one, &all] {
         pull(&place, config, &reference).await.unwrap();
         docker(&["rmi", &reference]);
     }
     assert!(pull(&place, &other, &reference).await.is_err());
     std::fs::write(&path, "#!/bin/sh\necho top-secret\nexit 3\n").unwrap();
-    let error = pull(&place, &all, &reference)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains(&name) && !error.contains("top-secret"),
-        "{error}"
-    );
+    let error = pull(&place, &all, &reference).await.unwrap_err().to_string();
+    assert!(error.contains(&name) && !error.contains("top-secret"), "{error}");
 }
 
 struct Installed(std::path::PathBuf);

@@ -56,11 +56,7 @@ impl AppImage {
             .status()
             .expect("these tests need gcc");
         assert!(compiled.success());
-        let mut image = Self {
-            name: format!("teal-test-{}:1", unique()),
-            id: String::new(),
-            folder,
-        };
+        let mut image = Self { name: format!("teal-test-{}:1", unique()), id: String::new(), folder };
         image.id = image.variant(&image.name, "");
         image
     }
@@ -72,7 +68,11 @@ impl AppImage {
         std::fs::copy(self.folder.path().join("app"), folder.join("app")).unwrap();
         // A layer of its own for each build, so that no build shares an id with another's.
         std::fs::write(folder.join("mark"), unique()).unwrap();
-        std::fs::write(folder.join("Dockerfile"), format!("FROM scratch\nCOPY app mark /\nENTRYPOINT [\"/app\"]\nCMD [\"serve\"]\nEXPOSE 8080\n{lines}\n")).unwrap();
+        std::fs::write(
+            folder.join("Dockerfile"),
+            format!("FROM scratch\nCOPY app mark /\nENTRYPOINT [\"/app\"]\nCMD [\"serve\"]\nEXPOSE 8080\n{lines}\n"),
+        )
+        .unwrap();
         let built = Command::new("docker")
             .env("DOCKER_BUILDKIT", "0")
             .args(["build", "-q", "-t", name])
@@ -107,32 +107,17 @@ impl Place {
         let image = AppImage::shared();
         let id = unique();
         let runtime = Arc::new(DockerRuntime::from_env().unwrap());
-        let place = Self {
-            network: format!("{id}_net"),
-            id,
-            runtime,
-            image,
-        };
-        place
-            .runtime
-            .ensure_network(&place.network_spec(&place.network))
-            .await
-            .unwrap();
+        let place = Self { network: format!("{id}_net"), id, runtime, image };
+        place.runtime.ensure_network(&place.network_spec(&place.network)).await.unwrap();
         place
     }
 
     pub fn labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            (label::AGENT.to_owned(), self.id.clone()),
-            (label::SERVICE.to_owned(), "web".to_owned()),
-        ])
+        BTreeMap::from([(label::AGENT.to_owned(), self.id.clone()), (label::SERVICE.to_owned(), "web".to_owned())])
     }
 
     pub fn network_spec(&self, name: &str) -> NetworkSpec {
-        NetworkSpec {
-            name: name.to_owned(),
-            labels: self.labels(),
-        }
+        NetworkSpec { name: name.to_owned(), labels: self.labels() }
     }
 
     pub fn name(&self, what: &str) -> String {
@@ -176,11 +161,7 @@ impl Place {
     }
 
     pub async fn seen(&self, id: &str) -> Container {
-        self.runtime
-            .inspect(id)
-            .await
-            .unwrap()
-            .expect("the container is there")
+        self.runtime.inspect(id).await.unwrap().expect("the container is there")
     }
 
     /// Looks until it is as wanted.
@@ -199,16 +180,9 @@ impl Place {
     /// All that the app printed before it ended.
     pub async fn output(&self, spec: &ContainerSpec) -> String {
         let made = self.run(spec).await;
-        self.until(&made.id, |c| {
-            matches!(c.status, teal_agent::runtime::Status::Exited { .. })
-        })
-        .await;
+        self.until(&made.id, |c| matches!(c.status, teal_agent::runtime::Status::Exited { .. })).await;
         let lines = self.runtime.tail(&made.id, 1000).await.unwrap();
-        lines
-            .into_iter()
-            .map(|l| l.text)
-            .collect::<Vec<_>>()
-            .join("\n")
+        lines.into_iter().map(|l| l.text).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -230,21 +204,13 @@ impl Drop for Place {
 
 /// In a destructor: a failure must not hide the test's own.
 fn sweep(args: &[&str]) -> String {
-    let done = Command::new("docker")
-        .args(args)
-        .stderr(Stdio::null())
-        .output();
-    done.map(|d| String::from_utf8_lossy(&d.stdout).trim().to_owned())
-        .unwrap_or_default()
+    let done = Command::new("docker").args(args).stderr(Stdio::null()).output();
+    done.map(|d| String::from_utf8_lossy(&d.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "tealtest{}x{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("tealtest{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Debian's registry on loopback, with one user.
@@ -264,11 +230,7 @@ impl Registry {
 
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let at = format!("127.0.0.1:{port}");
         let dir = folder.path().display();
         std::fs::write(folder.path().join("htpasswd"), Self::HTPASSWD).unwrap();
@@ -283,19 +245,10 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("this test needs Debian's docker-registry: apt-get install docker-registry");
-        let registry = Self {
-            at,
-            folder,
-            server,
-            images: Vec::new(),
-        };
+        let registry = Self { at, folder, server, images: Vec::new() };
         let deadline = Instant::now() + PATIENCE;
         while tokio::net::TcpStream::connect(&registry.at).await.is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "the registry does not listen at {}",
-                registry.at
-            );
+            assert!(Instant::now() < deadline, "the registry does not listen at {}", registry.at);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         registry
@@ -317,10 +270,7 @@ impl Registry {
 
     /// The folder with credentials that the registry takes.
     pub fn good_config(&self) -> PathBuf {
-        self.config_dir(
-            "good",
-            &self.auths(&format!("{}:{}", Self::USER, Self::PASSWORD)),
-        )
+        self.config_dir("good", &self.auths(&format!("{}:{}", Self::USER, Self::PASSWORD)))
     }
 
     /// Puts the image there and takes it away here; returns its reference.
@@ -328,12 +278,7 @@ impl Registry {
         let reference = format!("{}/{name}", self.at);
         image.variant(&reference, "VOLUME /data");
         self.images.push(reference.clone());
-        docker(&[
-            "--config",
-            &self.good_config().display().to_string(),
-            "push",
-            &reference,
-        ]);
+        docker(&["--config", &self.good_config().display().to_string(), "push", &reference]);
         docker(&["rmi", &reference]);
         reference
     }
@@ -343,14 +288,7 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
-        for image in sweep(&[
-            "images",
-            "-q",
-            "--filter",
-            &format!("reference={}/*/*", self.at),
-        ])
-        .lines()
-        {
+        for image in sweep(&["images", "-q", "--filter", &format!("reference={}/*/*", self.at)]).lines() {
             sweep(&["rmi", "-f", image]);
         }
         for image in &self.images {

@@ -96,7 +96,7 @@ pub struct Mount {
     pub read_only: bool,
     /// Bind: create the host path when it is missing (short form does; long form by `bind.create_host_path`).
     pub create_host_path: bool,
-    /// Bind: `z`/`Z`, propagation; volume: `nocopy`; as Docker takes them.
+    /// Bind: `z`/`Z`, propagation; volume: `nocopy`; tmpfs: `size=1048576` (bytes), `mode=1777` (octal); as Docker takes them.
     pub options: Vec<String>,
 }
 
@@ -155,7 +155,8 @@ pub enum UpdateOrder {
 pub struct ServiceSettings {
     /// None: the plan chooses (writable volume or stop-first: recreate; else blue-green).
     pub strategy: Option<Strategy>,
-    /// Empty: every host name and path of every published port.
+    /// Empty: every host name and path of every published port. A port that no rule holds for was given
+    /// `/` as a rule of its own.
     pub routes: Vec<RouteRule>,
     pub health: Health,
     pub drain_ms: u64,
@@ -204,7 +205,9 @@ pub enum Strategy {
 /// `x-teal.route`: host and path that lead to this service, on every published port or on one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteRule {
+    /// Lower case, without port; `*.example.com` for one or more labels.
     pub host: Option<String>,
+    /// A prefix of whole segments, without a slash at its end (but `/` itself).
     pub path: String,
     /// The published port it holds for; None: all of the service's.
     pub port: Option<u16>,

@@ -1,6 +1,6 @@
 //! Networks: a bridge with a subnet that nothing else on the host uses.
 
-use super::super::{NetworkSpec, Result, RuntimeError};
+use super::super::{label, NetworkSpec, Result, RuntimeError};
 use super::DockerRuntime;
 use super::connection::{bounded, status};
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
@@ -109,9 +109,13 @@ impl DockerRuntime {
         })
     }
 
-    pub(super) async fn network_remove(&self, name: &str) -> Result<bool> {
+    pub(super) async fn network_remove(&self, name: &str, agent: &str) -> Result<bool> {
         let _alone = self.networks.lock().await;
         for network in self.networks_named(name).await? {
+            let owner = network.labels.as_ref().and_then(|labels| labels.get(label::AGENT));
+            if owner.is_none_or(|owner| owner != agent) {
+                return Ok(false);
+            }
             let Some(id) = network.id else { continue };
             // Docker counts only running containers as users; a stopped one could not be started again.
             if self.network_has_containers(&id).await? {

@@ -1,15 +1,14 @@
 //! The engine in memory as the agent sees it.
 
 use super::*;
+use crate::runtime::label;
 
 const EVENTS_KEPT: usize = 1024;
 
 impl FakeRuntime {
     /// Effects are journaled by name, however the caller names the container.
     fn name_of(&self, id: &str) -> String {
-        self.world()
-            .find(id)
-            .map_or_else(|| id.to_owned(), |c| c.name)
+        self.world().find(id).map_or_else(|| id.to_owned(), |c| c.name)
     }
 }
 
@@ -32,15 +31,8 @@ impl Runtime for FakeRuntime {
     }
 
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image> {
-        let image = self
-            .effect(Op::Pull, reference, |world| world.pull(reference))
-            .await?;
-        let _ = progress.try_send(PullProgress {
-            layers_done: 1,
-            layers: 1,
-            bytes_done: 1,
-            bytes: 1,
-        });
+        let image = self.effect(Op::Pull, reference, |world| world.pull(reference)).await?;
+        let _ = progress.try_send(PullProgress { layers_done: 1, layers: 1, bytes_done: 1, bytes: 1 });
         Ok(image)
     }
 
@@ -48,18 +40,17 @@ impl Runtime for FakeRuntime {
         self.effect(Op::EnsureNetwork, &spec.name, |world| {
             let new = !world.networks.contains_key(&spec.name);
             if new {
-                world
-                    .networks
-                    .insert(spec.name.clone(), spec.labels.clone());
+                world.networks.insert(spec.name.clone(), spec.labels.clone());
             }
             Ok(((), new))
         })
         .await
     }
 
-    async fn remove_network(&self, name: &str) -> Result<bool> {
+    async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
         self.effect(Op::RemoveNetwork, name, |world| {
-            let used = world.network_used(name);
+            let ours = world.networks.get(name).is_none_or(|labels| labels.get(label::AGENT).is_some_and(|owner| owner == agent));
+            let used = world.network_used(name) || !ours;
             let removed = !used && world.networks.remove(name).is_some();
             Ok((!used, removed))
         })
@@ -73,22 +64,15 @@ impl Runtime for FakeRuntime {
         _: &BTreeMap<String, String>,
         _: &BTreeMap<String, String>,
     ) -> Result<()> {
-        self.effect(Op::EnsureVolume, name, |world| {
-            Ok(((), world.volumes.insert(name.to_owned())))
-        })
-        .await
+        self.effect(Op::EnsureVolume, name, |world| Ok(((), world.volumes.insert(name.to_owned())))).await
     }
 
     async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container> {
-        self.effect(Op::EnsureContainer, &spec.name, |world| world.create(spec))
-            .await
+        self.effect(Op::EnsureContainer, &spec.name, |world| world.create(spec)).await
     }
 
     async fn start(&self, id: &str) -> Result<()> {
-        self.effect(Op::Start, &self.name_of(id), |world| {
-            Ok(((), world.start(id)?))
-        })
-        .await
+        self.effect(Op::Start, &self.name_of(id), |world| Ok(((), world.start(id)?))).await
     }
 
     /// The engine goes on stopping when the caller is gone, as Docker does.
@@ -108,17 +92,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn remove(&self, id: &str, force: bool) -> Result<()> {
-        self.effect(Op::Remove, &self.name_of(id), |world| {
-            Ok(((), world.remove(id, force)?))
-        })
-        .await
+        self.effect(Op::Remove, &self.name_of(id), |world| Ok(((), world.remove(id, force)?))).await
     }
 
     async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {
-        self.effect(Op::SetRestart, &self.name_of(id), |world| {
-            Ok(((), world.set_restart(id, restart)?))
-        })
-        .await
+        self.effect(Op::SetRestart, &self.name_of(id), |world| Ok(((), world.set_restart(id, restart)?))).await
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>> {
@@ -127,11 +105,7 @@ impl Runtime for FakeRuntime {
 
     async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
         let all = self.look(|world| Ok(world.containers())).await?;
-        let carries = |c: &Container| {
-            labels
-                .iter()
-                .all(|(k, v)| c.labels.get(*k).is_some_and(|have| have == v))
-        };
+        let carries = |c: &Container| labels.iter().all(|(k, v)| c.labels.get(*k).is_some_and(|have| have == v));
         Ok(all.into_iter().filter(carries).collect())
     }
 
@@ -144,13 +118,7 @@ impl Runtime for FakeRuntime {
         Ok(all.split_off(all.len().saturating_sub(lines as usize)))
     }
 
-    async fn logs(
-        &self,
-        id: &str,
-        lines: u32,
-        follow: bool,
-        to: mpsc::Sender<LogLine>,
-    ) -> Result<()> {
+    async fn logs(&self, id: &str, lines: u32, follow: bool, to: mpsc::Sender<LogLine>) -> Result<()> {
         let mut from = {
             let (all, _) = self.look(|world| world.log(id)).await?;
             all.len().saturating_sub(lines as usize)
@@ -197,9 +165,7 @@ impl Runtime for FakeRuntime {
         output: mpsc::Sender<Vec<u8>>,
     ) -> Result<i64> {
         let on = format!("{} {}", self.name_of(id), command.join(" "));
-        let (text, code) = self
-            .effect(Op::Exec, &on, |world| Ok((world.exec(id)?, true)))
-            .await?;
+        let (text, code) = self.effect(Op::Exec, &on, |world| Ok((world.exec(id)?, true))).await?;
         if !text.is_empty() {
             let _ = output.send(text.into_bytes()).await;
         }

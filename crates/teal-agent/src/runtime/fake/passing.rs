@@ -23,14 +23,9 @@ impl World {
 
     /// When a container changes by itself next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let running = self
-            .containers
-            .iter()
-            .filter(|k| k.seen.status == Status::Running);
+        let running = self.containers.iter().filter(|k| k.seen.status == Status::Running);
         let moments = running.flat_map(|k| {
-            let due = k
-                .verdict_at()
-                .filter(|_| k.seen.health == Some(ContainerHealth::Starting));
+            let due = k.verdict_at().filter(|_| k.seen.health == Some(ContainerHealth::Starting));
             [due.map(|(when, _)| when), k.ends.map(|(when, _)| when)]
         });
         moments.flatten().min()
@@ -44,11 +39,8 @@ impl World {
         let Some((_, health)) = kept.verdict_at().filter(|(when, _)| *when <= now) else {
             return;
         };
-        let action = if health == ContainerHealth::Healthy {
-            "health_status: healthy"
-        } else {
-            "health_status: unhealthy"
-        };
+        let action =
+            if health == ContainerHealth::Healthy { "health_status: healthy" } else { "health_status: unhealthy" };
         kept.seen.health = Some(health);
         let id = kept.seen.id.clone();
         self.tell(&id, action);
@@ -59,22 +51,15 @@ impl World {
         if kept.seen.status != Status::Running {
             return;
         }
-        kept.seen.status = Status::Exited {
-            code,
-            out_of_memory: false,
-        };
+        kept.seen.status = Status::Exited { code, out_of_memory: false };
         kept.seen.addresses.clear();
-        kept.seen.health = kept
-            .checked
-            .then_some(ContainerHealth::Unhealthy(String::new()));
+        kept.seen.health = kept.checked.then_some(ContainerHealth::Unhealthy(String::new()));
         kept.ends = None;
         let (id, stopped) = (kept.seen.id.clone(), kept.stopped);
         let again = match kept.restart {
             Restart::No => false,
             Restart::Always | Restart::UnlessStopped => true,
-            Restart::OnFailure(most) => {
-                code != 0 && (most == 0 || kept.seen.restarts < u64::from(most))
-            }
+            Restart::OnFailure(most) => code != 0 && (most == 0 || kept.seen.restarts < u64::from(most)),
         };
         // An app that ends the moment it starts would start for ever in one moment of a paused clock.
         let hopeless = kept.app.exits.is_some_and(|(after, _)| after.is_zero());
@@ -91,9 +76,7 @@ impl Kept {
     fn verdict_at(&self) -> Option<(Instant, ContainerHealth)> {
         let started = self.started?;
         match &self.app.health {
-            Checked::HealthyOnceBooted => {
-                Some((started + self.app.boots_in, ContainerHealth::Healthy))
-            }
+            Checked::HealthyOnceBooted => Some((started + self.app.boots_in, ContainerHealth::Healthy)),
             Checked::HealthyAfter(after) => Some((started + *after, ContainerHealth::Healthy)),
             Checked::StartingForEver => None,
             Checked::UnhealthyAfter(after, output) => {

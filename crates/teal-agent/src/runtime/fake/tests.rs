@@ -36,34 +36,19 @@ async fn ready(app: App) -> (FakeRuntime, Container) {
     let fake = FakeRuntime::new();
     let image = fake.add_image("app", app);
     fake.change_image(&image.id, |i| i.has_healthcheck = true);
-    fake.ensure_network(&NetworkSpec {
-        name: "net".into(),
-        labels: BTreeMap::new(),
-    })
-    .await
-    .unwrap();
-    let made = fake
-        .ensure_container(&spec("web-blue-1", &image))
-        .await
-        .unwrap();
+    fake.ensure_network(&NetworkSpec { name: "net".into(), labels: BTreeMap::new() }).await.unwrap();
+    let made = fake.ensure_container(&spec("web-blue-1", &image)).await.unwrap();
     (fake, made)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_container_boots_turns_healthy_and_stops_on_virtual_time() {
-    let (fake, made) = ready(App {
-        boots_in: Duration::from_secs(60),
-        stops_in: Duration::from_secs(3),
-        ..App::default()
-    })
-    .await;
+    let (fake, made) =
+        ready(App { boots_in: Duration::from_secs(60), stops_in: Duration::from_secs(3), ..App::default() }).await;
     let mut events = fake.events(&[("teal.service", "web")]).await.unwrap();
     fake.start(&made.id).await.unwrap();
     let seen = fake.inspect(&made.id).await.unwrap().unwrap();
-    assert_eq!(
-        (seen.status, seen.health),
-        (Status::Running, Some(ContainerHealth::Starting))
-    );
+    assert_eq!((seen.status, seen.health), (Status::Running, Some(ContainerHealth::Starting)));
     let address = seen.addresses["net"];
     assert!(fake.answers_at(address).is_none());
     for action in ["start", "health_status: healthy"] {
@@ -75,19 +60,11 @@ async fn a_container_boots_turns_healthy_and_stops_on_virtual_time() {
     assert_eq!(before.elapsed().as_secs(), 3);
     assert_eq!(
         fake.inspect("web-blue-1").await.unwrap().unwrap().status,
-        Status::Exited {
-            code: 0,
-            out_of_memory: false
-        }
+        Status::Exited { code: 0, out_of_memory: false }
     );
     assert_eq!(
         fake.changes(),
-        [
-            "EnsureNetwork net",
-            "EnsureContainer web-blue-1",
-            "Start web-blue-1",
-            "Stop web-blue-1"
-        ]
+        ["EnsureNetwork net", "EnsureContainer web-blue-1", "Start web-blue-1", "Stop web-blue-1"]
     );
 }
 
@@ -101,14 +78,8 @@ async fn a_repeated_call_changes_nothing() {
         fake.stop(&made.id, Duration::ZERO).await.unwrap();
         fake.remove(&made.id, false).await.unwrap();
     }
-    assert!(fake.remove_network("net").await.unwrap());
-    assert_eq!(
-        fake.journal()
-            .iter()
-            .filter(|e| e.op != Op::EnsureNetwork && !e.changed)
-            .count(),
-        3
-    );
+    assert!(fake.remove_network("net", "a").await.unwrap());
+    assert_eq!(fake.journal().iter().filter(|e| e.op != Op::EnsureNetwork && !e.changed).count(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,16 +93,9 @@ async fn an_agent_that_crashed_after_the_effect_hears_nothing_and_the_next_one_f
         _ = agent.start(&id) => panic!("the crashed agent heard of it"),
         () = fake.crashed() => {}
     }
-    assert!(
-        tokio::time::timeout(Duration::from_secs(1), fake.inspect(&id))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_secs(1), fake.inspect(&id)).await.is_err());
     let next = fake.restarted();
-    assert_eq!(
-        next.inspect(&id).await.unwrap().unwrap().status,
-        Status::Running
-    );
+    assert_eq!(next.inspect(&id).await.unwrap().unwrap().status, Status::Running);
     next.start(&id).await.unwrap();
     assert!(!next.journal().last().unwrap().changed);
 }
@@ -139,46 +103,31 @@ async fn an_agent_that_crashed_after_the_effect_hears_nothing_and_the_next_one_f
 #[tokio::test(start_paused = true)]
 async fn a_crash_before_the_effect_leaves_the_world_as_it_was() {
     let (fake, made) = ready(App::default()).await;
-    fake.hook(|effect, moment| {
-        if effect.op == Op::Start && moment == Moment::Before {
-            Fault::Crash
-        } else {
-            Fault::None
-        }
-    });
+    fake.hook(
+        |effect, moment| {
+            if effect.op == Op::Start && moment == Moment::Before { Fault::Crash } else { Fault::None }
+        },
+    );
     tokio::select! {
         _ = fake.start(&made.id) => panic!("the crashed agent heard of it"),
         () = fake.crashed() => {}
     }
     fake.unhook();
-    assert_eq!(
-        fake.restarted()
-            .inspect(&made.id)
-            .await
-            .unwrap()
-            .unwrap()
-            .status,
-        Status::Created
-    );
+    assert_eq!(fake.restarted().inspect(&made.id).await.unwrap().unwrap().status, Status::Created);
 }
 
 #[tokio::test(start_paused = true)]
 async fn faults_fail_hold_and_delay() {
     let (fake, made) = ready(App::default()).await;
     fake.fail_next(Op::Start, RuntimeError::DiskFull { why: "test".into() });
-    assert!(matches!(
-        fake.start(&made.id).await,
-        Err(RuntimeError::DiskFull { .. })
-    ));
+    assert!(matches!(fake.start(&made.id).await, Err(RuntimeError::DiskFull { .. })));
     let gate = Arc::new(Notify::new());
     let held = gate.clone();
-    fake.hook(move |_, moment| {
-        if moment == Moment::Before {
-            Fault::Hold(held.clone())
-        } else {
-            Fault::Delay(Duration::from_secs(5))
-        }
-    });
+    fake.hook(
+        move |_, moment| {
+            if moment == Moment::Before { Fault::Hold(held.clone()) } else { Fault::Delay(Duration::from_secs(5)) }
+        },
+    );
     let begin = tokio::time::Instant::now();
     let (started, ()) = tokio::join!(fake.start(&made.id), async {
         tokio::time::sleep(Duration::from_secs(7)).await;
@@ -190,23 +139,11 @@ async fn faults_fail_hold_and_delay() {
 
 #[tokio::test(start_paused = true)]
 async fn an_app_that_exits_is_restarted_only_when_its_policy_says_so() {
-    let (fake, made) = ready(App {
-        exits: Some((Duration::from_secs(1), 3)),
-        ..App::default()
-    })
-    .await;
+    let (fake, made) = ready(App { exits: Some((Duration::from_secs(1), 3)), ..App::default() }).await;
     fake.start(&made.id).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(
-        fake.inspect(&made.id).await.unwrap().unwrap().status,
-        Status::Exited {
-            code: 3,
-            out_of_memory: false
-        }
-    );
-    fake.set_restart(&made.id, Restart::OnFailure(2))
-        .await
-        .unwrap();
+    assert_eq!(fake.inspect(&made.id).await.unwrap().unwrap().status, Status::Exited { code: 3, out_of_memory: false });
+    fake.set_restart(&made.id, Restart::OnFailure(2)).await.unwrap();
     fake.start(&made.id).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(fake.inspect(&made.id).await.unwrap().unwrap().restarts, 2);
@@ -216,21 +153,12 @@ async fn an_app_that_exits_is_restarted_only_when_its_policy_says_so() {
 async fn addresses_permute_when_the_engine_restarts() {
     let (fake, made) = ready(App::default()).await;
     let image = fake.image("app").await.unwrap().unwrap();
-    let other = fake
-        .ensure_container(&spec("web-green-1", &image))
-        .await
-        .unwrap();
+    let other = fake.ensure_container(&spec("web-green-1", &image)).await.unwrap();
     for id in [&made.id, &other.id] {
         fake.set_restart(id, Restart::Always).await.unwrap();
         fake.start(id).await.unwrap();
     }
-    let address = |id: &str| {
-        fake.containers()
-            .into_iter()
-            .find(|c| c.id == id)
-            .unwrap()
-            .addresses["net"]
-    };
+    let address = |id: &str| fake.containers().into_iter().find(|c| c.id == id).unwrap().addresses["net"];
     let before = (address(&made.id), address(&other.id));
     fake.restart_engine();
     assert_eq!((address(&other.id), address(&made.id)), before);
@@ -242,22 +170,15 @@ async fn an_engine_that_is_down_is_unreachable_and_ends_its_event_streams() {
     let mut events = fake.events(&[]).await.unwrap();
     fake.set_down(true);
     assert!(events.recv().await.is_none());
-    assert!(matches!(
-        fake.start(&made.id).await,
-        Err(RuntimeError::Unreachable { .. })
-    ));
+    assert!(matches!(fake.start(&made.id).await, Err(RuntimeError::Unreachable { .. })));
     fake.set_down(false);
     fake.start(&made.id).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn logs_follow_until_the_container_ends() {
-    let (fake, made) = ready(App {
-        says: vec!["up".into()],
-        exits: Some((Duration::from_secs(5), 0)),
-        ..App::default()
-    })
-    .await;
+    let (fake, made) =
+        ready(App { says: vec!["up".into()], exits: Some((Duration::from_secs(5), 0)), ..App::default() }).await;
     fake.start(&made.id).await.unwrap();
     let (to, mut from) = mpsc::channel(8);
     let (done, ()) = tokio::join!(fake.logs(&made.id, 10, true, to), async {

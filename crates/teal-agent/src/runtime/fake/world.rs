@@ -2,8 +2,7 @@
 
 use super::{App, Effect, Hook, Moment, Op};
 use crate::runtime::{
-    Container, ContainerEvent, ContainerHealth, ContainerSpec, Image, LogLine, Result,
-    RuntimeError, Status,
+    Container, ContainerEvent, ContainerHealth, ContainerSpec, Image, LogLine, Result, RuntimeError, Status,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +16,7 @@ const KILLED: i64 = 137;
 /// 127.0.0.1 is the test's own.
 const FIRST_HOST: u32 = 2;
 
-pub struct World {
+pub(super) struct World {
     pub(super) life: u64,
     pub(super) dead: BTreeSet<u64>,
     pub(super) crash_told: Arc<Notify>,
@@ -114,24 +113,14 @@ impl World {
     pub(super) fn image(&self, reference: &str) -> Option<Image> {
         let id = self.here.get(reference).map_or(reference, String::as_str);
         let known = self.here.values().any(|here| here == id);
-        self.images
-            .get(id)
-            .filter(|_| known)
-            .map(|(image, _)| image.clone())
+        self.images.get(id).filter(|_| known).map(|(image, _)| image.clone())
     }
 
     pub(super) fn pull(&mut self, reference: &str) -> Result<(Image, bool)> {
-        let unknown = || RuntimeError::Pull {
-            image: reference.to_owned(),
-            why: "manifest unknown".into(),
-        };
+        let unknown = || RuntimeError::Pull { image: reference.to_owned(), why: "manifest unknown".into() };
         let id = self.remote.get(reference).cloned().ok_or_else(unknown)?;
         let before = self.here.insert(reference.to_owned(), id.clone());
-        let image = self
-            .images
-            .get(&id)
-            .map(|(image, _)| image.clone())
-            .ok_or_else(unknown)?;
+        let image = self.images.get(&id).map(|(image, _)| image.clone()).ok_or_else(unknown)?;
         Ok((image, before != Some(id)))
     }
 
@@ -152,27 +141,14 @@ impl World {
                 }),
             };
         }
-        let no_image = || RuntimeError::NotFound {
-            kind: "image",
-            name: spec.image_id.clone(),
-        };
+        let no_image = || RuntimeError::NotFound { kind: "image", name: spec.image_id.clone() };
         self.image(&spec.image_id).ok_or_else(no_image)?;
-        let (image, app) = self
-            .images
-            .get(&spec.image_id)
-            .cloned()
-            .ok_or_else(no_image)?;
+        let (image, app) = self.images.get(&spec.image_id).cloned().ok_or_else(no_image)?;
         self.made += 1;
         let seen = Container {
             id: format!("{:064x}", self.made),
             name: spec.name.clone(),
-            labels: spec
-                .settings
-                .labels
-                .iter()
-                .chain(&spec.labels)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
+            labels: spec.settings.labels.iter().chain(&spec.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
             image_id: spec.image_id.clone(),
             status: Status::Created,
             health: None,
@@ -181,19 +157,9 @@ impl World {
             pid: 0,
             addresses: BTreeMap::new(),
         };
-        let test = spec
-            .settings
-            .healthcheck
-            .as_ref()
-            .and_then(|h| h.test.as_ref());
-        let checked = test.map_or(image.has_healthcheck, |t| {
-            t.first().is_none_or(|kind| kind != "NONE")
-        });
-        let restart = if spec.restart_now {
-            spec.settings.restart
-        } else {
-            Restart::No
-        };
+        let test = spec.settings.healthcheck.as_ref().and_then(|h| h.test.as_ref());
+        let checked = test.map_or(image.has_healthcheck, |t| t.first().is_none_or(|kind| kind != "NONE"));
+        let restart = if spec.restart_now { spec.settings.restart } else { Restart::No };
         let kept = Kept {
             seen: seen.clone(),
             app,
@@ -218,16 +184,10 @@ impl World {
             return Ok(false);
         }
         if let Some(why) = &kept.app.cannot_start {
-            return Err(RuntimeError::Refused {
-                what: format!("start container {id}"),
-                why: why.clone(),
-            });
+            return Err(RuntimeError::Refused { what: format!("start container {id}"), why: why.clone() });
         }
         if !self.networks.contains_key(&kept.network) {
-            return Err(RuntimeError::NotFound {
-                kind: "network",
-                name: kept.network.clone(),
-            });
+            return Err(RuntimeError::NotFound { kind: "network", name: kept.network.clone() });
         }
         self.run(at);
         Ok(true)
@@ -262,11 +222,7 @@ impl World {
         if kept.seen.status != Status::Running {
             return None;
         }
-        let (wait, code) = if kept.app.stops_in <= grace {
-            (kept.app.stops_in, 0)
-        } else {
-            (grace, KILLED)
-        };
+        let (wait, code) = if kept.app.stops_in <= grace { (kept.app.stops_in, 0) } else { (grace, KILLED) };
         let end = Instant::now() + wait;
         if kept.ends.is_none_or(|(own, _)| own > end) {
             kept.ends = Some((end, code));
@@ -280,10 +236,7 @@ impl World {
         };
         if self.containers[at].seen.status == Status::Running && !force {
             let why = "You cannot remove a running container".to_owned();
-            return Err(RuntimeError::Refused {
-                what: format!("remove container {id}"),
-                why,
-            });
+            return Err(RuntimeError::Refused { what: format!("remove container {id}"), why });
         }
         if self.containers[at].seen.status == Status::Running {
             self.containers[at].stopped = true;
@@ -315,16 +268,12 @@ impl World {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Container> {
-        self.position(id)
-            .ok()
-            .map(|at| self.containers[at].seen.clone())
+        self.position(id).ok().map(|at| self.containers[at].seen.clone())
     }
 
     pub(super) fn publishing(&self, port: u16) -> Vec<String> {
-        let publishes = self
-            .containers
-            .iter()
-            .filter(|k| k.published == Some(port) && k.seen.status == Status::Running);
+        let publishes =
+            self.containers.iter().filter(|k| k.published == Some(port) && k.seen.status == Status::Running);
         publishes.map(|k| k.seen.name.clone()).collect()
     }
 
@@ -347,29 +296,16 @@ impl World {
     pub(super) fn say(&mut self, id: &str, text: &str, stderr: bool) {
         let at = self.stamp(0);
         if let Ok(index) = self.position(id) {
-            self.containers[index].log.push(LogLine {
-                stderr,
-                at,
-                text: text.to_owned(),
-            });
+            self.containers[index].log.push(LogLine { stderr, at, text: text.to_owned() });
             self.said.notify_waiters();
         }
     }
 
     pub(super) fn answers_at(&mut self, address: IpAddr) -> Option<Container> {
         self.settle();
-        let booted = |k: &&Kept| {
-            k.started
-                .is_some_and(|s| s + k.app.boots_in <= Instant::now())
-        };
-        let here = |k: &&Kept| {
-            k.seen.status == Status::Running && k.seen.addresses.values().any(|a| *a == address)
-        };
-        self.containers
-            .iter()
-            .filter(here)
-            .find(booted)
-            .map(|k| k.seen.clone())
+        let booted = |k: &&Kept| k.started.is_some_and(|s| s + k.app.boots_in <= Instant::now());
+        let here = |k: &&Kept| k.seen.status == Status::Running && k.seen.addresses.values().any(|a| *a == address);
+        self.containers.iter().filter(here).find(booted).map(|k| k.seen.clone())
     }
 
     pub(super) fn kill(&mut self, id: &str, code: i64) {
@@ -378,17 +314,8 @@ impl World {
         }
     }
 
-    pub(super) fn add_stranger(
-        &mut self,
-        name: &str,
-        image_id: &str,
-        published: Option<u16>,
-    ) -> Container {
-        let app = self
-            .images
-            .get(image_id)
-            .map(|(_, app)| app.clone())
-            .unwrap_or_default();
+    pub(super) fn add_stranger(&mut self, name: &str, image_id: &str, published: Option<u16>) -> Container {
+        let app = self.images.get(image_id).map(|(_, app)| app.clone()).unwrap_or_default();
         self.made += 1;
         let seen = Container {
             id: format!("{:064x}", self.made),
@@ -455,10 +382,7 @@ impl World {
     }
 
     pub(super) fn subscribe(&mut self, labels: &[(&str, &str)], to: mpsc::Sender<ContainerEvent>) {
-        let labels = labels
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         self.listeners.push((labels, to));
     }
 
@@ -466,10 +390,7 @@ impl World {
         let Some(labels) = self.find(id).map(|c| c.labels) else {
             return;
         };
-        let event = ContainerEvent {
-            container: id.to_owned(),
-            action: action.to_owned(),
-        };
+        let event = ContainerEvent { container: id.to_owned(), action: action.to_owned() };
         self.listeners.retain(|(wanted, to)| {
             let matches = wanted.iter().all(|(k, v)| labels.get(k) == Some(v));
             !matches || to.try_send(event.clone()).is_ok()
@@ -477,38 +398,22 @@ impl World {
     }
 
     fn position(&self, id: &str) -> Result<usize> {
-        let found = self
-            .containers
-            .iter()
-            .position(|k| k.seen.id == id || k.seen.name == id);
-        found.ok_or_else(|| RuntimeError::NotFound {
-            kind: "container",
-            name: id.to_owned(),
-        })
+        let found = self.containers.iter().position(|k| k.seen.id == id || k.seen.name == id);
+        found.ok_or_else(|| RuntimeError::NotFound { kind: "container", name: id.to_owned() })
     }
 
     fn free_address(&self) -> IpAddr {
-        let used: BTreeSet<IpAddr> = self
-            .containers
-            .iter()
-            .flat_map(|k| k.seen.addresses.values().copied())
-            .collect();
+        let used: BTreeSet<IpAddr> = self.containers.iter().flat_map(|k| k.seen.addresses.values().copied()).collect();
         let loopback = u32::from(Ipv4Addr::new(127, 0, 0, 0));
         let mut all = (FIRST_HOST..).map(|n| IpAddr::V4(Ipv4Addr::from(loopback + n)));
-        all.find(|a| !used.contains(a))
-            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        all.find(|a| !used.contains(a)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     /// The world's time as RFC 3339; `extra` nanoseconds keep two starts of one moment apart.
     fn stamp(&self, extra: u64) -> String {
         let passed = self.born.elapsed();
         let (seconds, nanos) = (passed.as_secs(), u64::from(passed.subsec_nanos()) + extra);
-        let (days, h, m, s) = (
-            seconds / 86_400 + 1,
-            seconds / 3600 % 24,
-            seconds / 60 % 60,
-            seconds % 60,
-        );
+        let (days, h, m, s) = (seconds / 86_400 + 1, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
         format!("2026-01-{days:02}T{h:02}:{m:02}:{s:02}.{nanos:09}Z")
     }
 }

@@ -1,0 +1,146 @@
+//! A proxy in memory for tests: it takes tables like the real one, outlives the agent, and remembers all of them.
+
+use super::{ProxyState, Publication, Traffic};
+use crate::clock::monotonic_us;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use teal_model::deployment::Published;
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::ReleaseKey;
+use teal_model::wire::{ListenerKey, ReleaseStatistics, RouteTable, Statistics};
+use tokio::sync::watch;
+
+/// When the agent is to die at a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The table was not sent.
+    Before(usize),
+    /// It is in force, and the agent has not heard of it.
+    After(usize),
+}
+
+#[derive(Default)]
+pub struct Proxy {
+    pub listeners: BTreeSet<ListenerKey>,
+    pub tables: Vec<Arc<RouteTable>>,
+    pub in_flight: BTreeMap<ReleaseKey, u64>,
+    pub crash: Option<Crash>,
+    /// The next publications are not acknowledged.
+    pub silent: u32,
+    /// Addresses that are taken by somebody else.
+    pub taken: BTreeSet<ListenerKey>,
+    sequence: u64,
+}
+
+#[derive(Clone)]
+pub struct FakeTraffic {
+    proxy: Arc<Mutex<Proxy>>,
+    crashed: Arc<tokio::sync::Notify>,
+    statistics: watch::Sender<Option<Arc<Statistics>>>,
+    state: watch::Sender<ProxyState>,
+}
+
+impl Default for FakeTraffic {
+    fn default() -> Self {
+        let state = ProxyState { pid: Some(1), instance: Some("fake".to_owned()), ..ProxyState::default() };
+        Self { proxy: Arc::default(), crashed: Arc::default(), statistics: watch::channel(None).0, state: watch::channel(state).0 }
+    }
+}
+
+impl FakeTraffic {
+    pub fn proxy(&self) -> MutexGuard<'_, Proxy> {
+        self.proxy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn table(&self) -> Option<Arc<RouteTable>> {
+        self.proxy().tables.last().cloned()
+    }
+
+    /// Resolves when the agent was to die at a publication.
+    pub async fn crashed(&self) {
+        self.crashed.notified().await;
+    }
+
+    async fn die(&self) {
+        self.crashed.notify_one();
+        std::future::pending::<()>().await;
+    }
+}
+
+#[async_trait]
+impl Traffic for FakeTraffic {
+    async fn bind(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
+        let mut proxy = self.proxy();
+        if let Some(taken) = listeners.iter().find(|listener| proxy.taken.contains(*listener)) {
+            return Err(Fault::new(Code::PortInUse, format!("{taken} is in use by another process")));
+        }
+        proxy.listeners.extend(listeners.iter().cloned());
+        Ok(())
+    }
+
+    async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
+        self.proxy().listeners.retain(|listener| listeners.contains(listener));
+        Ok(())
+    }
+
+    async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault> {
+        let (crash, index) = {
+            let proxy = self.proxy();
+            (proxy.crash, proxy.tables.len())
+        };
+        if crash == Some(Crash::Before(index)) {
+            self.die().await;
+        }
+        let sent_us = monotonic_us();
+        let number = publication.table.number;
+        {
+            let mut proxy = self.proxy();
+            if let Some(last) = proxy.tables.last()
+                && last.number >= number
+            {
+                return Err(Fault::new(Code::ProxyDown, format!("the proxy refused table {number}: it serves by {}", last.number)));
+            }
+            if proxy.silent > 0 {
+                proxy.silent -= 1;
+                let what = format!("table {number} was not acknowledged by every worker");
+                return if within.is_some() { Err(Fault::new(Code::ProxyDown, what)) } else { Ok(None) };
+            }
+            proxy.tables.push(publication.table);
+        }
+        self.state.send_modify(|state| state.acknowledged = Some(number));
+        if crash == Some(Crash::After(index)) {
+            self.die().await;
+        }
+        Ok(within.map(|_| Published { table: number, sent_us, acknowledged_us: monotonic_us() }))
+    }
+
+    async fn ask(&self) -> Option<Arc<Statistics>> {
+        let mut proxy = self.proxy();
+        proxy.sequence += 1;
+        let releases = proxy.in_flight.iter().map(|(release, in_flight)| ReleaseStatistics {
+            release: release.clone(),
+            in_flight: *in_flight,
+            tunnels: 0,
+            counters: Default::default(),
+            latency: Default::default(),
+            backends: Vec::new(),
+        });
+        let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
+        Some(Arc::new(Statistics { instance: "fake".to_owned(), sequence: proxy.sequence, table, releases: releases.collect(), ..Statistics::default() }))
+    }
+
+    fn statistics(&self) -> watch::Receiver<Option<Arc<Statistics>>> {
+        self.statistics.subscribe()
+    }
+
+    fn state(&self) -> watch::Receiver<ProxyState> {
+        self.state.subscribe()
+    }
+
+    async fn shutdown(&self, _within: Duration) -> Result<(), Fault> {
+        self.proxy().listeners.clear();
+        Ok(())
+    }
+}

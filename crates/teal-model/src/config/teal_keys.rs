@@ -1,0 +1,88 @@
+//! The keys of `x-teal`, and what becomes of each.
+
+use super::keys::{Level, later, yes};
+
+pub static TEAL_PROJECT: Level = Level {
+    name: "x-teal",
+    extensions: false,
+    keys: &[
+        yes(
+            "trusted_proxies",
+            "Addresses (CIDR or single) whose forwarding headers are believed; `private` is all private ranges.",
+        ),
+        later("hosts", "Deploy on each host by itself."),
+        later(
+            "load_balancer",
+            "Take the host out of the load balancer yourself, or leave it in: deployments lose no request.",
+        ),
+        later("notify", "Take it out."),
+        later("store", "Take it out."),
+    ],
+};
+
+pub static TEAL_SERVICE: Level = Level {
+    name: "services.<name>.x-teal",
+    extensions: false,
+    keys: &[
+        yes(
+            "strategy",
+            "`blue-green` or `recreate`. Default: recreate for `stop-first` and for writable volumes, else blue-green.",
+        ),
+        yes("route", "Host and path that lead here. Default: all of every published port."),
+        yes("health", "When a replica is ready; `none`, a path, or a map. See below."),
+        yes("drain", "How long the requests of a release may go on after its last new one. Default 30s."),
+        yes("hold", "How long requests wait while no release serves; a duration or a map. Default 2m."),
+        yes("retain", "How long the retired release stays warm. Only 0 for now."),
+        yes("bake", "How long the new release is watched after the flip. Only 0 for now."),
+        yes("timeouts", "Between proxy and container. See below."),
+        later("canary", "Use `strategy: blue-green`."),
+        later("migrate", "Run migrations before the deployment."),
+        later("mode", "Take it out: the built-in proxy serves."),
+        later("nginx", "Take it out: the built-in proxy serves."),
+        later("smoke", "Use `health` with a path that tests what matters."),
+    ],
+};
+
+pub static ROUTE: Level = Level {
+    name: "services.<name>.x-teal.route",
+    extensions: false,
+    keys: &[
+        yes("host", "`example.com`, or `*.example.com` for one or more labels before it. Default: every host."),
+        yes("path", "A prefix of whole segments: `/api` leads `/api/x` here, not `/apix`. Default `/`."),
+        yes("port", "The published port it holds for. Default: all of the service's."),
+    ],
+};
+
+pub static HEALTH: Level = Level {
+    name: "services.<name>.x-teal.health",
+    extensions: false,
+    keys: &[
+        yes("path", "`GET` of this path must answer 2xx or 3xx."),
+        yes("port", "The container's port. Default: the first published one's target."),
+        yes("status", "The only status that counts."),
+        yes("host", "The `Host` header."),
+        yes("tcp", "`true`: an accepted connection is enough."),
+        yes("interval", "Between two probes. Default 1s."),
+        yes("timeout", "For one probe. Default 5s."),
+        yes("successes", "In a row. Default 1."),
+        yes("deadline", "From the container's start until it must be ready. Default 3m."),
+    ],
+};
+
+pub static HOLD: Level = Level {
+    name: "services.<name>.x-teal.hold",
+    extensions: false,
+    keys: &[
+        yes("for", "How long a request waits; then 503. Default 2m."),
+        yes("max_waiting", "How many may wait at the same time; one more gets 503 at once. Default 10000."),
+    ],
+};
+
+pub static TIMEOUTS: Level = Level {
+    name: "services.<name>.x-teal.timeouts",
+    extensions: false,
+    keys: &[
+        yes("connect", "TCP connect to a container. Default 2s."),
+        yes("response", "From the end of the request to the head of the answer, then 504. Default 0: for ever."),
+    ],
+};

@@ -1,0 +1,16 @@
+//! What a compose file means to Teal, through the one way in.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "config/common.rs"]
+mod common;
+#[path = "config/compose.rs"]
+mod compose;
+#[path = "config/manual.rs"]
+mod manual;
+#[path = "config/mutated.rs"]
+mod mutated;
+#[path = "config/problems.rs"]
+mod problems;
+#[path = "config/teal.rs"]
+mod teal;

@@ -1,0 +1,258 @@
+//! Deployments against a world that does anything at any time: seeded random walks through `decide` and `apply`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use teal_model::config::Strategy;
+use teal_model::deployment::{Action, Deployment, Event, Health, Pull, Seen, State, Step, decide};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
+use teal_model::plan::{LiveRelease, Member, Plan};
+
+/// xorshift64*: the walk is the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+fn member(name: &str, strategy: Strategy, live: bool) -> Member {
+    let service = ServiceKey::new("shop", name);
+    let old = ReleaseKey::new(service.clone(), 1);
+    Member {
+        candidate: ReleaseKey::new(service.clone(), 2),
+        service,
+        strategy,
+        why: String::new(),
+        color: Color::Green,
+        image: "app:2".to_owned(),
+        image_id: None,
+        repo_digests: Vec::new(),
+        replicas: 2,
+        settings_hash: String::new(),
+        live: live.then(|| LiveRelease {
+            release: old,
+            color: Color::Blue,
+            image: "app:1".to_owned(),
+            image_id: "sha256:1".to_owned(),
+            settings_hash: String::new(),
+            serves: true,
+        }),
+        listeners: vec![teal_model::wire::ListenerKey { addr: "127.0.0.1:80".parse().unwrap(), namespace: None }],
+        deadline_ms: 5_000,
+        drain_ms: 3_000,
+        bake_ms: 1_000,
+        readiness: String::new(),
+    }
+}
+
+fn plan(random: &mut Random) -> Plan {
+    let mut members: Vec<Member> = (0..1 + random.below(4))
+        .map(|i| {
+            let strategy = if random.one_in(2) { Strategy::Recreate } else { Strategy::BlueGreen };
+            let live = !random.one_in(4);
+            member(&format!("s{i}"), strategy, live)
+        })
+        .collect();
+    members.sort_by_key(|member| !member.is_recreate());
+    Plan { project: "shop".to_owned(), members, unchanged: Vec::new(), warnings: Vec::new(), unresolved: Vec::new() }
+}
+
+fn seen(random: &mut Random, deployment: &Deployment) -> Seen {
+    let fault = || Fault::new(Code::ReplicaExited, "exited");
+    let mut seen = Seen::default();
+    let mut replicas: BTreeMap<ReleaseKey, Vec<Health>> = BTreeMap::new();
+    for member in &deployment.plan.members {
+        let pull = if random.one_in(60) { Pull::Failed(fault()) } else if random.one_in(3) { Pull::Running } else { Pull::Here };
+        seen.pulls.insert(member.image.clone(), pull);
+        for release in [Some(&member.candidate), member.live.as_ref().map(|live| &live.release)].into_iter().flatten() {
+            let health = (0..2).map(|_| match random.below(40) {
+                0 => Health::Failed { fault: fault() },
+                1..4 => Health::Unknown { why: "?".to_owned() },
+                4..12 => Health::Warming { last: "503".to_owned() },
+                _ => Health::Ready,
+            });
+            replicas.insert(release.clone(), health.collect());
+            let in_flight = if random.one_in(4) { None } else { Some(random.below(3)) };
+            seen.in_flight.insert(release.clone(), in_flight);
+        }
+    }
+    seen.replicas = replicas;
+    seen.abort = random.one_in(80).then(|| "someone".to_owned());
+    seen
+}
+
+/// Traffic as tables would have it: what was published last.
+#[derive(Default)]
+struct World {
+    shares: BTreeMap<ServiceKey, Vec<ReleaseKey>>,
+    listed: BTreeMap<ServiceKey, Vec<ReleaseKey>>,
+    holding: BTreeMap<ServiceKey, bool>,
+    ready_once: Vec<ReleaseKey>,
+    retiring: bool,
+}
+
+impl World {
+    fn before(plan: &Plan) -> Self {
+        let mut world = Self::default();
+        for member in &plan.members {
+            let live: Vec<ReleaseKey> = member.live.iter().map(|live| live.release.clone()).collect();
+            world.shares.insert(member.service.clone(), live.clone());
+            world.listed.insert(member.service.clone(), live);
+        }
+        world
+    }
+
+    fn perform(&mut self, deployment: &Deployment, action: &Action) {
+        match action {
+            Action::Publish => {
+                for (service, routing) in deployment.routing() {
+                    let member = deployment.plan.members.iter().find(|member| member.service == service).unwrap();
+                    let Some(routing) = routing else {
+                        assert!(member.live.is_none(), "a live service loses its routes");
+                        self.shares.insert(service.clone(), Vec::new());
+                        self.listed.insert(service.clone(), Vec::new());
+                        continue;
+                    };
+                    let shares: Vec<ReleaseKey> = routing.split.iter().map(|(release, _)| release.clone()).collect();
+                    // Invariant 1: served, or held; blue-green with a live release never holds.
+                    assert!(!shares.is_empty() || routing.holding);
+                    assert!(!routing.holding || member.is_recreate() || member.live.is_none(), "{service} holds in {:?}", deployment.state);
+                    // Invariant 2: a candidate has no share before its checks passed.
+                    assert!(!shares.contains(&member.candidate) || self.ready_once.contains(&member.candidate), "{:?}", deployment.state);
+                    assert!(shares.iter().all(|release| routing.listed.contains(release)));
+                    self.shares.insert(service.clone(), shares);
+                    self.listed.insert(service.clone(), routing.listed);
+                    self.holding.insert(service, routing.holding);
+                }
+            }
+            Action::StopRelease { release } | Action::RemoveRelease { release } => {
+                // Invariant 3: out of the acknowledged table first.
+                assert!(!self.listed[&release.service].contains(release), "{action:?} in {:?}", deployment.state);
+                let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
+                let is_live = member.live.as_ref().is_some_and(|live| &live.release == release);
+                // Invariant 5.
+                assert!(!is_live || self.retiring || (member.is_recreate() && !matches!(action, Action::RemoveRelease { .. })), "{action:?} in {:?}", deployment.state);
+                assert!(is_live || !self.retiring, "a candidate goes only in a revert");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn walk(seed: u64) -> (State, usize) {
+    let mut random = Random(seed * 2 + 1);
+    let plan = plan(&mut random);
+    let mut world = World::before(&plan);
+    let mut deployment = Deployment::new(1, plan, 0);
+    let mut now = 0;
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        assert!(steps < 10_000, "seed {seed} does not end: {:?}", deployment.state);
+        let seen = seen(&mut random, &deployment);
+        if let State::Warming { member } = &deployment.state {
+            let candidate = &deployment.plan.members[*member].candidate;
+            if seen.replicas[candidate].iter().all(|health| *health == Health::Ready) {
+                world.ready_once.push(candidate.clone());
+            }
+        }
+        let event = match decide(&deployment, &seen, now) {
+            Step::Finish => break,
+            Step::Wait { until_ms } => {
+                now += 200;
+                assert!(until_ms.is_none_or(|until| until > now - 200));
+                continue;
+            }
+            Step::Enter(to) => Event::Entered { to },
+            Step::Fail(fault) => Event::Failed { action: None, fault },
+            Step::Resolve => Event::Resolved { plan: Box::new(deployment.plan.clone()) },
+            Step::Do(action) if random.one_in(60) => Event::Failed { action: Some(action), fault: Fault::new(Code::DockerRefused, "no") },
+            Step::Do(action) => {
+                world.perform(&deployment, &action);
+                // A crash between effect and outcome: the same action comes again.
+                if random.one_in(10) {
+                    continue;
+                }
+                Event::Did { action, published: None }
+            }
+        };
+        // What travels through the journal comes back the same.
+        let text = serde_json::to_string(&event).unwrap();
+        let event: Event = serde_json::from_str(&text).unwrap();
+        deployment.apply(&event, now).unwrap();
+        let text = serde_json::to_string(&deployment).unwrap();
+        deployment = serde_json::from_str(&text).unwrap();
+        world.retiring |= deployment.state == State::Retiring;
+    }
+    for member in &deployment.plan.members {
+        let (shares, live) = (&world.shares[&member.service], member.live.as_ref().map(|live| &live.release));
+        match &deployment.state {
+            State::Done => assert_eq!(shares, &[member.candidate.clone()], "seed {seed}"),
+            State::Reverted { .. } => assert_eq!(shares.first(), live, "seed {seed}: {:?}", deployment.state),
+            _ => {}
+        }
+    }
+    (deployment.state, steps)
+}
+
+#[test]
+fn whatever_happens_the_promises_hold() {
+    let (mut done, mut reverted, mut stuck) = (0, 0, 0);
+    for seed in 1..=5_000 {
+        match walk(seed).0 {
+            State::Done => done += 1,
+            State::Reverted { .. } => reverted += 1,
+            State::Stuck { .. } => stuck += 1,
+            other => panic!("seed {seed} ended in {other:?}"),
+        }
+    }
+    // The walks must have been everywhere, or they show nothing.
+    assert!(done > 300 && reverted > 1_000 && stuck > 100, "{done} done, {reverted} reverted, {stuck} stuck");
+}
+
+#[test]
+fn an_event_that_a_state_cannot_have_is_refused_and_changes_nothing() {
+    let mut random = Random(7);
+    let mut deployment = Deployment::new(1, plan(&mut random), 0);
+    let before = deployment.clone();
+    for event in [
+        Event::Entered { to: State::Retiring },
+        Event::Entered { to: State::Done },
+        Event::Did { action: Action::Publish, published: None },
+        Event::Resolved { plan: Box::new(deployment.plan.clone()) },
+    ] {
+        assert!(deployment.apply(&event, 1).is_err(), "{event:?}");
+        assert_eq!(deployment, before);
+    }
+}
+
+#[test]
+fn an_abort_is_taken_at_once_until_the_candidate_is_live() {
+    let mut random = Random(11);
+    let plan = plan(&mut random);
+    for (state, aborts) in [
+        (State::Warming { member: 0 }, true),
+        (State::Baking, true),
+        (State::Draining { closing: false }, true),
+        (State::Retiring, false),
+    ] {
+        let mut deployment = Deployment::new(1, plan.clone(), 0);
+        deployment.state = state.clone();
+        let step = decide(&deployment, &Seen { abort: Some("me".to_owned()), ..Seen::default() }, 1);
+        assert_eq!(matches!(step, Step::Fail(fault) if fault.code == Code::Aborted), aborts, "{state:?}");
+    }
+}
