@@ -2,7 +2,7 @@
 
 use crate::clock::unix_ms;
 use crate::conduct::Conductor;
-use crate::journal::{Journal, Kept};
+use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::meter::Meter;
 use crate::publish::Publisher;
 use crate::runtime::{Runtime, RuntimeError, label};
@@ -37,6 +37,8 @@ pub struct Agent {
     pub meter: Meter,
     salt: String,
     running: Mutex<BTreeMap<u64, Handle>>,
+    /// Services that are being removed: nobody else touches their containers.
+    removing: Mutex<BTreeSet<ServiceKey>>,
     alerts: Mutex<Vec<String>>,
 }
 
@@ -82,6 +84,7 @@ impl Agent {
             watch,
             publisher,
             running: Mutex::new(BTreeMap::new()),
+            removing: Mutex::new(BTreeSet::new()),
             alerts: Mutex::new(Vec::new()),
         });
         agent.resume(serving).await?;
@@ -125,6 +128,10 @@ impl Agent {
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Handle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn removing(&self) -> MutexGuard<'_, BTreeSet<ServiceKey>> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn handle(&self, deployment: u64) -> Option<Handle> {
@@ -193,6 +200,9 @@ impl Agent {
         let plan = self.plan(&request).await?;
         let now = unix_ms();
         let keys: BTreeSet<ServiceKey> = plan.members.iter().map(|member| member.service.clone()).collect();
+        if let Some(key) = self.removing().intersection(&keys).next() {
+            return Err(Fault::new(Code::Busy, format!("{key} is being removed")).hint("wait for it: `teal status`"));
+        }
         self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
         let serving = plan.members.iter().any(|member| member.serves());
         let window = if serving { Some(self.meter.open(keys).await) } else { None };
@@ -251,9 +261,16 @@ impl Agent {
         let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
         self.journal.refuse_busy(&keys, unix_ms())?;
         self.runtime.engine().await.map_err(fault_of)?;
+        self.removing().extend(keys.iter().cloned());
+        let removed = self.remove_services(request, &chosen, &keys).await;
+        self.removing().retain(|key| !keys.contains(key));
+        removed
+    }
+
+    async fn remove_services(&self, request: &RemoveRequest, chosen: &[ServiceRecord], keys: &[ServiceKey]) -> Result<Removed, Fault> {
         let mut removed = Removed::default();
         let mut releases: Vec<ReleaseKey> = Vec::new();
-        for record in &chosen {
+        for record in chosen {
             if let Some(live) = &record.live {
                 if let Ok(stored) = self.store.release(&live.release) {
                     removed.volumes_kept.extend(crate::effects::named_volumes(&stored).map(|volume| volume.name.clone()));
@@ -265,7 +282,7 @@ impl Agent {
         let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
         self.publisher.flip(quiet).await?;
         self.drain(&releases).await;
-        for key in &keys {
+        for key in keys {
             let of_service = [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
             for container in self.runtime.list(&of_service).await.map_err(fault_of)? {
                 let grace = crate::world::release_of(&container).and_then(|release| self.store.release(&release).ok());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use teal_model::ids::ServiceKey;
 use teal_model::receipt::{Failures, Measured, Quantiles, Traffic as Measurement};
 use teal_model::wire::{Counters, Latency, Statistics};
+use tokio::sync::broadcast::error::RecvError;
 
 /// How far back "before" looks.
 const BEFORE: Duration = Duration::from_secs(60);
@@ -53,10 +54,12 @@ impl Meter {
         let mut statistics = traffic.statistics();
         let kept = past.clone();
         tokio::spawn(async move {
-            while statistics.changed().await.is_ok() {
-                let newest = statistics.borrow_and_update().clone();
-                if let Some(newest) = newest {
-                    locked(&kept).take(newest);
+            loop {
+                match statistics.recv().await {
+                    Ok(newest) => locked(&kept).take(newest),
+                    // The next one has a hole before it, and is seen to.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
                 }
             }
         });
@@ -133,9 +136,6 @@ impl Window {
 
     pub async fn close(self) -> Measurement {
         let unknown = |why: &str| Measurement::Unknown { why: why.to_owned() };
-        // The gaps up to now come with the next message that the proxy sends by itself.
-        let mut ticks = self.traffic.statistics();
-        let _ = tokio::time::timeout(Duration::from_millis(2 * teal_model::wire::STATISTICS_EVERY_MS), ticks.changed()).await;
         let Some(start) = &self.start else { return unknown("the proxy gave no statistics at the start") };
         let Some(end) = self.traffic.ask().await else { return unknown("the proxy gave no statistics at the end") };
         if start.instance != end.instance {
@@ -145,6 +145,9 @@ impl Window {
         if let Some(why) = &gaps.missed {
             return unknown(why);
         }
+        // The last message may not have been taken yet.
+        let of_ours = end.services.iter().filter(|service| self.services.contains(&service.service));
+        let longest_us = of_ours.map(|service| service.longest_gap_us).max().unwrap_or(0).max(gaps.longest_us);
         let counted = counters(&end, start, &self.services);
         let failed = counted.failed;
         let mut measured = Measured {
@@ -159,7 +162,7 @@ impl Window {
             },
             retried: counted.retries,
             client_aborts: counted.client_aborts,
-            longest_stall_us: gaps.longest_us,
+            longest_stall_us: longest_us,
             before: self.before,
             ..Measured::default()
         };

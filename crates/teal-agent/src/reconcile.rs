@@ -72,7 +72,8 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     }
     let unfinished = agent.journal.unfinished()?;
     let services = agent.journal.services()?;
-    let busy: BTreeSet<ServiceKey> = unfinished.iter().flat_map(|kept| kept.deployment.plan.members.iter().map(|member| member.service.clone())).collect();
+    let mut busy: BTreeSet<ServiceKey> = unfinished.iter().flat_map(|kept| kept.deployment.plan.members.iter().map(|member| member.service.clone())).collect();
+    busy.extend(agent.removing().iter().cloned());
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();

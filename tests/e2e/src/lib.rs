@@ -11,3 +11,5 @@ pub mod figures;
 pub mod leftovers;
 pub mod machine;
 pub mod prober;
+pub mod scenario;
+pub mod stage;

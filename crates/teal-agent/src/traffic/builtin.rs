@@ -21,7 +21,7 @@ use teal_model::deployment::Published;
 use teal_model::fault::{Code, Fault};
 use teal_model::wire::{BackendId, FromAgent, FromProxy, ListenerKey, MAX_DESCRIPTORS, PROTOCOL, RouteTable, Statistics};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 /// A proxy that was started must say Hello within this time.
@@ -32,6 +32,8 @@ const RELINK_WITHIN: Duration = Duration::from_secs(2);
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 const CRASH_WINDOW: Duration = Duration::from_secs(10);
 const CRASHES: usize = 3;
+/// Messages that a slow reader may be behind before it has missed some.
+const STATISTICS_KEPT: usize = 256;
 
 #[derive(Debug, Clone)]
 pub struct ProxyOptions {
@@ -56,7 +58,7 @@ enum Command {
 
 pub struct BuiltinProxy {
     commands: mpsc::Sender<Command>,
-    statistics: watch::Receiver<Option<Arc<Statistics>>>,
+    statistics: broadcast::Sender<Arc<Statistics>>,
     state: watch::Receiver<ProxyState>,
 }
 
@@ -64,12 +66,12 @@ impl BuiltinProxy {
     /// Finds the proxy that runs, or starts one. The second value is the table that a running one serves by.
     pub async fn open(options: ProxyOptions) -> Result<(Self, Option<RouteTable>), Fault> {
         let (commands, inbox) = mpsc::channel(64);
-        let (statistics_to, statistics) = watch::channel(None);
+        let (statistics, _) = broadcast::channel(STATISTICS_KEPT);
         let (state_to, state) = watch::channel(ProxyState::default());
         let mut keeper = Keeper {
             options,
             inbox,
-            statistics: statistics_to,
+            statistics: statistics.clone(),
             state: state_to,
             listeners: BTreeMap::new(),
             absent: BTreeSet::new(),
@@ -134,8 +136,8 @@ impl Traffic for BuiltinProxy {
         timeout(ASK_WITHIN, answer).await.ok()?.ok()
     }
 
-    fn statistics(&self) -> watch::Receiver<Option<Arc<Statistics>>> {
-        self.statistics.clone()
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
+        self.statistics.subscribe()
     }
 
     fn state(&self) -> watch::Receiver<ProxyState> {
@@ -171,7 +173,7 @@ enum Ended {
 struct Keeper {
     options: ProxyOptions,
     inbox: mpsc::Receiver<Command>,
-    statistics: watch::Sender<Option<Arc<Statistics>>>,
+    statistics: broadcast::Sender<Arc<Statistics>>,
     state: watch::Sender<ProxyState>,
     /// The agent's own copy of every listening socket.
     listeners: BTreeMap<ListenerKey, OwnedFd>,
@@ -257,7 +259,7 @@ impl Keeper {
             .stderr(log(&self.options.log)?)
             .current_dir("/")
             .env_clear();
-        for name in ["TEAL_LOG", "RUST_BACKTRACE", "PATH"] {
+        for name in ["TEAL_LOG", "TEAL_STATE_DIR", "RUST_BACKTRACE", "PATH"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -412,9 +414,10 @@ impl Keeper {
             }
             FromProxy::Statistics(statistics) => {
                 let statistics = Arc::new(statistics);
-                match statistics.token.and_then(|token| self.asked.remove(&token)) {
-                    Some(reply) => drop(reply.send(statistics)),
-                    None => drop(self.statistics.send(Some(statistics))),
+                // Whoever asked may have given up, and nobody may be measuring.
+                let _ = self.statistics.send(statistics.clone());
+                if let Some(reply) = statistics.token.and_then(|token| self.asked.remove(&token)) {
+                    let _ = reply.send(statistics);
                 }
             }
             FromProxy::BackendGone { backend, why } => tracing::info!(%backend, why, "the proxy dropped a backend"),

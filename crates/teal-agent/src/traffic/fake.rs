@@ -10,7 +10,7 @@ use teal_model::deployment::Published;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
 use teal_model::wire::{ListenerKey, ReleaseStatistics, RouteTable, Statistics};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// When the agent is to die at a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +38,14 @@ pub struct Proxy {
 pub struct FakeTraffic {
     proxy: Arc<Mutex<Proxy>>,
     crashed: Arc<tokio::sync::Notify>,
-    statistics: watch::Sender<Option<Arc<Statistics>>>,
+    statistics: broadcast::Sender<Arc<Statistics>>,
     state: watch::Sender<ProxyState>,
 }
 
 impl Default for FakeTraffic {
     fn default() -> Self {
         let state = ProxyState { pid: Some(1), instance: Some("fake".to_owned()), ..ProxyState::default() };
-        Self { proxy: Arc::default(), crashed: Arc::default(), statistics: watch::channel(None).0, state: watch::channel(state).0 }
+        Self { proxy: Arc::default(), crashed: Arc::default(), statistics: broadcast::channel(16).0, state: watch::channel(state).0 }
     }
 }
 
@@ -131,7 +131,7 @@ impl Traffic for FakeTraffic {
         Some(Arc::new(Statistics { instance: "fake".to_owned(), sequence: proxy.sequence, table, releases: releases.collect(), ..Statistics::default() }))
     }
 
-    fn statistics(&self) -> watch::Receiver<Option<Arc<Statistics>>> {
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
         self.statistics.subscribe()
     }
 

@@ -13,7 +13,7 @@ use teal_model::deployment::Published;
 use teal_model::fault::Fault;
 use teal_model::ids::TableNumber;
 use teal_model::wire::{BackendId, ListenerKey, RouteTable, Statistics};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// A table, and the pidfd of every backend that it names: the proxy drops a backend by itself when its process ends.
 #[derive(Clone)]
@@ -45,8 +45,8 @@ pub trait Traffic: Send + Sync + 'static {
     async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault>;
     /// Statistics read now, after every worker has acknowledged the newest table; None: unknown.
     async fn ask(&self) -> Option<Arc<Statistics>>;
-    /// The last statistics that came unasked.
-    fn statistics(&self) -> watch::Receiver<Option<Arc<Statistics>>>;
+    /// Every message of statistics, asked for or not: each tells of the gaps since the one before.
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>>;
     fn state(&self) -> watch::Receiver<ProxyState>;
     /// Ends the proxy.
     async fn shutdown(&self, within: Duration) -> Result<(), Fault>;

@@ -1,0 +1,65 @@
+//! Requests that wait while a service has no backend (a recreate, a pause), bounded in number and time.
+
+use crate::table::{Service, Target};
+use crate::worker::Worker;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::time::sleep_until;
+
+/// How waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// There may be a backend now.
+    Over,
+    /// It took too long, or too many wait.
+    Expired,
+}
+
+/// A place in the queue, given back when dropped (also when the client goes away).
+struct Place(Rc<Service>);
+
+impl Place {
+    fn take(service: &Rc<Service>, most: u32) -> Option<Self> {
+        let fits = |waiting: u32| (waiting < most).then_some(waiting + 1);
+        service.waiting.fetch_update(Relaxed, Relaxed, fits).ok()?;
+        service.counters.held.up();
+        service.counters.held_total.up();
+        Some(Self(service.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+        self.0.counters.held.down();
+    }
+}
+
+/// Waits until the table leads to a backend. Waiters are woken in the order in which they came.
+pub(crate) async fn hold(
+    worker: &Worker,
+    since: Instant,
+    target: Rc<Target>,
+    route: impl Fn() -> Option<Rc<Target>>,
+) -> Held {
+    let Some(_place) = Place::take(&target.service, target.hold.max_waiting) else {
+        target.service.counters.hold_expired.up();
+        return Held::Expired;
+    };
+    loop {
+        let changed = worker.changed.notified();
+        let bounds = match route() {
+            Some(target) if !target.is_open() => target.hold,
+            _ => return Held::Over,
+        };
+        let deadline = since + Duration::from_millis(bounds.for_ms);
+        tokio::select! {
+            () = changed => {}
+            () = sleep_until(deadline.into()) => {
+                target.service.counters.hold_expired.up();
+                return Held::Expired;
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Accepting connections from a listening socket that all workers share.
+
+use crate::serve;
+use crate::worker::{Listener, Worker};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// After this many in a row the other workers get their turn.
+const BURST: usize = 8;
+/// Out of descriptors or memory: the connections wait in the kernel's queue meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Makes an inherited listening socket ours to accept from.
+pub(crate) fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    if !rustix::net::sockopt::socket_acceptconn(&socket)? {
+        return Err(io::Error::other("the descriptor is not a listening socket"));
+    }
+    let socket = std::net::TcpListener::from(socket);
+    socket.set_nonblocking(true)?;
+    // Linux hands this down to what is accepted.
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    TcpListener::from_std(socket)
+}
+
+pub(crate) async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, socket: TcpListener) {
+    loop {
+        for _ in 0..BURST {
+            match socket.accept().await {
+                Ok((stream, peer)) => {
+                    worker.counters.accepted.up();
+                    tokio::task::spawn_local(serve::connection(worker.clone(), listener.clone(), stream, peer));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = %listener.key, %error, "accepting failed");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The connection went away before it was accepted; the next one may be fine.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied)
+}

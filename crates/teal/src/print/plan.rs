@@ -1,0 +1,97 @@
+//! A plan: what each service gets, and why.
+
+use crate::print::Paint;
+use crate::print::words::{counted, setting, short_id};
+use teal_model::config::Strategy;
+use teal_model::plan::{Member, Plan};
+
+pub fn text(plan: &Plan, paint: Paint) -> String {
+    let mut text = match plan.members.len() {
+        0 => format!("{}: nothing to do; what was asked for is live already.\n", paint.bold(&plan.project)),
+        n => format!("{}: {}\n", paint.bold(&plan.project), deploys(n, plan.unchanged.len())),
+    };
+    for member in &plan.members {
+        text.push('\n');
+        text.push_str(&of_member(member, plan.unresolved.contains(&member.service.service), paint));
+    }
+    if !plan.unchanged.is_empty() {
+        let unchanged: Vec<String> =
+            plan.unchanged.iter().map(|one| format!("{} (release {})", one.service.service, one.release)).collect();
+        text.push_str(&format!("\nunchanged: {}\n", unchanged.join(", ")));
+    }
+    if !plan.warnings.is_empty() {
+        text.push('\n');
+        for warning in &plan.warnings {
+            text.push_str(&format!("{} {warning}\n", paint.yellow("warning:")));
+        }
+    }
+    text
+}
+
+fn deploys(changed: usize, unchanged: usize) -> String {
+    let unchanged = if unchanged == 0 { String::new() } else { format!(", {unchanged} unchanged") };
+    format!("{} to deploy{unchanged}", counted(changed as u64, "service"))
+}
+
+fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
+    let mut text = format!("{}  {}: {}\n", paint.bold(&member.service.service), strategy(member.strategy), member.why);
+    let mut row =
+        |name: &str, value: String| text.push_str(&format!("  {} {value}\n", paint.dim(&format!("{name:<9}"))));
+    row("release", format!("{} ({})", releases(member), member.color));
+    row("image", image(member, unresolved));
+    row("replicas", member.replicas.to_string());
+    row("ready", format!("{}, within {}", member.readiness, setting(member.deadline_ms)));
+    if !member.listeners.is_empty() {
+        let listeners: Vec<String> = member.listeners.iter().map(ToString::to_string).collect();
+        row("listens", listeners.join(", "));
+    }
+    if member.serves() {
+        row("drain", format!("up to {}", setting(member.drain_ms)));
+    }
+    row("bake", setting(member.bake_ms));
+    text
+}
+
+pub fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::BlueGreen => "blue-green",
+        Strategy::Recreate => "recreate",
+    }
+}
+
+/// `3 -> 4`, or that it is the first.
+pub fn releases(member: &Member) -> String {
+    match &member.live {
+        Some(live) => format!("{} -> {}", live.release.number, member.candidate.number),
+        None => format!("{}, the first", member.candidate.number),
+    }
+}
+
+fn image(member: &Member, unresolved: bool) -> String {
+    match &member.image_id {
+        Some(id) => format!("{} ({})", member.image, short_id(id)),
+        None if unresolved => {
+            format!("{} (not here yet: its id and its own volumes are known after the pull)", member.image)
+        }
+        None => member.image.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::print::{golden, made_up};
+
+    #[test]
+    fn a_plan_says_what_each_service_gets_and_why() {
+        golden("plan.txt", &text(&made_up::plan(), Paint::NONE));
+    }
+
+    #[test]
+    fn a_plan_without_changes_says_so() {
+        let mut plan = made_up::plan();
+        plan.members.clear();
+        plan.warnings.clear();
+        golden("plan-unchanged.txt", &text(&plan, Paint::NONE));
+    }
+}

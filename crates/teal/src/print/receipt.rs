@@ -1,0 +1,163 @@
+//! A receipt: what a deployment did, and what the requests felt of it.
+
+use crate::print::Paint;
+use crate::print::words::{count, counted, date, ms, short_id, table, us};
+use teal_model::receipt::{Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic};
+
+pub fn text(receipt: &Receipt, paint: Paint) -> String {
+    let mut text = format!("{}\n", headline(receipt, paint));
+    text.push_str(&format!("by {}, {}\n", receipt.who, date(receipt.started_ms)));
+    if !receipt.releases.is_empty() {
+        text.push('\n');
+        receipt.releases.iter().for_each(|release| text.push_str(&of_release(release)));
+    }
+    if receipt.outcome == Outcome::Unchanged {
+        return text;
+    }
+    text.push_str(&format!("\n{}", traffic(&receipt.traffic, paint)));
+    if !receipt.steps.is_empty() {
+        text.push_str(&format!("\n{}", steps(&receipt.steps, paint)));
+    }
+    text
+}
+
+/// How it ended, in one line.
+pub fn headline(receipt: &Receipt, paint: Paint) -> String {
+    let name = format!("Deployment {} of {}", receipt.deployment, receipt.project);
+    let after = ms(receipt.ended_ms.saturating_sub(receipt.started_ms));
+    match &receipt.outcome {
+        Outcome::Done => format!("{} after {after}", paint.green(&format!("{name} is done"))),
+        Outcome::Unchanged => {
+            format!("{}: what was asked for is live already", paint.green(&format!("{name} had nothing to do")))
+        }
+        Outcome::Reverted { why } => {
+            format!("{} after {after}: {}", paint.red(&format!("{name} was reverted")), why.what)
+        }
+        Outcome::Stuck { step, error } => {
+            format!("{} after {after}, at `{step}`: {}", paint.red(&format!("{name} is stuck")), error.what)
+        }
+    }
+}
+
+fn of_release(line: &ReleaseLine) -> String {
+    let releases = line.from.map_or_else(|| format!("{}, the first", line.to), |from| format!("{from} -> {}", line.to));
+    let mut text = format!(
+        "{}  {releases} ({}), {}, {}\n",
+        line.service,
+        line.color,
+        line.strategy,
+        counted(u64::from(line.replicas), "replica")
+    );
+    text.push_str(&format!("  image   {} ({})\n", line.image, short_id(&line.image_id)));
+    for digest in &line.repo_digests {
+        text.push_str(&format!("  digest  {digest}\n"));
+    }
+    text
+}
+
+fn traffic(traffic: &Traffic, paint: Paint) -> String {
+    match traffic {
+        Traffic::Measured(measured) => of_requests(measured, paint),
+        Traffic::Unknown { why } => format!("{}  unknown: {why}\n", paint.bold("Requests")),
+        Traffic::None => {
+            format!("{}  not counted: no service of this deployment publishes a port\n", paint.bold("Requests"))
+        }
+    }
+}
+
+fn of_requests(measured: &Measured, paint: Paint) -> String {
+    let failed = match measured.failed.total() {
+        0 => paint.green("0 failed"),
+        n => paint.red(&format!("{} failed ({})", count(n), failures(&measured.failed))),
+    };
+    let mut text = format!("{}  {} served, {failed}\n", paint.bold("Requests"), count(measured.served));
+    let others =
+        [(measured.held, "held"), (measured.retried, "retried"), (measured.client_aborts, "given up by their clients")];
+    let others: Vec<String> =
+        others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+    if !others.is_empty() {
+        text.push_str(&format!("          {}\n", others.join(", ")));
+    }
+    let stall =
+        if measured.longest_stall_us < 1_000 { "under 1 ms".to_owned() } else { ms(measured.longest_stall_us / 1_000) };
+    text.push_str(&format!("          longest stall {stall}\n"));
+    let row = |name: &str, quantiles: &Quantiles| {
+        let time = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), us);
+        vec![format!("  {name}"), count(quantiles.requests), time(quantiles.p50_us), time(quantiles.p99_us)]
+    };
+    let head = ["  LATENCY", "REQUESTS", "P50", "P99"].map(str::to_owned).to_vec();
+    let rows = [head, row("before", &measured.before), row("during", &measured.during), row("after", &measured.after)];
+    text + &table(&rows, Paint::NONE)
+}
+
+/// `2 connect, 1 app 5xx`: the kinds that happened.
+pub fn failures(failed: &Failures) -> String {
+    let kinds = [
+        (failed.connect, "no connection"),
+        (failed.reset, "reset"),
+        (failed.cut, "cut"),
+        (failed.timeout, "timed out"),
+        (failed.hold_expired, "held too long"),
+        (failed.app_5xx, "5xx of the app"),
+    ];
+    let kinds: Vec<String> =
+        kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+    kinds.join(", ")
+}
+
+fn steps(steps: &[StepTime], paint: Paint) -> String {
+    let mut rows = vec![["STEP", "TIME", "TABLE", "ACKNOWLEDGED IN"].map(str::to_owned).to_vec()];
+    for step in steps {
+        let table = step.table.map(|number| number.to_string()).unwrap_or_default();
+        rows.push(vec![step.step.clone(), ms(step.ms), table, step.acknowledged_in_us.map(us).unwrap_or_default()]);
+    }
+    table(&rows, paint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::print::{golden, made_up};
+    use teal_model::fault::{Code, Fault};
+
+    #[test]
+    fn a_receipt_says_what_the_requests_felt() {
+        golden("receipt.txt", &text(&made_up::receipt(), Paint::NONE));
+    }
+
+    #[test]
+    fn failures_are_counted_by_kind() {
+        let mut receipt = made_up::receipt();
+        let failed = Failures { connect: 2, reset: 0, cut: 1, timeout: 0, hold_expired: 1_200, app_5xx: 3 };
+        if let Traffic::Measured(measured) = &mut receipt.traffic {
+            *measured =
+                Measured { failed, held: 0, retried: 0, client_aborts: 0, longest_stall_us: 400, ..measured.clone() };
+            measured.before = Quantiles::default();
+        }
+        receipt.outcome =
+            Outcome::Reverted { why: Fault::new(Code::ReplicaExited, "shop-web-green-1 exited with code 1") };
+        golden("receipt-reverted.txt", &text(&receipt, Paint::NONE));
+    }
+
+    #[test]
+    fn what_nobody_counted_is_unknown_and_not_zero() {
+        let mut receipt = made_up::receipt();
+        receipt.traffic = Traffic::Unknown { why: "the proxy was replaced meanwhile".to_owned() };
+        receipt.outcome = Outcome::Stuck {
+            step: "start shop/web@3".to_owned(),
+            error: Fault::new(Code::DockerDown, "the Docker daemon does not answer"),
+        };
+        golden("receipt-stuck.txt", &text(&receipt, Paint::NONE));
+        receipt.traffic = Traffic::None;
+        receipt.outcome = Outcome::Done;
+        assert!(text(&receipt, Paint::NONE).contains("not counted"));
+    }
+
+    #[test]
+    fn an_unchanged_deployment_is_told_in_a_line() {
+        let mut receipt = made_up::receipt();
+        receipt.outcome = Outcome::Unchanged;
+        receipt.releases.clear();
+        golden("receipt-unchanged.txt", &text(&receipt, Paint::NONE));
+    }
+}

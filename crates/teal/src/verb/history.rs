@@ -1,0 +1,34 @@
+//! `teal history`: deployments, newest first.
+
+use crate::cli::Files;
+use crate::client::encode;
+use crate::print::history;
+use crate::verb::Context;
+use clap::Args;
+use teal_model::api::Summary;
+use teal_model::fault::Fault;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// At most this many
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub limit: u32,
+    /// Of every project of this host
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub files: Files,
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
+    let project = if arguments.all { None } else { context.project_name(arguments.files)? };
+    let of_project = project.map_or_else(String::new, |project| format!("project={}&", encode(&project)));
+    let summaries: Vec<Summary> =
+        context.client()?.get(&format!("/v1/deployments?{of_project}limit={}", arguments.limit)).await?;
+    if context.out.is_json() {
+        summaries.iter().for_each(|summary| context.out.json(summary));
+    } else {
+        context.out.text(&history::text(&summaries, context.out.paint()));
+    }
+    Ok(0)
+}

@@ -1,0 +1,116 @@
+//! One file a verb: its arguments, and what it does. A verb returns the exit code, or the fault that says it.
+
+pub mod abort;
+pub mod agent;
+pub mod check;
+pub mod completions;
+pub mod deploy;
+pub mod down;
+pub mod exec;
+pub mod history;
+pub mod init;
+pub mod logs;
+pub mod plan;
+pub mod proxy;
+pub mod remove;
+pub mod show;
+pub mod status;
+pub mod up;
+
+use crate::cli::{Cli, Files, Global, Verb};
+use crate::client::Client;
+use crate::dirs::Dirs;
+use crate::print::Out;
+use crate::project;
+use std::future::Future;
+use teal_model::fault::{Code, Fault};
+
+/// What every verb may need.
+#[derive(Debug)]
+pub struct Context {
+    pub out: Out,
+    pub global: Global,
+    /// `-f` and `-p` before the verb.
+    pub before: Files,
+}
+
+impl Context {
+    pub fn dirs(&self) -> Result<Dirs, Fault> {
+        Dirs::new(&self.global)
+    }
+
+    pub fn client(&self) -> Result<Client, Fault> {
+        Ok(Client::new(self.dirs()?.socket()))
+    }
+
+    /// The compose file, read; its warnings are shown.
+    pub fn project(&self, files: Files) -> Result<teal_model::config::Project, Fault> {
+        let loaded = project::load(&files.or(self.before.clone()))?;
+        self.out.note_lines(&crate::print::fault::warnings(&loaded.warnings, self.out.paint_errors()));
+        Ok(loaded.project)
+    }
+
+    /// Which project a verb is about that needs nothing else of the compose file.
+    pub fn project_name(&self, files: Files) -> Result<Option<String>, Fault> {
+        project::name(&files.or(self.before.clone()))
+    }
+
+    pub fn needed_project_name(&self, files: Files) -> Result<String, Fault> {
+        self.project_name(files)?.ok_or_else(|| {
+            Fault::new(Code::Usage, "there is no compose file here that says which project is meant").hint(
+                "name it: `-p NAME`, or go to the folder of its compose file; `teal status --all` lists every project",
+            )
+        })
+    }
+}
+
+pub fn run(cli: Cli) -> u8 {
+    let context = Context { out: Out::new(cli.global.output), global: cli.global, before: cli.files };
+    match dispatch(&context, cli.verb) {
+        Ok(code) => code,
+        Err(fault) => {
+            context.out.fault(&fault);
+            fault.code.exit()
+        }
+    }
+}
+
+fn dispatch(context: &Context, verb: Verb) -> Result<u8, Fault> {
+    match verb {
+        Verb::Init(arguments) => init::run(context, &arguments),
+        Verb::Check(arguments) => check::run(context, arguments),
+        Verb::Completions(arguments) => completions::run(context, &arguments),
+        Verb::Agent(arguments) => agent::run(context, arguments),
+        Verb::Proxy(arguments) => proxy::run(&arguments),
+        Verb::Plan(arguments) => wait(plan::run(context, arguments)),
+        Verb::Deploy(arguments) => wait(deploy::run(context, arguments)),
+        Verb::Abort(arguments) => wait(abort::run(context, arguments)),
+        Verb::Remove(arguments) => wait(remove::run(context, arguments)),
+        Verb::Status(arguments) => wait(status::run(context, arguments)),
+        Verb::History(arguments) => wait(history::run(context, arguments)),
+        Verb::Show(arguments) => wait(show::run(context, arguments)),
+        Verb::Logs(arguments) => wait(logs::run(context, arguments)),
+        Verb::Exec(arguments) => wait(exec::run(context, arguments)),
+        Verb::Up(arguments) => wait(up::run(context, arguments)),
+        Verb::Down(arguments) => wait(down::run(context, arguments)),
+    }
+}
+
+fn wait(verb: impl Future<Output = Result<u8, Fault>>) -> Result<u8, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::new(Code::Internal, format!("no event loop: {error}")))?;
+    let result = runtime.block_on(verb);
+    // A thread may still wait for a key that nobody needs any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// For the long-running processes: to stderr, which is a log file or the service manager's.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TEAL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // It fails only when a log was set up before, and that one will do.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}

@@ -1,0 +1,78 @@
+//! `teal remove`: takes services away for good; data in named volumes stays.
+
+use crate::cli::Files;
+use crate::client::LONG_PATIENCE;
+use crate::print::words::counted;
+use crate::terminal::{self, Answer};
+use crate::verb::Context;
+use crate::who::who;
+use clap::Args;
+use teal_model::api::{RemoveRequest, Removed};
+use teal_model::fault::{Code, Fault};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only these services; without any, all of the project
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub files: Files,
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
+    let project = context.needed_project_name(arguments.files)?;
+    let what = match arguments.services.is_empty() {
+        true => format!("the whole project {project}"),
+        false => format!("{} of {project}", arguments.services.join(", ")),
+    };
+    let client = context.client()?.patience(LONG_PATIENCE);
+    if !context.global.yes && !confirmed(context, &what).await? {
+        context.out.note("nothing was removed");
+        return Ok(Code::Aborted.exit());
+    }
+    let removed: Removed =
+        client.post("/v1/remove", &RemoveRequest { project, services: arguments.services, who: who() }).await?;
+    context.out.show(&removed, |removed, _| text(removed));
+    Ok(0)
+}
+
+async fn confirmed(context: &Context, what: &str) -> Result<bool, Fault> {
+    if !context.out.is_interactive() {
+        return Err(Fault::new(Code::Usage, format!("nobody is here to confirm that {what} is to be removed"))
+            .hint("say it with --yes"));
+    }
+    context.out.ask(&format!("Remove {what}? Its requests will be refused. [y/N]"));
+    Ok(
+        matches!(terminal::answer().await, Answer::Line(line) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str())),
+    )
+}
+
+fn text(removed: &Removed) -> String {
+    let mut text = format!(
+        "removed {} and {}\n",
+        counted(removed.containers.len() as u64, "container"),
+        counted(removed.networks.len() as u64, "network")
+    );
+    for name in removed.containers.iter().chain(&removed.networks) {
+        text.push_str(&format!("  {name}\n"));
+    }
+    if !removed.volumes_kept.is_empty() {
+        text.push_str(&format!("kept, since they hold data: {}\n", removed.volumes_kept.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_and_what_was_kept_is_named() {
+        let removed = Removed {
+            containers: vec!["shop-web-blue-1".to_owned()],
+            networks: vec!["shop_default".to_owned()],
+            volumes_kept: vec!["shop_data".to_owned()],
+        };
+        crate::print::golden("removed.txt", &text(&removed));
+    }
+}

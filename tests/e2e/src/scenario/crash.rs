@@ -1,0 +1,104 @@
+//! `kill -9` of the agent in the middle of deployments, under load, at chosen lines of its journal.
+
+use super::web;
+use crate::leftovers::{Leftovers, Part, Scope, Snapshot};
+use crate::prober::{Clients, Config, Pace, Prober, Report};
+use crate::stage::{Stage, kill};
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use teal_model::deployment::State;
+
+pub struct Crashes {
+    pub report: Report,
+    /// Where the agent was killed, and how the deployment ended.
+    pub ends: Vec<(String, State)>,
+    pub leftovers: Vec<String>,
+}
+
+/// One kill for every line that a deployment writes (intents and outcomes alternate), or every `stride`-th.
+pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
+    stage.compose(&web(2, "", "")).up();
+    stage.must_deploy("0");
+    let lines = lines_of(&journal(stage), 1);
+    let before = snapshot(stage);
+    let load = Config::new(stage.address()).with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
+    let prober = Prober::start(load)?;
+    let mut ends = Vec::new();
+    for (version, line) in (1..).zip((1..=lines).step_by(stride.max(1))) {
+        ends.push(kill_at(stage, version, line)?);
+    }
+    let report = prober.stop()?;
+    // Kept connections of the prober are gone when the proxy has seen their end.
+    std::thread::sleep(Duration::from_millis(500));
+    let leftovers = surplus(&before.diff(&snapshot(stage)));
+    Ok(Crashes { report, ends, leftovers })
+}
+
+/// A live release has replaced another: its containers (and their interfaces, sockets, settings) have other names, and must
+/// be as many. What there is more of is left over.
+fn surplus(leftovers: &Leftovers) -> Vec<String> {
+    let mut more: Vec<String> = leftovers.unread.iter().map(|(part, why)| format!("not compared: {part}: {why}")).collect();
+    let parts: BTreeSet<Part> = leftovers.left.iter().map(|(part, _)| *part).collect();
+    for part in parts {
+        let left: Vec<&String> = leftovers.left.iter().filter(|(of, _)| *of == part).map(|(_, thing)| thing).collect();
+        let gone = leftovers.gone.iter().filter(|(of, _)| *of == part).count();
+        if left.len() > gone {
+            more.push(format!("{part}: {left:?} instead of {gone}"));
+        }
+    }
+    more
+}
+
+fn snapshot(stage: &Stage) -> Snapshot {
+    Snapshot::take(&Scope { directories: vec![stage.root().to_owned()], ..Scope::default() })
+}
+
+fn journal(stage: &Stage) -> std::path::PathBuf {
+    stage.state_dir().join("journal.sqlite3")
+}
+
+fn lines_of(journal: &Path, deployment: u64) -> u64 {
+    let query = format!("SELECT count(*) FROM entries WHERE deployment = {deployment}");
+    sqlite(journal, &query).trim().parse().unwrap_or(0)
+}
+
+/// Reads beside the agent: SQLite's own shell would need to be installed, Python's module is there.
+fn sqlite(journal: &Path, query: &str) -> String {
+    let script = "import sqlite3,sys\nd=sqlite3.connect('file:%s?mode=ro'%sys.argv[1],uri=True,timeout=5)\nprint(d.execute(sys.argv[2]).fetchone()[0])";
+    let output = std::process::Command::new("python3").args(["-c", script]).arg(journal).arg(query).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+fn kill_at(stage: &Stage, version: u64, line: u64) -> std::io::Result<(String, State)> {
+    let deployment = version + 1;
+    let mut cli = stage
+        .command(&["deploy", "--output", "json"])
+        .env("VERSION", version.to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let agent = stage.agent_pid();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lines_of(&journal(stage), deployment) < line && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    kill(agent, Signal::KILL);
+    let place = sqlite(&journal(stage), &format!("SELECT coalesce(entry, 'end') FROM entries WHERE deployment = {deployment} ORDER BY sequence DESC LIMIT 1"));
+    stage.until("the agent comes back", Duration::from_secs(20), || {
+        let output = stage.teal(&["status", "--output", "json"]);
+        output.status.success() && stage.agent_pid() != agent
+    });
+    let mut state = None;
+    stage.until("the deployment ends", Duration::from_secs(60), || {
+        let text = stage.must(&["show", &deployment.to_string(), "--output", "json"]);
+        let detail: teal_model::api::Detail = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
+        state = detail.summary.ended_ms.map(|_| detail.summary.state);
+        state.is_some()
+    });
+    cli.wait()?;
+    let state = state.unwrap_or_else(|| panic!("it ended"));
+    Ok((format!("line {line}: {}", place.trim()), state))
+}

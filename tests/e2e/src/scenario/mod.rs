@@ -1,0 +1,32 @@
+//! The runs by which Teal is judged, each in a length that is asked for: short in tests, long in benches.
+
+pub mod crash;
+pub mod flip;
+pub mod keepalive;
+pub mod overhead;
+pub mod proxy_crash;
+pub mod recreate;
+
+/// The image of the sample app; `scripts/images.sh` builds it.
+pub const IMAGE: &str = "teal-sample:v1";
+
+/// A `web` service of the sample app that calls itself `$VERSION`, so that every version is another release.
+pub fn web(replicas: u32, more: &str, environment: &str) -> String {
+    format!(
+        "services:
+  web:
+    image: {IMAGE}
+    environment:
+      VERSION: \"${{VERSION:-0}}\"
+      SIGTERM: drain
+{environment}
+    ports: [\"PORT:8080\"]
+    deploy:
+      replicas: {replicas}
+    x-teal:
+      health: {{ path: /health, interval: 50ms }}
+      drain: 30s
+{more}
+"
+    )
+}
