@@ -1,1 +1,27 @@
-fn main() {}
+//! The measured claims: one subcommand a bench, figures as a table and as JSON under target/bench/.
+
+// Printing is what a bench is for.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod cpu;
+mod flip;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match arguments.first().map(String::as_str) {
+        Some("flip") => flip::run(&arguments[1..]),
+        _ => {
+            eprintln!("usage: teal-bench flip [--short] [PART...]\nparts: flips recreate keepalive agent proxy overhead cpu");
+            return ExitCode::from(2);
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

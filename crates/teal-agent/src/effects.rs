@@ -47,6 +47,7 @@ impl Agent {
             Action::EnsureNetwork => self.ensure_network(&deployment.plan.project).await?,
             Action::StartRelease { release } => {
                 let how = how_it_starts(deployment, release)?;
+                self.clear_way(deployment, release).await?;
                 self.start_release(release, how).await?;
             }
             Action::StopRelease { release } => self.stop_release(release).await?,
@@ -92,6 +93,23 @@ impl Agent {
     async fn ensure_network(&self, project: &str) -> Result<(), Fault> {
         let labels = BTreeMap::from([(label::AGENT.to_owned(), self.id.clone()), (label::PROJECT.to_owned(), project.to_owned())]);
         self.runtime.ensure_network(&NetworkSpec { name: network_name(project), labels }).await.map_err(fault_of)
+    }
+
+    /// What a stuck deployment left may have the names that this release's containers get.
+    async fn clear_way(&self, deployment: &Deployment, release: &ReleaseKey) -> Result<(), Fault> {
+        let service = &release.service;
+        let labels = [(label::AGENT, self.id.as_str()), (label::PROJECT, &service.project), (label::SERVICE, &service.service)];
+        let wanted = |of: &ReleaseKey| {
+            deployment.plan.members.iter().any(|member| &member.candidate == of || member.live.as_ref().is_some_and(|live| &live.release == of))
+        };
+        for container in self.runtime.list(&labels).await.map_err(fault_of)? {
+            if !crate::world::release_of(&container).is_some_and(|of| wanted(&of)) {
+                tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
+                self.runtime.stop(&container.id, DEFAULT_GRACE).await.map_err(fault_of)?;
+                self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
+            }
+        }
+        Ok(())
     }
 
     pub async fn start_release(&self, release: &ReleaseKey, how: Replicas) -> Result<(), Fault> {

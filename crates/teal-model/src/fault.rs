@@ -186,3 +186,26 @@ impl Fault {
         self
     }
 }
+
+/// A mistake that the tests make on purpose, against the real thing: what is said then is what the manual shows.
+#[derive(Debug)]
+pub struct Mistake {
+    pub name: &'static str,
+    pub code: Code,
+    /// Words of the error and of its hint.
+    pub says: &'static [&'static str],
+}
+
+pub const MISTAKES: &[Mistake] = &[
+    Mistake { name: "broken YAML", code: Code::Config, says: &["compose.yaml:", "YAML"] },
+    Mistake { name: "an unknown key", code: Code::Config, says: &["services.web.prots", "Did you mean `ports`?"] },
+    Mistake { name: "a missing image", code: Code::ImageMissing, says: &["127.0.0.1:1/none:1 cannot be pulled", "docker login"] },
+    Mistake { name: "an image that exits", code: Code::ReplicaExited, says: &["exited with code 3", "the live release serves as before"] },
+    Mistake { name: "a port that does not speak HTTP", code: Code::NotHttp, says: &["does not speak HTTP"] },
+    Mistake { name: "a port in use", code: Code::PortInUse, says: &["is in use by another process", "publish another port"] },
+    Mistake { name: "Docker not running", code: Code::DockerDown, says: &["/nowhere/docker.sock does not answer", "start Docker"] },
+    Mistake { name: "a state directory that cannot be written", code: Code::StateDir, says: &["/proc/teal", "--state-dir"] },
+    Mistake { name: "a full disk", code: Code::DiskFull, says: &["cannot be written", "make room"] },
+    Mistake { name: "a second deployment at the same time", code: Code::Busy, says: &["is being deployed already", "begun by test", "teal abort"] },
+    Mistake { name: "an agent of another version", code: Code::AgentVersion, says: &["speaks API", "restart it"] },
+];

@@ -24,7 +24,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const SHORTEST_IDLE: Duration = Duration::from_millis(500);
 /// A request that may not be repeated takes no connection that has been idle for longer.
 const UNREPEATABLE_IDLE: Duration = Duration::from_secs(1);
-/// Younger than this and repeatable: what the event loop knows is enough, no system call is spent on a look.
+/// Idle for less: a repeatable request spends no system call on a look, what the event loop has heard is enough; one that
+/// may not be repeated takes another, since an application that closes without a word does so right behind its answer.
 const FRESH: Duration = Duration::from_millis(5);
 /// A worker's idle connections to one backend.
 const MAX_IDLE: usize = 1024;
@@ -107,26 +108,33 @@ impl Backend {
         result
     }
 
-    /// The most recently used connection that is safe to use for this request.
+    /// A connection that is safe to use for this request.
     pub(crate) fn checkout(&self, now: Instant, repeatable: bool) -> Option<TcpStream> {
         loop {
-            let Idle { stream, since, limit } = self.set_idle(Vec::pop)?;
+            let Idle { stream, since, limit } = self.take(now, repeatable)?;
             let age = now.saturating_duration_since(since);
-            let limit = limit.min(self.learned.get());
-            if age >= limit {
-                // The ones below are older still.
-                self.set_idle(Vec::clear);
-                return None;
-            }
-            if !repeatable && (age >= UNREPEATABLE_IDLE || age * 2 >= limit) {
-                self.set_idle(|idle| idle.push(Idle { stream, since, limit }));
-                return None;
-            }
-            if is_silent(&stream, !repeatable || age >= FRESH) {
+            let old = age >= limit.min(self.learned.get());
+            if !old && is_silent(&stream, !repeatable || age >= FRESH) {
                 return Some(stream);
             }
-            self.learn(age);
+            if !old {
+                self.learn(age);
+            }
         }
+    }
+
+    /// The one used last, so that the others age and are closed. Not so for a request that may not be repeated: the oldest
+    /// one that is young enough.
+    fn take(&self, now: Instant, repeatable: bool) -> Option<Idle> {
+        let learned = self.learned.get();
+        let fits = |connection: &Idle| {
+            let age = now.saturating_duration_since(connection.since);
+            let longest = UNREPEATABLE_IDLE.min(connection.limit.min(learned) / 2);
+            (FRESH..longest).contains(&age)
+        };
+        self.set_idle(|idle| {
+            if repeatable { idle.pop() } else { idle.iter().position(fits).map(|at| idle.remove(at)) }
+        })
     }
 
     /// Keeps a connection whose answer is complete. `granted`: the answer's own `Keep-Alive: timeout`.
@@ -249,6 +257,7 @@ mod tests {
         assert!(backend.checkout(now + SECOND, false).is_none());
         let stream = backend.checkout(now + SECOND, true).expect("kept for those that may");
         backend.checkin(stream, now, None);
+        assert!(backend.checkout(now + FRESH / 2, false).is_none(), "nor one that may be closing");
         assert!(backend.checkout(now + SECOND / 2, false).is_some());
     }
 

@@ -43,6 +43,16 @@ pub fn manual() -> String {
     for code in teal_model::fault::Code::ALL {
         text.push_str(&format!("| `{}` | {} | {} | {} |\n", code.name(), code.exit(), code.when(), code.hint()));
     }
+    text.push_str(
+        "\n## Mistakes, and what is said\n\n\
+        Each of these is made by the end-to-end tests against a real daemon: the error says this, nothing is changed, and nothing\n\
+        is left behind.\n\n\
+        | what | name | exit | it says |\n|---|---|---|---|\n",
+    );
+    for mistake in teal_model::fault::MISTAKES {
+        let says = mistake.says.join(" … ");
+        text.push_str(&format!("| {} | `{}` | {} | {says} |\n", mistake.name, mistake.code, mistake.code.exit()));
+    }
     text
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use teal_model::deployment::State;
+pub use teal_model::deployment::State;
 
 pub struct Crashes {
     pub report: Report,
