@@ -35,7 +35,7 @@ clean() {
         teal down --proxy || true
     fi
     docker rmi --force "$sample:v1" >/dev/null 2>&1 || true
-    scripts/docker.sh stop || true
+    [ -n "${KEEP_DOCKER:-}" ] || scripts/docker.sh stop || true
     rm -rf "$place"
     exit "$status"
 }

@@ -48,12 +48,7 @@ impl Drop for Agent {
 }
 
 /// Shakes hands on a new connection, and reads from it until it is lost.
-pub(crate) fn greet(
-    connection: u64,
-    stream: UnixStream,
-    greeting: Vec<(FromProxy, Vec<OwnedFd>)>,
-    inbox: Inbox,
-) {
+pub(crate) fn greet(connection: u64, stream: UnixStream, greeting: Vec<(FromProxy, Vec<OwnedFd>)>, inbox: Inbox) {
     let (hand_over, mut handle) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
         let mut link = Link::new(stream);

@@ -132,9 +132,7 @@ impl Backend {
             let longest = UNREPEATABLE_IDLE.min(connection.limit.min(learned) / 2);
             (FRESH..longest).contains(&age)
         };
-        self.set_idle(|idle| {
-            if repeatable { idle.pop() } else { idle.iter().position(fits).map(|at| idle.remove(at)) }
-        })
+        self.set_idle(|idle| if repeatable { idle.pop() } else { idle.iter().position(fits).map(|at| idle.remove(at)) })
     }
 
     /// Keeps a connection whose answer is complete. `granted`: the answer's own `Keep-Alive: timeout`.

@@ -138,11 +138,8 @@ impl Control {
     /// Says hello on a new connection; it takes the place of the one before when its agent has answered.
     fn greet(&mut self, stream: tokio::net::UnixStream) {
         self.connections += 1;
-        let (keys, sockets): (Vec<_>, Vec<_>) = self
-            .sockets
-            .iter()
-            .filter_map(|(key, socket)| Some((key.clone(), socket.try_clone().ok()?)))
-            .unzip();
+        let (keys, sockets): (Vec<_>, Vec<_>) =
+            self.sockets.iter().filter_map(|(key, socket)| Some((key.clone(), socket.try_clone().ok()?))).unzip();
         let mut sockets = sockets.into_iter();
         let mut parts = keys.chunks(MAX_DESCRIPTORS);
         let hello = FromProxy::Hello {
@@ -338,8 +335,7 @@ impl Control {
             service.is_some_and(|service| service.releases.iter().any(|release| release.release == *key))
         };
         let service_listed = |key: &teal_model::ids::ServiceKey| table.services.contains_key(key);
-        let statistics =
-            self.collector.collect(token, self.lowest_table(), (&release_listed, &service_listed));
+        let statistics = self.collector.collect(token, self.lowest_table(), &release_listed, &service_listed);
         self.tell(FromProxy::Statistics(statistics));
     }
 

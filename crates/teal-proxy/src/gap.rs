@@ -42,11 +42,7 @@ pub(crate) struct Gap {
 
 impl Default for Gap {
     fn default() -> Self {
-        Self {
-            words: std::array::from_fn(|_| Word::default()),
-            waiting: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-        }
+        Self { words: std::array::from_fn(|_| Word::default()), waiting: AtomicU64::new(0), since: AtomicU64::new(0) }
     }
 }
 

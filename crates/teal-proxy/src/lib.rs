@@ -12,6 +12,7 @@ mod agent;
 mod alarm;
 mod backend;
 mod budget;
+mod claim;
 mod control;
 mod forward;
 mod gap;

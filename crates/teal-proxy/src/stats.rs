@@ -164,15 +164,16 @@ impl Collector {
         Self { workers, instance, epoch, sequence: 0, gaps: BTreeMap::new(), unlisted: BTreeMap::new() }
     }
 
-    /// `listed`: the releases and services of the current table.
+    /// `..._listed`: the releases and services of the current table.
     pub(crate) fn collect(
         &mut self,
         token: Option<u64>,
         table: TableNumber,
-        listed: (&dyn Fn(&ReleaseKey) -> bool, &dyn Fn(&ServiceKey) -> bool),
+        release_listed: &dyn Fn(&ReleaseKey) -> bool,
+        service_listed: &dyn Fn(&ServiceKey) -> bool,
     ) -> Statistics {
         self.sequence += 1;
-        self.forget(listed.0, listed.1);
+        self.forget(release_listed, service_listed);
         Statistics {
             token,
             instance: self.instance.clone(),
@@ -321,7 +322,7 @@ mod tests {
             release.backend(&BackendId("a:1".into())).idle.set(2);
         }
         let mut collector = Collector::new(workers.to_vec(), "i".into(), Instant::now());
-        let statistics = collector.collect(Some(3), TableNumber::default(), (&|_| true, &|_| true));
+        let statistics = collector.collect(Some(3), TableNumber::default(), &|_| true, &|_| true);
         let [release] = &statistics.releases[..] else { panic!("one release: {statistics:?}") };
         assert_eq!((release.counters.requests, release.in_flight, release.latency.count()), (8, 2, 2));
         assert_eq!(release.backends[0].idle, 4);

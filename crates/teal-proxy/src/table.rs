@@ -97,9 +97,10 @@ impl Table {
     ) -> Self {
         let mut fresh = Known::default();
         for (key, entry) in &wire.services {
-            let service = known.services.remove(key).unwrap_or_else(|| {
-                Rc::new(Service { counters: counters.service(key), waiting: waiting(key) })
-            });
+            let service = known
+                .services
+                .remove(key)
+                .unwrap_or_else(|| Rc::new(Service { counters: counters.service(key), waiting: waiting(key) }));
             fresh.services.insert(key.clone(), service);
             for release in &entry.releases {
                 keep_release(release, known, &mut fresh, counters);
@@ -120,8 +121,7 @@ impl Table {
         let mut targets: BTreeMap<(&ServiceKey, u16), Rc<Target>> = BTreeMap::new();
         let mut listeners: HashMap<ListenerKey, Routes> = HashMap::new();
         for route in &wire.routes {
-            let (Some(entry), Some(service)) =
-                (wire.services.get(&route.service), known.services.get(&route.service))
+            let (Some(entry), Some(service)) = (wire.services.get(&route.service), known.services.get(&route.service))
             else {
                 continue; // refused before it came here
             };

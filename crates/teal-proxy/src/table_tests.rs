@@ -22,7 +22,10 @@ fn entry(name: &str, releases: &[(u64, u32, &[&str])]) -> ServiceEntry {
         addrs: BTreeMap::from([(8080, "127.0.0.1:1".parse().expect("an address"))]),
     };
     ServiceEntry {
-        split: releases.iter().map(|(number, weight, _)| WireShare { release: key(*number), weight: *weight }).collect(),
+        split: releases
+            .iter()
+            .map(|(number, weight, _)| WireShare { release: key(*number), weight: *weight })
+            .collect(),
         releases: releases
             .iter()
             .map(|(number, _, backends)| ReleaseEntry {
@@ -101,7 +104,10 @@ fn only_target(table: &Table) -> Rc<Target> {
 
 #[test]
 fn releases_get_their_shares_and_those_without_get_none() {
-    let wire = table(vec![route(None, "/", "web")], vec![("web", entry("web", &[(1, 95, &["a"]), (2, 5, &["b"]), (3, 0, &["c"])]))]);
+    let wire = table(
+        vec![route(None, "/", "web")],
+        vec![("web", entry("web", &[(1, 95, &["a"]), (2, 5, &["b"]), (3, 0, &["c"])]))],
+    );
     let target = only_target(&Worker::default().take(&wire));
     let mut counts = BTreeMap::new();
     for _ in 0..1000 {
@@ -165,10 +171,12 @@ fn a_retry_goes_to_another_backend_where_there_is_one() {
 
 #[test]
 fn a_backend_that_is_no_longer_listed_is_retired_and_one_that_stays_is_the_same() {
-    let web = |backends: &[&str]| table(vec![route(None, "/", "web")], vec![("web", entry("web", &[(1, 1, backends)]))]);
+    let web =
+        |backends: &[&str]| table(vec![route(None, "/", "web")], vec![("web", entry("web", &[(1, 1, backends)]))]);
     let mut worker = Worker::default();
     worker.take(&web(&["a", "b"]));
-    let before: HashMap<_, _> = worker.known.backends().map(|backend| (backend.id.0.clone(), backend.clone())).collect();
+    let before: HashMap<_, _> =
+        worker.known.backends().map(|backend| (backend.id.0.clone(), backend.clone())).collect();
     worker.take(&web(&["b", "c"]));
     assert!(before["a"].is_retired() && !before["b"].is_retired());
     assert!(worker.known.backends().any(|backend| Rc::ptr_eq(backend, &before["b"])));
@@ -200,11 +208,13 @@ fn a_table_that_contradicts_itself_is_told_why() {
     assert!(wrong(|t| t.routes[0].path = "x".into()).contains("`x`"));
     assert!(wrong(|t| t.routes[0].host = Some("A".into())).contains("`A`"));
     assert!(wrong(|t| t.trusted_proxies.push("10.0.0.0/33".into())).contains("10.0.0.0/33"));
-    assert!(wrong(|t| t.services.values_mut().for_each(|s| {
-        let again = s.releases[0].clone();
-        s.releases.push(again);
-    }))
-    .contains("twice"));
+    assert!(
+        wrong(|t| t.services.values_mut().for_each(|s| {
+            let again = s.releases[0].clone();
+            s.releases.push(again);
+        }))
+        .contains("twice")
+    );
 }
 
 #[test]

@@ -200,7 +200,9 @@ fn fill(cx: &mut Context<'_>, client: &mut ReadHalf<'_>, input: &mut Buffer) -> 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
     /// The backend closed or reset. `silent`: before any byte.
-    Closed { silent: bool },
+    Closed {
+        silent: bool,
+    },
     /// What it sent is not HTTP.
     Malformed,
     Upload(UploadEvent),

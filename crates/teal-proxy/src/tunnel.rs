@@ -5,7 +5,7 @@
 //!        ◀═══════
 //! ```
 
-use crate::forward::Claim;
+use crate::claim::Claim;
 use crate::serve::Connection;
 use crate::worker::Worker;
 use std::io;

@@ -32,7 +32,10 @@ const MAX_SPARE: usize = 256;
 /// What control asks of a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Table { table: Arc<RouteTable>, gone: Gone },
+    Table {
+        table: Arc<RouteTable>,
+        gone: Gone,
+    },
     Gone(Gone),
     Listen(ListenerKey, OwnedFd),
     Unlisten(ListenerKey),
@@ -71,6 +74,8 @@ impl Shared {
     }
 }
 
+type Accepting = (Rc<Listener>, JoinHandle<()>);
+
 /// An address that is listened on, with what the current table says of it.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -100,7 +105,7 @@ pub(crate) struct Worker {
     pub(crate) changed: Notify,
     table: RefCell<Rc<Table>>,
     known: RefCell<Known>,
-    listeners: RefCell<HashMap<ListenerKey, (Rc<Listener>, JoinHandle<()>)>>,
+    listeners: RefCell<HashMap<ListenerKey, Accepting>>,
     blocks: RefCell<Vec<Box<[u8]>>>,
     scratch: RefCell<Vec<Scratch>>,
     finishing: Cell<bool>,
@@ -194,8 +199,7 @@ impl Worker {
     }
 
     fn listen(self: &Rc<Self>, key: ListenerKey, socket: OwnedFd) -> std::io::Result<()> {
-        let listener =
-            Rc::new(Listener { routes: RefCell::new(self.table.borrow().routes(&key)), key: key.clone() });
+        let listener = Rc::new(Listener { routes: RefCell::new(self.table.borrow().routes(&key)), key: key.clone() });
         let socket = listen::adopt(socket)?;
         let accepting = tokio::task::spawn_local(listen::accept(self.clone(), listener.clone(), socket));
         if let Some((_, before)) = self.listeners.borrow_mut().insert(key, (listener, accepting)) {

@@ -78,7 +78,10 @@ async fn echo() -> App {
         let Some(request) = peer.receive(Kind::Request).await else { return };
         assert_eq!((request.field("upgrade"), request.field("connection")), (Some("websocket"), Some("Upgrade")));
         assert_eq!(request.field("sec-websocket-key"), Some("abc"));
-        peer.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: y\r\n\r\nwelcome ").await;
+        peer.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: y\r\n\r\nwelcome ",
+        )
+        .await;
         let early = std::mem::take(&mut peer.unread);
         let _ = peer.stream.write_all(&early).await;
         let (mut read, mut write) = peer.stream.split();

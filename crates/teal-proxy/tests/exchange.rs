@@ -33,9 +33,10 @@ async fn bodies_pass_whole_in_every_framing_and_size() {
         let body = String::from_utf8(request.body.clone()).expect("text");
         match request.field("x-as") {
             Some("chunked") => {
-                let chunks = request.body.chunks(10_000).map(|part| {
-                    format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).expect("text"))
-                });
+                let chunks = request
+                    .body
+                    .chunks(10_000)
+                    .map(|part| format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).expect("text")));
                 format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunks.collect::<String>())
             }
             _ => ok(&body),
@@ -46,7 +47,9 @@ async fn bodies_pass_whole_in_every_framing_and_size() {
     let mut client = stage.client().await;
     for size in [0, 1, 1000, 16_384, 70_000, 1 << 20] {
         let body: String = (0..size).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
-        for (framed, answer_as) in [("length", "length"), ("length", "chunked"), ("chunked", "chunked"), ("chunked", "length")] {
+        for (framed, answer_as) in
+            [("length", "length"), ("length", "chunked"), ("chunked", "chunked"), ("chunked", "length")]
+        {
             let framed = match framed {
                 "chunked" if size == 0 => "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
                 "chunked" => format!("Transfer-Encoding: chunked\r\n\r\n{size:x};x=y\r\n{body}\r\n0\r\n\r\n"),
@@ -66,9 +69,8 @@ async fn bodies_pass_whole_in_every_framing_and_size() {
 async fn an_answer_that_ends_with_its_connection_reaches_the_client_in_chunks() {
     let app = App::raw(|stream| async move {
         let mut peer = Client::over(stream);
-        while peer.receive(Kind::Request).await.is_some() {
+        if peer.receive(Kind::Request).await.is_some() {
             peer.send("HTTP/1.1 200 OK\r\n\r\nuntil the end").await;
-            return;
         }
     })
     .await;
@@ -91,7 +93,10 @@ async fn http_1_0_clients_are_served() {
     let mut client = stage.client().await;
     client.send("GET / HTTP/1.0\r\n\r\n").await;
     let answer = client.answer().await;
-    assert_eq!((answer.text(), answer.field("transfer-encoding"), answer.field("connection")), ("hello", None, Some("close")));
+    assert_eq!(
+        (answer.text(), answer.field("transfer-encoding"), answer.field("connection")),
+        ("hello", None, Some("close"))
+    );
 }
 
 #[tokio::test]
@@ -195,7 +200,8 @@ async fn an_answer_cut_short_is_never_made_to_look_whole() {
     let app = App::raw(|stream| async move {
         let mut peer = Client::over(stream);
         let Some(request) = peer.receive(Kind::Request).await else { return };
-        let framing = if request.start().contains("chunked") { "Transfer-Encoding: chunked" } else { "Content-Length: 20" };
+        let framing =
+            if request.start().contains("chunked") { "Transfer-Encoding: chunked" } else { "Content-Length: 20" };
         peer.send(&format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n4\r\nhalf\r\n")).await;
     })
     .await;

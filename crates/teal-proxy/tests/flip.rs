@@ -48,7 +48,8 @@ async fn flips_under_load_lose_nothing_and_nothing_stale_follows_an_acknowledgem
         asked += client.await.expect("no request failed");
     }
     let statistics = stage.agent.statistics().await.expect("statistics");
-    let sum = |of: fn(&teal_model::wire::Counters) -> u64| statistics.releases.iter().map(|r| of(&r.counters)).sum::<u64>();
+    let sum =
+        |of: fn(&teal_model::wire::Counters) -> u64| statistics.releases.iter().map(|r| of(&r.counters)).sum::<u64>();
     assert_eq!((sum(|c| c.answered[1]), sum(|c| c.failed.total()), statistics.connections.accepted), (asked, 0, 16));
 }
 

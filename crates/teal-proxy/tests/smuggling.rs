@@ -86,7 +86,14 @@ async fn a_body_chunked_wrongly_is_a_400_and_a_close() {
     })
     .await;
     let stage = Stage::with(&app).await;
-    for body in ["x\r\n", "5\nhello\r\n0\r\n\r\n", "5\r\nhelloworld\r\n", "-5\r\nhello\r\n", "0x5\r\nhello\r\n", "5\r\nhello\n0\r\n\r\n"] {
+    for body in [
+        "x\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloworld\r\n",
+        "-5\r\nhello\r\n",
+        "0x5\r\nhello\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+    ] {
         let request = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
         assert_eq!(only_status(&stage, &request).await, 400, "{body:?}");
     }
@@ -110,14 +117,13 @@ async fn what_follows_a_body_is_the_next_request_and_nothing_else() {
 
 #[tokio::test]
 async fn a_second_answer_behind_the_first_reaches_nobody() {
-    let app = App::answering(|request| {
-        if request.start().contains("/split") {
-            ok("first") + &ok("poison")
-        } else {
-            ok("clean")
-        }
-    })
-    .await;
+    let app =
+        App::answering(
+            |request| {
+                if request.start().contains("/split") { ok("first") + &ok("poison") } else { ok("clean") }
+            },
+        )
+        .await;
     let stage = Stage::with(&app).await;
     let mut client = stage.client().await;
     for _ in 0..10 {
@@ -135,7 +141,12 @@ async fn forwarding_fields_are_the_proxys_own() {
     let mut client = stage.client().await;
     client.send(request).await;
     let seen = client.answer().await;
-    for line in ["X-Forwarded-For: 127.0.0.1\r\n", "X-Forwarded-Proto: http\r\n", "X-Forwarded-Host: a.example\r\n", "Host: a.example\r\n"] {
+    for line in [
+        "X-Forwarded-For: 127.0.0.1\r\n",
+        "X-Forwarded-Proto: http\r\n",
+        "X-Forwarded-Host: a.example\r\n",
+        "Host: a.example\r\n",
+    ] {
         assert!(seen.text().contains(line), "{line} in {}", seen.text());
     }
     assert!(!seen.text().contains("6.6.6.6") && !seen.text().contains("X-Gone"), "{}", seen.text());

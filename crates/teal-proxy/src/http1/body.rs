@@ -227,8 +227,11 @@ pub(crate) fn encode_end(out: &mut Vec<u8>, trailers: &[u8]) {
 mod tests {
     use super::*;
 
+    /// The body, the trailers once it is over, and how much of the input was used.
+    type Decoded = Result<(Vec<u8>, Option<Vec<u8>>, usize), BodyError>;
+
     /// Decodes `input`, handed over in parts of `step` bytes.
-    fn decode(framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, Option<Vec<u8>>, usize), BodyError> {
+    fn decode(framing: Framing, input: &[u8], step: usize) -> Decoded {
         let (mut decoder, mut buffer, mut body, mut fed) = (Decoder::new(framing), Buffer::default(), Vec::new(), 0);
         loop {
             match decoder.next(&mut buffer)? {

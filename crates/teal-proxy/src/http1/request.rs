@@ -194,11 +194,7 @@ fn read_fields<'a>(headers: &[Header<'a>], http11: bool) -> Result<Facts<'a>, Re
 }
 
 /// The path to send, and the host it is for (RFC 9112 3.2, 3.3).
-fn resolve_target<'a>(
-    method: &str,
-    target: &'a str,
-    host: Option<&'a [u8]>,
-) -> Result<(&'a str, &'a [u8]), Refusal> {
+fn resolve_target<'a>(method: &str, target: &'a str, host: Option<&'a [u8]>) -> Result<(&'a str, &'a [u8]), Refusal> {
     let host = host.unwrap_or_default();
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(b);
     if !host.iter().all(plain) {
