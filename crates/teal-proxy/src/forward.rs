@@ -16,6 +16,7 @@ use crate::http1::response::{self, Response};
 use crate::serve::Connection;
 use crate::stats::Failure;
 use crate::table::{Choice, Target};
+use crate::tcp;
 use crate::transfer::{Download, NoAnswer, Passed, Upload, UploadEvent, UploadIo};
 use crate::tunnel::Tunnel;
 use crate::worker::{Listener, Scratch, Worker};
@@ -185,8 +186,20 @@ impl Exchange<'_> {
             }
             Err(failed) => {
                 self.worker.give_block(input.into_block());
-                self.after_failure(target, claim, failed, reused)
+                let unseen = self.is_unseen(&failed, &backend).await;
+                self.after_failure(target, claim, failed, reused, unseen)
             }
+        }
+    }
+
+    /// Whether the application certainly saw nothing of this request: its head was not taken whole, or it had closed the
+    /// connection before any of it arrived.
+    async fn is_unseen(&self, failed: &Failed, backend: &TcpStream) -> bool {
+        let Failed::NoAnswer(NoAnswer::Closed { silent: true, orderly }) = failed else { return false };
+        match self.upload.taken_by_socket() {
+            _ if self.upload.is_unsent() => true,
+            Some(sent) if *orderly && !self.request.idempotent => tcp::never_taken(backend, sent).await,
+            _ => false,
         }
     }
 
@@ -229,15 +242,22 @@ impl Exchange<'_> {
     }
 
     /// Whether the request is sent again (see the module's drawing), and what is remembered of the backend.
-    fn after_failure(&mut self, target: &Target, claim: Claim, failed: Failed, reused: bool) -> Attempt {
-        let Failed::NoAnswer(NoAnswer::Closed { silent }) = failed else { return Attempt::Failed(claim, failed) };
+    fn after_failure(
+        &mut self,
+        target: &Target,
+        claim: Claim,
+        failed: Failed,
+        reused: bool,
+        unseen: bool,
+    ) -> Attempt {
+        let Failed::NoAnswer(NoAnswer::Closed { silent, .. }) = failed else { return Attempt::Failed(claim, failed) };
         let now = Instant::now();
         let journey = &mut self.journey;
         if !reused {
             claim.backend().failed(now);
             journey.tried.push(claim.backend().clone());
         }
-        let safe = silent && self.upload.is_replayable() && (self.request.idempotent || self.upload.is_unsent());
+        let safe = silent && self.upload.is_replayable() && (self.request.idempotent || unseen);
         let elsewhere = reused || target.has_other(&journey.tried) || claim.backend().is_retired();
         if safe && elsewhere && journey.attempts < ATTEMPTS && self.worker.budget.retry(now) {
             claim.ends(journey.retried());

@@ -19,7 +19,7 @@ mod gap;
 pub mod harness;
 mod hold;
 mod http1;
-pub mod link;
+
 mod listen;
 mod pidfd;
 mod processes;
@@ -27,8 +27,10 @@ mod run;
 mod serve;
 mod stats;
 mod table;
+mod tcp;
 mod transfer;
 mod tunnel;
 mod worker;
 
+pub use teal_link as link;
 pub use run::{Options, RunError, run};

@@ -107,6 +107,11 @@ impl Upload {
         self.replayable && self.sent < self.head
     }
 
+    /// What the backend's socket has taken of the request, as far as it could be sent again.
+    pub(crate) fn taken_by_socket(&self) -> Option<usize> {
+        self.replayable.then_some(self.sent)
+    }
+
     /// For another connection. Only while replayable.
     pub(crate) fn restart(&mut self) {
         self.mode = Mode::Sending;
@@ -199,9 +204,10 @@ fn fill(cx: &mut Context<'_>, client: &mut ReadHalf<'_>, input: &mut Buffer) -> 
 /// Why there is no head of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// The backend closed or reset. `silent`: before any byte.
+    /// The backend closed or reset. `silent`: before any byte. `orderly`: it closed (FIN) and did not reset.
     Closed {
         silent: bool,
+        orderly: bool,
     },
     /// What it sent is not HTTP.
     Malformed,
@@ -262,7 +268,7 @@ impl Download<'_, '_, '_> {
             }
             match ready!(self.input.poll_fill(cx, self.backend)) {
                 Ok(n) if n > 0 => self.heard = true,
-                _ => return Poll::Ready(Err(NoAnswer::Closed { silent: !self.heard })),
+                end => return Poll::Ready(Err(NoAnswer::Closed { silent: !self.heard, orderly: end.is_ok() })),
             }
         }
     }

@@ -47,6 +47,8 @@ async fn flips_under_load_lose_nothing_and_nothing_stale_follows_an_acknowledgem
     for client in clients {
         asked += client.await.expect("no request failed");
     }
+    stage.until(1, |release| release.in_flight == 0).await;
+    stage.until(2, |release| release.in_flight == 0).await;
     let statistics = stage.agent.statistics().await.expect("statistics");
     let sum =
         |of: fn(&teal_model::wire::Counters) -> u64| statistics.releases.iter().map(|r| of(&r.counters)).sum::<u64>();

@@ -1,0 +1,102 @@
+//! What one request holds while it is under way: its release and backend, and its place among those that wait.
+
+use crate::backend::Backend;
+use crate::gap;
+use crate::stats::Failure;
+use crate::table::{Release, Service};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome {
+    ClientGone,
+    Answered(u16),
+    Failed(Failure),
+    /// Sent again; the next claim counts.
+    Retried,
+    /// The same, not for the first time.
+    RetriedMore,
+}
+
+/// A request's hold on a release and a backend. It begins on the table that the request is routed by, so it is counted before
+/// the worker acknowledges a later one, and ends when the answer has been handed to the client.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    release: Rc<Release>,
+    backend: Rc<Backend>,
+    outcome: Cell<Outcome>,
+}
+
+impl Claim {
+    pub(crate) fn new(release: &Rc<Release>, backend: &Rc<Backend>) -> Self {
+        release.counters.in_flight.up();
+        backend.claim();
+        Self { release: release.clone(), backend: backend.clone(), outcome: Cell::new(Outcome::ClientGone) }
+    }
+
+    pub(crate) fn backend(&self) -> &Rc<Backend> {
+        &self.backend
+    }
+
+    pub(crate) fn release(&self) -> &Release {
+        &self.release
+    }
+
+    pub(crate) fn ends(self, outcome: Outcome) {
+        self.outcome.set(outcome);
+    }
+
+    pub(crate) fn tunnel_begins(&self) {
+        self.outcome.set(Outcome::Answered(101));
+        self.release.counters.tunnels.up();
+    }
+
+    pub(crate) fn tunnel_ends(&self) {
+        self.release.counters.tunnels.down();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let counters = &self.release.counters;
+        match self.outcome.get() {
+            Outcome::ClientGone => counters.client_aborts.up(),
+            // Heads below 100 and above 599 do not get here as anything but 5xx.
+            Outcome::Answered(status) => counters.answered[usize::from(status / 100).clamp(1, 5) - 1].up(),
+            Outcome::Failed(failure) => counters.failed(failure),
+            Outcome::Retried => counters.retries.up(),
+            Outcome::RetriedMore => {}
+        }
+        counters.in_flight.down();
+        self.backend.unclaim();
+    }
+}
+
+/// A request that waits for its answer, as the service's longest gap sees it.
+pub(crate) struct Waiting {
+    service: Rc<Service>,
+    epoch: Instant,
+    over: bool,
+}
+
+impl Waiting {
+    pub(crate) fn new(service: &Rc<Service>, epoch: Instant, now: Instant) -> Self {
+        service.counters.gap.begin(gap::slot(epoch, now));
+        Self { service: service.clone(), epoch, over: false }
+    }
+
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.over = true;
+        self.service.counters.gap.end(gap::slot(self.epoch, now), true);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.over {
+            self.service.counters.gap.end(gap::slot(self.epoch, Instant::now()), false);
+        }
+    }
+}
