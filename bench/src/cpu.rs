@@ -89,7 +89,8 @@ fn cpu_us(pid: u32) -> Result<f64, Box<dyn Error>> {
 }
 
 fn pin(pid: u32, core: u32) -> Result<(), Box<dyn Error>> {
-    let status = Command::new("taskset").args(["-acp", &core.to_string(), &pid.to_string()]).stdout(Stdio::null()).status()?;
+    let status =
+        Command::new("taskset").args(["-acp", &core.to_string(), &pid.to_string()]).stdout(Stdio::null()).status()?;
     status.success().then_some(()).ok_or_else(|| format!("process {pid} cannot be pinned to core {core}").into())
 }
 
@@ -124,7 +125,8 @@ http {{
         );
         let file = dir.path().join("nginx.conf");
         std::fs::File::create(&file)?.write_all(config.as_bytes())?;
-        let child = Command::new("nginx").arg("-c").arg(&file).arg("-p").arg(dir.path()).stderr(Stdio::null()).spawn()?;
+        let child =
+            Command::new("nginx").arg("-c").arg(&file).arg("-p").arg(dir.path()).stderr(Stdio::null()).spawn()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         stage.until("nginx listens", Duration::from_secs(5), || std::net::TcpStream::connect(address).is_ok());
         let version = Command::new("nginx").arg("-v").output()?;

@@ -13,7 +13,9 @@ fn main() -> ExitCode {
     let ended = match arguments.first().map(String::as_str) {
         Some("flip") => flip::run(&arguments[1..]),
         _ => {
-            eprintln!("usage: teal-bench flip [--short] [PART...]\nparts: flips recreate keepalive agent proxy overhead cpu");
+            eprintln!(
+                "usage: teal-bench flip [--short] [PART...]\nparts: flips recreate keepalive agent proxy overhead cpu"
+            );
             return ExitCode::from(2);
         }
     };

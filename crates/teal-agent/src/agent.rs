@@ -68,7 +68,8 @@ impl Agent {
             .flat_map(|release| release.backends.iter().map(|backend| backend.id.clone()))
             .collect();
         let watch = Watch::start(runtime.clone(), store.clone(), id.clone(), trusted);
-        let routings = journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
+        let routings =
+            journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
         // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
         let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
         let publisher = Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings));
@@ -98,7 +99,11 @@ impl Agent {
             self.alert(format!("a port of a live service cannot be opened: {fault}"));
         }
         let unfinished = self.journal.unfinished()?;
-        let reverted: Vec<u64> = unfinished.iter().filter(|kept| was_reverted(kept, serving.as_ref())).map(|kept| kept.deployment.number).collect();
+        let reverted: Vec<u64> = unfinished
+            .iter()
+            .filter(|kept| was_reverted(kept, serving.as_ref()))
+            .map(|kept| kept.deployment.number)
+            .collect();
         // Nobody knows what runs: the proxy goes on with the table it has.
         if self.watch.now().engine_error.is_none() && reverted.is_empty() {
             self.publisher.refresh().await?;
@@ -107,7 +112,9 @@ impl Agent {
         for kept in unfinished {
             let number = kept.deployment.number;
             tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
-            let fault = reverted.contains(&number).then(|| Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so"));
+            let fault = reverted.contains(&number).then(|| {
+                Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so")
+            });
             self.conduct(kept, None, fault);
         }
         Ok(())
@@ -173,7 +180,8 @@ impl Agent {
                 running.live.insert(record.service.service, live);
             }
         }
-        plan(project, &request.choice, &running, images, &|service| self.hash(service)).map_err(|error| Fault::new(Code::NotFound, error.to_string()))
+        plan(project, &request.choice, &running, images, &|service| self.hash(service))
+            .map_err(|error| Fault::new(Code::NotFound, error.to_string()))
     }
 
     pub async fn facts(&self, reference: &str) -> Result<Option<ImageFacts>, Fault> {
@@ -209,11 +217,22 @@ impl Agent {
         let mut deployment = Deployment::new(0, plan, now);
         self.journal.begin(&mut deployment, &request.who, now)?;
         // From here on the services are claimed: whatever fails ends as a deployment that was reverted.
-        let stored = self.store.put_request(deployment.number, &request).and_then(|()| self.store_candidates(&deployment.plan, &request));
+        let stored = self
+            .store
+            .put_request(deployment.number, &request)
+            .and_then(|()| self.store_candidates(&deployment.plan, &request));
         let accepted = Accepted { deployment: deployment.number, plan: deployment.plan.clone() };
         tracing::info!(deployment = deployment.number, project = accepted.plan.project, who = request.who, "begins");
         let services = accepted.plan.members.iter().map(|member| member.service.service.clone()).collect();
-        let kept = Kept { deployment, project: request.project.name, who: request.who, services, started_ms: now, ended_ms: None, receipt: None };
+        let kept = Kept {
+            deployment,
+            project: request.project.name,
+            who: request.who,
+            services,
+            started_ms: now,
+            ended_ms: None,
+            receipt: None,
+        };
         self.conduct(kept, window, stored.err());
         Ok(accepted)
     }
@@ -240,21 +259,34 @@ impl Agent {
                 handle.abort.send_replace(Some(who.to_owned()));
                 Ok(kept)
             }
-            Some(_) => Err(Fault::new(Code::Busy, format!("deployment {deployment} is {} and cannot be aborted any more", kept.deployment.state.name()))
-                .hint("wait for its end: `teal status`")),
-            None => Err(Fault::new(Code::NotFound, format!("deployment {deployment} does not run: it is {}", kept.deployment.state.name()))),
+            Some(_) => Err(Fault::new(
+                Code::Busy,
+                format!("deployment {deployment} is {} and cannot be aborted any more", kept.deployment.state.name()),
+            )
+            .hint("wait for its end: `teal status`")),
+            None => Err(Fault::new(
+                Code::NotFound,
+                format!("deployment {deployment} does not run: it is {}", kept.deployment.state.name()),
+            )),
         }
     }
 
     /// Takes services out of traffic, lets them finish, and removes their containers. Volumes stay.
     pub async fn remove(&self, request: &RemoveRequest) -> Result<Removed, Fault> {
-        let records: Vec<_> = self.journal.services()?.into_iter().filter(|record| record.service.project == request.project).collect();
+        let records: Vec<_> =
+            self.journal.services()?.into_iter().filter(|record| record.service.project == request.project).collect();
         for name in &request.services {
             if !records.iter().any(|record| &record.service.service == name) {
-                return Err(Fault::new(Code::NotFound, format!("the project {} has no service `{name}` here", request.project)));
+                return Err(Fault::new(
+                    Code::NotFound,
+                    format!("the project {} has no service `{name}` here", request.project),
+                ));
             }
         }
-        let chosen: Vec<_> = records.into_iter().filter(|record| request.services.is_empty() || request.services.contains(&record.service.service)).collect();
+        let chosen: Vec<_> = records
+            .into_iter()
+            .filter(|record| request.services.is_empty() || request.services.contains(&record.service.service))
+            .collect();
         if chosen.is_empty() {
             return Err(Fault::new(Code::NotFound, format!("there is no project {} here", request.project)));
         }
@@ -267,13 +299,20 @@ impl Agent {
         removed
     }
 
-    async fn remove_services(&self, request: &RemoveRequest, chosen: &[ServiceRecord], keys: &[ServiceKey]) -> Result<Removed, Fault> {
+    async fn remove_services(
+        &self,
+        request: &RemoveRequest,
+        chosen: &[ServiceRecord],
+        keys: &[ServiceKey],
+    ) -> Result<Removed, Fault> {
         let mut removed = Removed::default();
         let mut releases: Vec<ReleaseKey> = Vec::new();
         for record in chosen {
             if let Some(live) = &record.live {
                 if let Ok(stored) = self.store.release(&live.release) {
-                    removed.volumes_kept.extend(crate::effects::named_volumes(&stored).map(|volume| volume.name.clone()));
+                    removed
+                        .volumes_kept
+                        .extend(crate::effects::named_volumes(&stored).map(|volume| volume.name.clone()));
                 }
                 releases.push(live.release.clone());
             }
@@ -283,7 +322,8 @@ impl Agent {
         self.publisher.flip(quiet).await?;
         self.drain(&releases).await;
         for key in keys {
-            let of_service = [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
+            let of_service =
+                [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
             for container in self.runtime.list(&of_service).await.map_err(fault_of)? {
                 let grace = crate::world::release_of(&container).and_then(|release| self.store.release(&release).ok());
                 let grace = grace.map_or(crate::effects::DEFAULT_GRACE, |stored| crate::effects::grace(&stored));
@@ -302,10 +342,17 @@ impl Agent {
 
     /// Until nothing is in flight, or the longest drain time of these releases is over.
     async fn drain(&self, releases: &[ReleaseKey]) {
-        let longest = releases.iter().filter_map(|release| self.store.release(release).ok()).map(|stored| stored.service.teal.drain_ms).max().unwrap_or(0);
+        let longest = releases
+            .iter()
+            .filter_map(|release| self.store.release(release).ok())
+            .map(|stored| stored.service.teal.drain_ms)
+            .max()
+            .unwrap_or(0);
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(longest);
         while tokio::time::Instant::now() < deadline {
-            let idle = self.traffic.ask().await.is_some_and(|statistics| statistics.releases.iter().filter(|one| releases.contains(&one.release)).all(|one| one.in_flight == 0));
+            let idle = self.traffic.ask().await.is_some_and(|statistics| {
+                statistics.releases.iter().filter(|one| releases.contains(&one.release)).all(|one| one.in_flight == 0)
+            });
             if idle {
                 return;
             }
@@ -322,7 +369,10 @@ fn was_reverted(kept: &Kept, serving: Option<&RouteTable>) -> bool {
         return false;
     }
     deployment.plan.members.iter().filter(|member| !member.is_recreate()).any(|member| {
-        table.services.get(&member.service).is_some_and(|entry| !entry.split.iter().any(|share| share.release == member.candidate && share.weight > 0))
+        table
+            .services
+            .get(&member.service)
+            .is_some_and(|entry| !entry.split.iter().any(|share| share.release == member.candidate && share.weight > 0))
     })
 }
 
@@ -346,7 +396,6 @@ pub fn fault_of(error: RuntimeError) -> Fault {
     };
     Fault::new(code, error.to_string())
 }
-
 
 /// For the API: the end of a deployment is its last notice.
 pub fn is_last(notice: &Notice) -> bool {

@@ -14,7 +14,10 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
-use teal_model::api::{AbortRequest, Accepted, DeployRequest, Detail, DownRequest, Log, RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER};
+use teal_model::api::{
+    AbortRequest, Accepted, DeployRequest, Detail, DownRequest, Log, RemoveRequest, Removed, Summary, VERSION,
+    VERSION_HEADER,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;
 use tokio::net::UnixListener;
@@ -33,7 +36,11 @@ struct Shared {
 }
 
 /// Serves until `down` is asked for; requests that run then are given up.
-pub async fn serve(agent: Arc<Agent>, listener: UnixListener, down: watch::Sender<Option<DownRequest>>) -> std::io::Result<()> {
+pub async fn serve(
+    agent: Arc<Agent>,
+    listener: UnixListener,
+    down: watch::Sender<Option<DownRequest>>,
+) -> std::io::Result<()> {
     let mut asked = down.subscribe();
     let router = Router::new()
         .route("/v1/hello", get(hello))
@@ -99,7 +106,9 @@ struct Json<T>(T);
 impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Refused;
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| Refused(Fault::new(Code::Usage, error.to_string())))?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| Refused(Fault::new(Code::Usage, error.to_string())))?;
         // The path of the field, never its value: it may be a secret.
         serde_json::from_slice(&bytes).map(Json).map_err(|error| {
             let what = format!("the request is not understood at line {}, column {}", error.line(), error.column());
@@ -113,7 +122,8 @@ async fn version(request: Request, next: Next) -> Response {
     let theirs = request.headers().get(VERSION_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut response = match theirs {
         Some(theirs) if theirs != VERSION.to_string() => {
-            Refused(Fault::new(Code::AgentVersion, format!("the command speaks API {theirs}, the agent {VERSION}"))).into_response()
+            Refused(Fault::new(Code::AgentVersion, format!("the command speaks API {theirs}, the agent {VERSION}")))
+                .into_response()
         }
         _ => next.run(request).await,
     };
@@ -157,7 +167,11 @@ fn no_deployment(number: u64) -> Fault {
     Fault::new(Code::NotFound, format!("there is no deployment {number}"))
 }
 
-async fn abort(State(shared): State<Shared>, Path(number): Path<u64>, Json(request): Json<AbortRequest>) -> Answer<Summary> {
+async fn abort(
+    State(shared): State<Shared>,
+    Path(number): Path<u64>,
+    Json(request): Json<AbortRequest>,
+) -> Answer<Summary> {
     Ok(axum::Json(shared.agent.abort(number, &request.who)?.summary()))
 }
 
@@ -178,7 +192,11 @@ struct EventsQuery {
 }
 
 /// The journal's notices first, then those that come; a reader that is too slow for them reads the journal again.
-async fn events(State(shared): State<Shared>, Path(number): Path<u64>, Query(query): Query<EventsQuery>) -> Result<Response, Refused> {
+async fn events(
+    State(shared): State<Shared>,
+    Path(number): Path<u64>,
+    Query(query): Query<EventsQuery>,
+) -> Result<Response, Refused> {
     shared.agent.journal.deployment(number)?.ok_or_else(|| no_deployment(number))?;
     let (to, lines) = mpsc::channel(64);
     tokio::spawn(async move {
@@ -244,10 +262,16 @@ struct LogsQuery {
 
 async fn logs(State(shared): State<Shared>, Query(query): Query<LogsQuery>) -> Result<Response, Refused> {
     let world = shared.agent.watch.now();
-    let wanted = |service: &teal_model::ids::ServiceKey| service.project == query.project && query.service.as_ref().is_none_or(|name| name == &service.service);
-    let replicas: Vec<_> = world.replicas.values().filter(|replica| wanted(&replica.release.service)).cloned().collect();
+    let wanted = |service: &teal_model::ids::ServiceKey| {
+        service.project == query.project && query.service.as_ref().is_none_or(|name| name == &service.service)
+    };
+    let replicas: Vec<_> =
+        world.replicas.values().filter(|replica| wanted(&replica.release.service)).cloned().collect();
     if replicas.is_empty() {
-        let what = query.service.map_or_else(|| format!("the project {} has no containers here", query.project), |service| format!("{}/{service} has no containers here", query.project));
+        let what = query.service.map_or_else(
+            || format!("the project {} has no containers here", query.project),
+            |service| format!("{}/{service} has no containers here", query.project),
+        );
         return Err(Fault::new(Code::NotFound, what).into());
     }
     let (to, lines) = mpsc::channel(256);
@@ -257,7 +281,9 @@ async fn logs(State(shared): State<Shared>, Query(query): Query<LogsQuery>) -> R
             let (log, mut written) = mpsc::channel(256);
             let name = replica.container.name.clone();
             let read = async {
-                if let Err(error) = runtime.logs(&replica.container.id, query.lines.unwrap_or(100), query.follow, log).await {
+                if let Err(error) =
+                    runtime.logs(&replica.container.id, query.lines.unwrap_or(100), query.follow, log).await
+                {
                     tracing::warn!(container = name, %error, "its log broke off");
                 }
             };

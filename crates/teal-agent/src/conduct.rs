@@ -62,7 +62,13 @@ impl Pulls {
     }
 
     fn say(&self, image: &str, progress: &PullProgress) {
-        let words = format!("pull {image}: {} of {} layers, {} of {} MB", progress.layers_done, progress.layers, progress.bytes_done >> 20, progress.bytes >> 20);
+        let words = format!(
+            "pull {image}: {} of {} layers, {} of {} MB",
+            progress.layers_done,
+            progress.layers,
+            progress.bytes_done >> 20,
+            progress.bytes >> 20
+        );
         self.words.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned(), words);
         self.changed.notify_one();
     }
@@ -73,7 +79,13 @@ impl Pulls {
 }
 
 impl Conductor {
-    pub fn new(agent: Arc<Agent>, kept: Kept, window: Option<Window>, aborted: watch::Receiver<Option<String>>, notices: broadcast::Sender<Notice>) -> Self {
+    pub fn new(
+        agent: Arc<Agent>,
+        kept: Kept,
+        window: Option<Window>,
+        aborted: watch::Receiver<Option<String>>,
+        notices: broadcast::Sender<Notice>,
+    ) -> Self {
         Self {
             deployment: kept.deployment.clone(),
             agent,
@@ -129,7 +141,9 @@ impl Conductor {
     /// The states that wait for requests to end.
     fn drains(&self) -> bool {
         match &self.deployment.state {
-            State::Holding { .. } | State::Draining { .. } => self.deployment.script().iter().all(|action| self.deployment.done.contains(action)),
+            State::Holding { .. } | State::Draining { .. } => {
+                self.deployment.script().iter().all(|action| self.deployment.done.contains(action))
+            }
             State::Reverting { phase, .. } => matches!(phase, Phase::Hold { .. } | Phase::Drain),
             _ => false,
         }
@@ -138,13 +152,16 @@ impl Conductor {
     /// Read after every worker has acknowledged the table in force. A release that the proxy does not name has nothing in flight.
     async fn in_flight(&self) -> BTreeMap<ReleaseKey, Option<u64>> {
         let wanted = self.agent.traffic.state().borrow().acknowledged;
-        let statistics = self.agent.traffic.ask().await.filter(|statistics| wanted.is_some_and(|wanted| statistics.table >= wanted));
+        let statistics =
+            self.agent.traffic.ask().await.filter(|statistics| wanted.is_some_and(|wanted| statistics.table >= wanted));
         let plan = &self.deployment.plan;
         let live = plan.members.iter().filter_map(|member| member.live.as_ref()).map(|live| &live.release);
         let releases = plan.members.iter().map(|member| &member.candidate).chain(live);
         releases
             .map(|release| {
-                let count = statistics.as_ref().map(|statistics| statistics.releases.iter().find(|one| &one.release == release).map_or(0, |one| one.in_flight));
+                let count = statistics.as_ref().map(|statistics| {
+                    statistics.releases.iter().find(|one| &one.release == release).map_or(0, |one| one.in_flight)
+                });
                 (release.clone(), count)
             })
             .collect()
@@ -158,7 +175,8 @@ impl Conductor {
             self.ensure_pulls();
         }
         let now = unix_ms();
-        let mut longest = until_ms.map_or(Duration::from_secs(60), |until| Duration::from_millis(until.saturating_sub(now).max(1)));
+        let mut longest =
+            until_ms.map_or(Duration::from_secs(60), |until| Duration::from_millis(until.saturating_sub(now).max(1)));
         if self.drains() {
             longest = longest.min(self.poll);
             self.poll = (self.poll * 2).min(DRAIN_POLL_MAX);
@@ -198,7 +216,12 @@ impl Conductor {
             return;
         }
         self.progress = (std::time::Instant::now(), words.clone());
-        self.tell(Notice { deployment: self.deployment.number, sequence: self.sequence, at_ms: unix_ms(), what: What::Progress { words } });
+        self.tell(Notice {
+            deployment: self.deployment.number,
+            sequence: self.sequence,
+            at_ms: unix_ms(),
+            what: What::Progress { words },
+        });
     }
 
     fn tell(&self, notice: Notice) {
@@ -212,7 +235,11 @@ impl Conductor {
                 continue;
             }
             self.pulls.set(&member.image, Pull::Running);
-            let policy = self.agent.store.release(&member.candidate).map_or(PullPolicy::Default, |stored| stored.service.pull_policy);
+            let policy = self
+                .agent
+                .store
+                .release(&member.candidate)
+                .map_or(PullPolicy::Default, |stored| stored.service.pull_policy);
             let (agent, pulls, image) = (self.agent.clone(), self.pulls.clone(), member.image.clone());
             tokio::spawn(async move {
                 let (progress, mut said) = mpsc::channel(8);
@@ -244,7 +271,8 @@ impl Conductor {
     async fn resolved_plan(&self) -> Result<teal_model::plan::Plan, Fault> {
         let mut request = self.agent.store.request(self.deployment.number)?;
         // Only what this deployment has claimed; the others were live and unchanged when it began.
-        request.choice.services = self.deployment.plan.members.iter().map(|member| member.service.service.clone()).collect();
+        request.choice.services =
+            self.deployment.plan.members.iter().map(|member| member.service.service.clone()).collect();
         let mut images = BTreeMap::new();
         for member in &self.deployment.plan.members {
             let gone = || Fault::new(Code::ImageMissing, format!("the image {} went away again", member.image));
@@ -256,7 +284,8 @@ impl Conductor {
         };
         // The numbers were reserved when the deployment began.
         for member in &mut plan.members {
-            if let Some(planned) = self.deployment.plan.members.iter().find(|planned| planned.service == member.service) {
+            if let Some(planned) = self.deployment.plan.members.iter().find(|planned| planned.service == member.service)
+            {
                 member.candidate = planned.candidate.clone();
                 member.color = planned.color;
             }
@@ -283,28 +312,40 @@ impl Conductor {
         let began = std::time::Instant::now();
         let done = {
             let work = self.agent.perform_patiently(&self.deployment, &action);
-            let may_stop = self.deployment.state.may_revert() && matches!(action, Action::StartRelease { .. } | Action::StopRelease { .. });
+            let may_stop = self.deployment.state.may_revert()
+                && matches!(action, Action::StartRelease { .. } | Action::StopRelease { .. });
             let mut aborted = self.aborted.clone();
             tokio::select! {
                 done = work => done,
                 fault = async { wait_for_abort(&mut aborted).await }, if may_stop => Err(fault),
             }
         };
-        if action == Action::Publish && matches!(self.deployment.state, State::Shifting | State::Releasing { .. }) && done.is_ok()
+        if action == Action::Publish
+            && matches!(self.deployment.state, State::Shifting | State::Releasing { .. })
+            && done.is_ok()
             && let Some(window) = &mut self.window
         {
             window.flipped().await;
         }
         let words = action.words();
         match done {
-            Ok(published) => self.record_as(Event::Did { action, published }, What::Did { words, ms: began.elapsed().as_millis() as u64, published }).await,
+            Ok(published) => {
+                self.record_as(
+                    Event::Did { action, published },
+                    What::Did { words, ms: began.elapsed().as_millis() as u64, published },
+                )
+                .await
+            }
             Err(fault) => self.record(Event::Failed { action: Some(action), fault }).await,
         }
     }
 
     /// The journal cannot be written. True: the deployment is taken back because of it.
     async fn give_up(&mut self, error: &JournalError) -> bool {
-        let fault = Fault::from(JournalError::Io { path: self.agent.state_dir.join("journal.sqlite3"), why: error.to_string() });
+        let fault = Fault::from(JournalError::Io {
+            path: self.agent.state_dir.join("journal.sqlite3"),
+            why: error.to_string(),
+        });
         self.agent.alert(fault.to_string());
         if !self.deployment.state.may_revert() {
             return false;
@@ -396,7 +437,9 @@ impl Conductor {
             Ok(services) => {
                 for record in services {
                     record.live.map(|live| gone.remove(&live.release));
-                    record.routing.map(|routing| gone.retain(|release| !routing.listed.contains(release) && &routing.settings != release));
+                    record.routing.map(|routing| {
+                        gone.retain(|release| !routing.listed.contains(release) && &routing.settings != release)
+                    });
                 }
             }
             Err(error) => return self.agent.alert(error.to_string()),
@@ -404,7 +447,10 @@ impl Conductor {
         if matches!(self.deployment.state, State::Stuck { .. }) {
             return;
         }
-        let removed = gone.iter().map(|release| self.agent.store.remove_release(release)).chain([self.agent.store.remove_request(self.deployment.number)]);
+        let removed = gone
+            .iter()
+            .map(|release| self.agent.store.remove_release(release))
+            .chain([self.agent.store.remove_request(self.deployment.number)]);
         for fault in removed.filter_map(Result::err) {
             self.agent.alert(fault.to_string());
         }
@@ -451,13 +497,21 @@ async fn wait_for_abort(aborted: &mut watch::Receiver<Option<String>>) -> Fault 
 
 impl Agent {
     /// The image is here, pulled where it has to be.
-    async fn ensure_image(&self, reference: &str, policy: PullPolicy, progress: mpsc::Sender<PullProgress>) -> Result<(), Fault> {
+    async fn ensure_image(
+        &self,
+        reference: &str,
+        policy: PullPolicy,
+        progress: mpsc::Sender<PullProgress>,
+    ) -> Result<(), Fault> {
         let here = self.runtime.image(reference).await.map_err(crate::agent::fault_of)?;
         match here {
             Some(image) if !crate::agent::is_pulled(policy, reference, !image.repo_digests.is_empty()) => return Ok(()),
             None if policy == PullPolicy::Never => {
-                return Err(Fault::new(Code::ImageMissing, format!("the image {reference} is not here, and pull_policy is `never`"))
-                    .hint("build or load it first, or change pull_policy"));
+                return Err(Fault::new(
+                    Code::ImageMissing,
+                    format!("the image {reference} is not here, and pull_policy is `never`"),
+                )
+                .hint("build or load it first, or change pull_policy"));
             }
             _ => {}
         }
@@ -468,10 +522,33 @@ impl Agent {
 /// For people: what the deployment does in this state.
 fn step_words(deployment: &Deployment, state: &State) -> String {
     let members = &deployment.plan.members;
-    let of = |member: &usize| members.get(*member).map_or_else(String::new, |member| format!("{} ({}, {})", member.candidate, member.color, plural(member.replicas, "replica")));
-    let live = |member: &usize| members.get(*member).and_then(|member| member.live.as_ref()).map_or_else(String::new, |live| live.release.to_string());
-    let candidates = || members.iter().filter(|member| !member.is_recreate()).map(|member| member.candidate.to_string()).collect::<Vec<_>>().join(", ");
-    let retiring = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.to_string()).collect::<Vec<_>>().join(", ");
+    let of = |member: &usize| {
+        members.get(*member).map_or_else(String::new, |member| {
+            format!("{} ({}, {})", member.candidate, member.color, plural(member.replicas, "replica"))
+        })
+    };
+    let live = |member: &usize| {
+        members
+            .get(*member)
+            .and_then(|member| member.live.as_ref())
+            .map_or_else(String::new, |live| live.release.to_string())
+    };
+    let candidates = || {
+        members
+            .iter()
+            .filter(|member| !member.is_recreate())
+            .map(|member| member.candidate.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let retiring = || {
+        members
+            .iter()
+            .filter_map(|member| member.live.as_ref())
+            .map(|live| live.release.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match state {
         State::Planned => "plan".to_owned(),
         State::Pulling => "pull images".to_owned(),
@@ -532,7 +609,12 @@ fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime> {
     let mut current = ("plan".to_owned(), None::<Published>);
     let close = |steps: &mut Vec<StepTime>, (step, published): (String, Option<Published>), from: u64, to: u64| {
         let acknowledged_in_us = published.map(|published| published.acknowledged_us.saturating_sub(published.sent_us));
-        steps.push(StepTime { step, ms: to.saturating_sub(from), table: published.map(|published| published.table), acknowledged_in_us });
+        steps.push(StepTime {
+            step,
+            ms: to.saturating_sub(from),
+            table: published.map(|published| published.table),
+            acknowledged_in_us,
+        });
     };
     for notice in notices {
         match &notice.what {

@@ -23,7 +23,9 @@ pub fn grace(stored: &StoredRelease) -> Duration {
 /// The top-level volumes that a release mounts.
 pub fn named_volumes(stored: &StoredRelease) -> impl Iterator<Item = &Volume> {
     let mounts = &stored.service.container.mounts;
-    stored.volumes.values().filter(|volume| mounts.iter().any(|mount| mount.kind == MountKind::Volume && mount.source.as_deref() == Some(&volume.name)))
+    stored.volumes.values().filter(|volume| {
+        mounts.iter().any(|mount| mount.kind == MountKind::Volume && mount.source.as_deref() == Some(&volume.name))
+    })
 }
 
 pub fn network_name(project: &str) -> String {
@@ -55,7 +57,9 @@ impl Agent {
             Action::SetRestart { release } => {
                 let restart = self.store.release(release)?.service.container.restart;
                 let containers = self.containers_of(release).await?;
-                try_join_all(containers.iter().map(|container| self.runtime.set_restart(&container.id, restart))).await.map_err(fault_of)?;
+                try_join_all(containers.iter().map(|container| self.runtime.set_restart(&container.id, restart)))
+                    .await
+                    .map_err(fault_of)?;
             }
             Action::Publish => return self.publisher.flip(deployment.routing()).await.map(Some),
             Action::Tidy => drop(self.tidy(&deployment.plan.project).await?),
@@ -64,11 +68,17 @@ impl Agent {
     }
 
     /// An action whose daemon is away is tried again for a while: it may only be restarting.
-    pub async fn perform_patiently(&self, deployment: &Deployment, action: &Action) -> Result<Option<Published>, Fault> {
+    pub async fn perform_patiently(
+        &self,
+        deployment: &Deployment,
+        action: &Action,
+    ) -> Result<Option<Published>, Fault> {
         let since = tokio::time::Instant::now();
         loop {
             match self.perform(deployment, action).await {
-                Err(fault) if fault.code == Code::DockerDown && since.elapsed() < ENGINE_AWAY => tokio::time::sleep(Duration::from_millis(500)).await,
+                Err(fault) if fault.code == Code::DockerDown && since.elapsed() < ENGINE_AWAY => {
+                    tokio::time::sleep(Duration::from_millis(500)).await
+                }
                 done => return done,
             }
         }
@@ -81,7 +91,11 @@ impl Agent {
         let mut detail = Vec::new();
         for listener in &wanted {
             match self.runtime.publishing(listener.addr.port()).await {
-                Ok(names) => detail.extend(names.into_iter().map(|name| format!("the container {name} publishes port {}", listener.addr.port()))),
+                Ok(names) => detail.extend(
+                    names
+                        .into_iter()
+                        .map(|name| format!("the container {name} publishes port {}", listener.addr.port())),
+                ),
                 Err(error) => detail.push(format!("which container publishes it is not known: {error}")),
             }
         }
@@ -91,17 +105,24 @@ impl Agent {
     }
 
     async fn ensure_network(&self, project: &str) -> Result<(), Fault> {
-        let labels = BTreeMap::from([(label::AGENT.to_owned(), self.id.clone()), (label::PROJECT.to_owned(), project.to_owned())]);
+        let labels = BTreeMap::from([
+            (label::AGENT.to_owned(), self.id.clone()),
+            (label::PROJECT.to_owned(), project.to_owned()),
+        ]);
         self.runtime.ensure_network(&NetworkSpec { name: network_name(project), labels }).await.map_err(fault_of)
     }
 
     /// What a stuck deployment left may have the names that this release's containers get.
     async fn clear_way(&self, deployment: &Deployment, release: &ReleaseKey) -> Result<(), Fault> {
         let service = &release.service;
-        let labels = [(label::AGENT, self.id.as_str()), (label::PROJECT, &service.project), (label::SERVICE, &service.service)];
-        let wanted = |of: &ReleaseKey| {
-            deployment.plan.members.iter().any(|member| &member.candidate == of || member.live.as_ref().is_some_and(|live| &live.release == of))
-        };
+        let labels =
+            [(label::AGENT, self.id.as_str()), (label::PROJECT, &service.project), (label::SERVICE, &service.service)];
+        let wanted =
+            |of: &ReleaseKey| {
+                deployment.plan.members.iter().any(|member| {
+                    &member.candidate == of || member.live.as_ref().is_some_and(|live| &live.release == of)
+                })
+            };
         for container in self.runtime.list(&labels).await.map_err(fault_of)? {
             if !crate::world::release_of(&container).is_some_and(|of| wanted(&of)) {
                 tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
@@ -120,7 +141,10 @@ impl Agent {
             }
             let mut labels = volume.labels.clone();
             labels.insert(label::PROJECT.to_owned(), release.service.project.clone());
-            self.runtime.ensure_volume(&volume.name, volume.driver.as_deref(), &volume.driver_opts, &labels).await.map_err(fault_of)?;
+            self.runtime
+                .ensure_volume(&volume.name, volume.driver.as_deref(), &volume.driver_opts, &labels)
+                .await
+                .map_err(fault_of)?;
         }
         let starts = (1..=stored.service.replicas).map(|index| self.start_replica(release, &stored, index, how));
         // All of them come to an end before an error is told, so that none is being created while the revert removes them.
@@ -129,7 +153,13 @@ impl Agent {
         started.into_iter().collect::<Result<Vec<()>, RuntimeError>>().map(drop).map_err(fault_of)
     }
 
-    async fn start_replica(&self, release: &ReleaseKey, stored: &StoredRelease, index: u32, how: Replicas) -> Result<(), RuntimeError> {
+    async fn start_replica(
+        &self,
+        release: &ReleaseKey,
+        stored: &StoredRelease,
+        index: u32,
+        how: Replicas,
+    ) -> Result<(), RuntimeError> {
         let container = self.runtime.ensure_container(&self.container_spec(release, stored, index, how)).await?;
         match container.status {
             // A candidate that has ended is a fact for the deployment to see, not something to try again.
@@ -165,20 +195,29 @@ impl Agent {
     pub async fn containers_of(&self, release: &ReleaseKey) -> Result<Vec<Container>, Fault> {
         let ServiceNames { project, service } = names(release);
         let number = release.number.to_string();
-        let labels = [(label::AGENT, self.id.as_str()), (label::PROJECT, project), (label::SERVICE, service), (label::RELEASE, &number)];
+        let labels = [
+            (label::AGENT, self.id.as_str()),
+            (label::PROJECT, project),
+            (label::SERVICE, service),
+            (label::RELEASE, &number),
+        ];
         self.runtime.list(&labels).await.map_err(fault_of)
     }
 
     pub async fn stop_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
         let grace = self.store.release(release).map_or(DEFAULT_GRACE, |stored| grace(&stored));
         let containers = self.containers_of(release).await?;
-        try_join_all(containers.iter().map(|container| self.runtime.stop(&container.id, grace))).await.map_err(fault_of)?;
+        try_join_all(containers.iter().map(|container| self.runtime.stop(&container.id, grace)))
+            .await
+            .map_err(fault_of)?;
         Ok(())
     }
 
     pub async fn remove_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
         let containers = self.containers_of(release).await?;
-        try_join_all(containers.iter().map(|container| self.runtime.remove(&container.id, true))).await.map_err(fault_of)?;
+        try_join_all(containers.iter().map(|container| self.runtime.remove(&container.id, true)))
+            .await
+            .map_err(fault_of)?;
         Ok(())
     }
 
@@ -192,7 +231,8 @@ impl Agent {
             }
         }
         self.traffic.retain(&needed).await?;
-        let containers = self.runtime.list(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?;
+        let containers =
+            self.runtime.list(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?;
         let name = network_name(project);
         if containers.is_empty() && self.runtime.remove_network(&name, &self.id).await.map_err(fault_of)? {
             return Ok(vec![name]);

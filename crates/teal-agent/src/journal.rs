@@ -36,7 +36,9 @@ const SCHEMA_VERSION: u32 = 1;
 pub enum JournalError {
     #[error("the journal {path} cannot be opened: {why}")]
     Open { path: PathBuf, why: String },
-    #[error("the journal {path} was written by another version of Teal (schema {theirs}, this one knows {SCHEMA_VERSION})")]
+    #[error(
+        "the journal {path} was written by another version of Teal (schema {theirs}, this one knows {SCHEMA_VERSION})"
+    )]
     Version { path: PathBuf, theirs: u32 },
     #[error("the journal {path} cannot be written or read: {why}")]
     Io { path: PathBuf, why: String },
@@ -54,7 +56,9 @@ impl From<JournalError> for Fault {
         };
         let fault = Fault::new(code, error.to_string());
         match error {
-            JournalError::Version { .. } => fault.hint("run the version of Teal that wrote it, or use another --state-dir"),
+            JournalError::Version { .. } => {
+                fault.hint("run the version of Teal that wrote it, or use another --state-dir")
+            }
             _ => fault,
         }
     }
@@ -123,7 +127,9 @@ impl Kept {
                 .members
                 .iter()
                 .map(|member| match &member.live {
-                    Some(live) => format!("{} {} -> {}", member.service.service, live.release.number, member.candidate.number),
+                    Some(live) => {
+                        format!("{} {} -> {}", member.service.service, live.release.number, member.candidate.number)
+                    }
                     None => format!("{} {}", member.service.service, member.candidate.number),
                 })
                 .collect(),
@@ -167,7 +173,10 @@ impl Journal {
         JournalError::Io { path: self.path.clone(), why: error.to_string() }
     }
 
-    fn write<T>(&self, body: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Box<dyn std::error::Error>>) -> Result<T> {
+    fn write<T>(
+        &self,
+        body: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, Box<dyn std::error::Error>>,
+    ) -> Result<T> {
         let mut db = self.db();
         let run = || -> std::result::Result<T, Box<dyn std::error::Error>> {
             let transaction = db.transaction()?;
@@ -181,7 +190,8 @@ impl Journal {
     /// The value of a key, made when missing.
     fn meta(&self, key: &str, make: impl FnOnce() -> String) -> Result<String> {
         self.write(|t| {
-            let found: Option<String> = t.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?;
+            let found: Option<String> =
+                t.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()?;
             if let Some(found) = found {
                 return Ok(found);
             }
@@ -204,7 +214,8 @@ impl Journal {
     /// The next epoch of route table numbers.
     pub fn begin_epoch(&self) -> Result<u64> {
         self.write(|t| {
-            let epoch: Option<String> = t.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0)).optional()?;
+            let epoch: Option<String> =
+                t.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0)).optional()?;
             let next = epoch.and_then(|epoch| epoch.parse::<u64>().ok()).unwrap_or(0) + 1;
             t.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('epoch', ?1)", [next.to_string()])?;
             Ok(next)
@@ -218,14 +229,18 @@ impl Journal {
             return Err(busy);
         }
         self.write(|t| {
-            let names: Vec<&str> = deployment.plan.members.iter().map(|member| member.service.service.as_str()).collect();
+            let names: Vec<&str> =
+                deployment.plan.members.iter().map(|member| member.service.service.as_str()).collect();
             t.execute(
                 "INSERT INTO deployments (project, services, who, started_ms, snapshot) VALUES (?1, ?2, ?3, ?4, '')",
                 params![deployment.plan.project, serde_json::to_string(&names)?, who, now_ms as i64],
             )?;
             deployment.number = t.last_insert_rowid() as u64;
             for service in &services {
-                t.execute("INSERT INTO unfinished (service, deployment) VALUES (?1, ?2)", params![service, deployment.number as i64])?;
+                t.execute(
+                    "INSERT INTO unfinished (service, deployment) VALUES (?1, ?2)",
+                    params![service, deployment.number as i64],
+                )?;
             }
             for member in &deployment.plan.members {
                 put_release(t, deployment.number, &member_record(member, now_ms))?;
@@ -311,7 +326,10 @@ impl Journal {
     /// A service that is removed: no live release, no routing. Its releases stay in the history, and its numbers are never used again.
     pub fn forget(&self, service: &ServiceKey) -> Result<()> {
         self.write(|t| {
-            t.execute("UPDATE services SET live = NULL, since_ms = NULL, routing = NULL WHERE service = ?1", [service.to_string()])?;
+            t.execute(
+                "UPDATE services SET live = NULL, since_ms = NULL, routing = NULL WHERE service = ?1",
+                [service.to_string()],
+            )?;
             Ok(())
         })
     }
@@ -339,7 +357,9 @@ impl Journal {
     fn deployments(&self, tail: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Kept>> {
         let db = self.db();
         let read = || -> std::result::Result<Vec<Kept>, Box<dyn std::error::Error>> {
-            let mut query = db.prepare(&format!("SELECT project, services, who, started_ms, ended_ms, snapshot, receipt FROM deployments {tail}"))?;
+            let mut query = db.prepare(&format!(
+                "SELECT project, services, who, started_ms, ended_ms, snapshot, receipt FROM deployments {tail}"
+            ))?;
             let mut rows = query.query(values)?;
             let mut kept = Vec::new();
             while let Some(row) = rows.next()? {
@@ -449,7 +469,12 @@ fn member_record(member: &teal_model::plan::Member, now_ms: u64) -> ReleaseRecor
 fn put_release(t: &Transaction<'_>, deployment: u64, record: &ReleaseRecord) -> Written<()> {
     t.execute(
         "INSERT OR REPLACE INTO releases (service, number, deployment, record) VALUES (?1, ?2, ?3, ?4)",
-        params![record.release.service.to_string(), record.release.number as i64, deployment as i64, serde_json::to_string(record)?],
+        params![
+            record.release.service.to_string(),
+            record.release.number as i64,
+            deployment as i64,
+            serde_json::to_string(record)?
+        ],
     )?;
     Ok(())
 }
@@ -459,14 +484,20 @@ fn settle_claims(t: &Transaction<'_>, deployment: u64, plan: &teal_model::plan::
     t.execute("DELETE FROM unfinished WHERE deployment = ?1", [deployment as i64])?;
     t.execute("DELETE FROM releases WHERE deployment = ?1", [deployment as i64])?;
     for member in &plan.members {
-        t.execute("INSERT INTO unfinished (service, deployment) VALUES (?1, ?2)", params![member.service.to_string(), deployment as i64])?;
+        t.execute(
+            "INSERT INTO unfinished (service, deployment) VALUES (?1, ?2)",
+            params![member.service.to_string(), deployment as i64],
+        )?;
         put_release(t, deployment, &member_record(member, now_ms))?;
     }
     Ok(())
 }
 
 fn put_snapshot(t: &Transaction<'_>, deployment: &Deployment) -> Written<()> {
-    t.execute("UPDATE deployments SET snapshot = ?2 WHERE number = ?1", params![deployment.number as i64, serde_json::to_string(deployment)?])?;
+    t.execute(
+        "UPDATE deployments SET snapshot = ?2 WHERE number = ?1",
+        params![deployment.number as i64, serde_json::to_string(deployment)?],
+    )?;
     Ok(())
 }
 
@@ -480,11 +511,21 @@ fn put_routing(t: &Transaction<'_>, service: &ServiceKey, routing: Option<&Routi
 }
 
 fn put_entry(t: &Transaction<'_>, deployment: u64, at_ms: u64, entry: Option<&Entry>, what: What) -> Written<Notice> {
-    let sequence: i64 = t.query_row("SELECT coalesce(max(sequence), 0) + 1 FROM entries WHERE deployment = ?1", [deployment as i64], |row| row.get(0))?;
+    let sequence: i64 = t.query_row(
+        "SELECT coalesce(max(sequence), 0) + 1 FROM entries WHERE deployment = ?1",
+        [deployment as i64],
+        |row| row.get(0),
+    )?;
     let notice = Notice { deployment, sequence: sequence as u64, at_ms, what };
     t.execute(
         "INSERT INTO entries (deployment, sequence, at_ms, entry, notice) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![deployment as i64, sequence, at_ms as i64, entry.map(serde_json::to_string).transpose()?, serde_json::to_string(&notice)?],
+        params![
+            deployment as i64,
+            sequence,
+            at_ms as i64,
+            entry.map(serde_json::to_string).transpose()?,
+            serde_json::to_string(&notice)?
+        ],
     )?;
     Ok(notice)
 }

@@ -74,7 +74,9 @@ impl Meter {
         past.windows.push(Arc::downgrade(&gaps));
         let oldest = past.kept.front().map(|(_, statistics)| statistics.clone());
         let before = match (&oldest, &start) {
-            (Some(oldest), Some(start)) if oldest.instance == start.instance => Quantiles::from(&latency(start, oldest, &services)),
+            (Some(oldest), Some(start)) if oldest.instance == start.instance => {
+                Quantiles::from(&latency(start, oldest, &services))
+            }
             _ => Quantiles::default(),
         };
         Window { traffic: self.traffic.clone(), services, before, start, flip: None, gaps }
@@ -84,7 +86,8 @@ impl Meter {
     pub fn rate(&self, service: &ServiceKey) -> Option<f64> {
         let past = locked(&self.past);
         let (newest_at, newest) = past.kept.back()?;
-        let (then_at, then) = past.kept.iter().find(|(at, _)| newest_at.duration_since(*at) <= Duration::from_secs(10))?;
+        let (then_at, then) =
+            past.kept.iter().find(|(at, _)| newest_at.duration_since(*at) <= Duration::from_secs(10))?;
         let seconds = newest_at.duration_since(*then_at).as_secs_f64();
         if newest.instance != then.instance || seconds < 0.5 {
             return None;
@@ -100,7 +103,9 @@ impl Past {
         let now = Instant::now();
         let missed = match &self.sequence {
             Some((instance, _)) if instance != &newest.instance => Some("the proxy was replaced meanwhile".to_owned()),
-            Some((_, sequence)) if newest.sequence != sequence + 1 => Some("the proxy's statistics were interrupted meanwhile".to_owned()),
+            Some((_, sequence)) if newest.sequence != sequence + 1 => {
+                Some("the proxy's statistics were interrupted meanwhile".to_owned())
+            }
             _ => None,
         };
         self.sequence = Some((newest.instance.clone(), newest.sequence));
@@ -182,7 +187,12 @@ impl Window {
 fn counters(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>) -> Counters {
     let mut sum = Counters::default();
     for release in now.releases.iter().filter(|release| services.contains(&release.release.service)) {
-        let earlier = then.releases.iter().find(|earlier| earlier.release == release.release).map(|earlier| earlier.counters).unwrap_or_default();
+        let earlier = then
+            .releases
+            .iter()
+            .find(|earlier| earlier.release == release.release)
+            .map(|earlier| earlier.counters)
+            .unwrap_or_default();
         let counters = release.counters;
         sum.requests += counters.requests - earlier.requests;
         for (class, answered) in sum.answered.iter_mut().enumerate() {

@@ -86,7 +86,10 @@ async fn once(address: SocketAddr, check: &Check) -> Answer {
     };
     let Some(request) = &check.request else { return Answer::Passed };
     let host = request.host.clone().unwrap_or_else(|| address.to_string());
-    let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: teal-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n", request.method, request.path);
+    let text = format!(
+        "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: teal-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        request.method, request.path
+    );
     if let Err(error) = stream.write_all(text.as_bytes()).await {
         return Answer::NotYet(format!("{address}: {error}"));
     }
@@ -98,7 +101,9 @@ async fn once(address: SocketAddr, check: &Check) -> Answer {
             Status::Incomplete => {}
         }
         match stream.read_buf(&mut head).await {
-            Ok(0) if head.is_empty() => return Answer::NotYet(format!("{address} closed the connection without an answer")),
+            Ok(0) if head.is_empty() => {
+                return Answer::NotYet(format!("{address} closed the connection without an answer"));
+            }
             Ok(0) => return not_http(address, &head),
             Ok(_) => {}
             Err(error) => return Answer::NotYet(format!("{address}: {error}")),
@@ -116,9 +121,14 @@ fn judge(address: SocketAddr, request: &Request, code: u16) -> Answer {
 }
 
 fn not_http(address: SocketAddr, head: &[u8]) -> Answer {
-    let start: String = head.iter().take(40).map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { *byte as char } else { '.' }).collect();
+    let start: String = head
+        .iter()
+        .take(40)
+        .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { *byte as char } else { '.' })
+        .collect();
     Answer::Never(
-        Fault::new(Code::NotHttp, format!("{address} takes connections but does not speak HTTP")).detail(vec![format!("it answered: {start}")]),
+        Fault::new(Code::NotHttp, format!("{address} takes connections but does not speak HTTP"))
+            .detail(vec![format!("it answered: {start}")]),
     )
 }
 
@@ -139,7 +149,9 @@ fn status(head: &[u8]) -> Status {
     }
     match head.get(9..12) {
         None => Status::Incomplete,
-        Some(digits) => std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).map_or(Status::NotHttp, Status::Is),
+        Some(digits) => {
+            std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).map_or(Status::NotHttp, Status::Is)
+        }
     }
 }
 

@@ -34,7 +34,13 @@ struct Tables {
 }
 
 impl Publisher {
-    pub fn new(traffic: Arc<dyn Traffic>, store: Arc<ReleaseStore>, watch: Watch, epoch: u64, routings: BTreeMap<ServiceKey, Routing>) -> Self {
+    pub fn new(
+        traffic: Arc<dyn Traffic>,
+        store: Arc<ReleaseStore>,
+        watch: Watch,
+        epoch: u64,
+        routings: BTreeMap<ServiceKey, Routing>,
+    ) -> Self {
         let tables = Tables { number: TableNumber { epoch, n: 0 }, routings, last: None, settings: HashMap::new() };
         Self { traffic, store, watch, state: Mutex::new(tables) }
     }
@@ -110,13 +116,21 @@ impl Publisher {
                     }
                     backends.push(backend);
                 }
-                releases.push(ReleaseEntry { release: release.clone(), backends, close_tunnels: routing.close_tunnels.contains(release) });
+                releases.push(ReleaseEntry {
+                    release: release.clone(),
+                    backends,
+                    close_tunnels: routing.close_tunnels.contains(release),
+                });
             }
             let teal = &settings.service.teal;
             table.services.insert(
                 service,
                 ServiceEntry {
-                    split: routing.split.iter().map(|(release, weight)| Share { release: release.clone(), weight: *weight }).collect(),
+                    split: routing
+                        .split
+                        .iter()
+                        .map(|(release, weight)| Share { release: release.clone(), weight: *weight })
+                        .collect(),
                     holding: routing.holding,
                     releases,
                     hold: Hold { for_ms: teal.hold_ms, max_waiting: teal.hold_max_waiting },
@@ -152,7 +166,13 @@ fn routes(service: &ServiceKey, settings: &StoredRelease) -> Vec<Route> {
     for listener in listeners(&settings.service) {
         let port = listener.addr.port();
         for rule in rules.iter().filter(|rule| rule.port.is_none_or(|only| only == port)) {
-            routes.push(Route { listener: listener.clone(), host: rule.host.clone(), path: rule.path.clone(), service: service.clone(), port });
+            routes.push(Route {
+                listener: listener.clone(),
+                host: rule.host.clone(),
+                path: rule.path.clone(),
+                service: service.clone(),
+                port,
+            });
         }
     }
     routes

@@ -18,7 +18,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs as long as the agent does.
 pub async fn follow(agent: Weak<Agent>) {
-    let Some((mut world, mut proxy)) = agent.upgrade().map(|agent| (agent.watch.changes(), agent.traffic.state())) else { return };
+    let Some((mut world, mut proxy)) = agent.upgrade().map(|agent| (agent.watch.changes(), agent.traffic.state()))
+    else {
+        return;
+    };
     let mut next = Instant::now() + SETTLE;
     let mut looping = false;
     loop {
@@ -72,7 +75,10 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     }
     let unfinished = agent.journal.unfinished()?;
     let services = agent.journal.services()?;
-    let mut busy: BTreeSet<ServiceKey> = unfinished.iter().flat_map(|kept| kept.deployment.plan.members.iter().map(|member| member.service.clone())).collect();
+    let mut busy: BTreeSet<ServiceKey> = unfinished
+        .iter()
+        .flat_map(|kept| kept.deployment.plan.members.iter().map(|member| member.service.clone()))
+        .collect();
     busy.extend(agent.removing().iter().cloned());
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
@@ -85,7 +91,8 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             }
         }
     }
-    let live: BTreeSet<ReleaseKey> = services.iter().filter_map(|record| record.live.as_ref()).map(|live| live.release.clone()).collect();
+    let live: BTreeSet<ReleaseKey> =
+        services.iter().filter_map(|record| record.live.as_ref()).map(|live| live.release.clone()).collect();
     for replica in world.replicas.values() {
         if live.contains(&replica.release) || busy.contains(&replica.release.service) {
             continue;

@@ -39,7 +39,8 @@ const LOCK: &str = "lock";
 /// Runs the agent until it is told to end (`teal down`, SIGTERM, SIGINT). The proxy goes on unless `teal down --proxy` said otherwise.
 pub fn run(options: Options) -> Result<(), Fault> {
     let internal = |error: std::io::Error| Fault::new(Code::Internal, format!("the agent cannot start: {error}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(internal)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(internal)?;
     let ended = runtime.block_on(serve(options));
     // Whatever is still under way is journaled as an intent: the next agent goes on with it.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -99,11 +100,14 @@ fn directory(path: &Path, mode: u32) -> Result<(), Fault> {
 /// One agent a state directory. The kernel takes the lock back when the process ends, however it ends.
 fn lock(state_dir: &Path) -> Result<File, Fault> {
     let path = state_dir.join(LOCK);
-    let unwritable = |error: std::io::Error| Fault::new(Code::StateDir, format!("{} cannot be written: {error}", path.display()));
+    let unwritable =
+        |error: std::io::Error| Fault::new(Code::StateDir, format!("{} cannot be written: {error}", path.display()));
     let file = File::options().create(true).truncate(false).write(true).read(true).open(&path).map_err(unwritable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Fault::new(Code::AgentRuns, format!("another agent owns {}", state_dir.display()))),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Fault::new(Code::AgentRuns, format!("another agent owns {}", state_dir.display())))
+        }
         Err(std::fs::TryLockError::Error(error)) => Err(unwritable(error)),
     }
 }
@@ -111,9 +115,11 @@ fn lock(state_dir: &Path) -> Result<File, Fault> {
 /// The lock says that no other agent is there: a socket file is one that a killed agent left.
 fn listen(socket: &Path) -> Result<UnixListener, Fault> {
     remove_socket(socket);
-    let listener = UnixListener::bind(socket).map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be made: {error}", socket.display())))?;
+    let listener = UnixListener::bind(socket)
+        .map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be made: {error}", socket.display())))?;
     let owner_only = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(socket, owner_only).map_err(|error| Fault::new(Code::StateDir, format!("{}: {error}", socket.display())))?;
+    std::fs::set_permissions(socket, owner_only)
+        .map_err(|error| Fault::new(Code::StateDir, format!("{}: {error}", socket.display())))?;
     Ok(listener)
 }
 
@@ -134,12 +140,15 @@ fn proxy_user(name: Option<&str>) -> Result<Option<(u32, u32)>, Fault> {
         };
     }
     let name = name.unwrap_or("nobody");
-    let passwd = std::fs::read_to_string("/etc/passwd").map_err(|error| Fault::new(Code::Usage, format!("/etc/passwd cannot be read: {error}")))?;
-    let found = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name));
+    let passwd = std::fs::read_to_string("/etc/passwd")
+        .map_err(|error| Fault::new(Code::Usage, format!("/etc/passwd cannot be read: {error}")))?;
+    let found =
+        passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.first() == Some(&name));
     let id = |index: usize| found.as_ref().and_then(|fields| fields.get(index)).and_then(|id| id.parse::<u32>().ok());
     match (id(2), id(3)) {
         (Some(0), _) => Err(Fault::new(Code::Usage, "the proxy must not run as root")),
         (Some(user), Some(group)) => Ok(Some((user, group))),
-        _ => Err(Fault::new(Code::Usage, format!("there is no user {name} to run the proxy as")).hint("name one with --proxy-user")),
+        _ => Err(Fault::new(Code::Usage, format!("there is no user {name} to run the proxy as"))
+            .hint("name one with --proxy-user")),
     }
 }

@@ -29,7 +29,11 @@ pub struct ReleaseStore {
 impl ReleaseStore {
     pub fn open(state_dir: &Path) -> Result<Self, Fault> {
         let dir = state_dir.join("secrets");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| unwritable(&dir, &error))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(|error| unwritable(&dir, &error))?;
         Ok(Self { dir })
     }
 
@@ -68,10 +72,12 @@ impl ReleaseStore {
 
     /// Whole or not at all: a crash leaves the old file or the new one.
     fn put(&self, path: &Path, value: &impl Serialize) -> Result<(), Fault> {
-        let text = serde_json::to_vec(value).map_err(|error| Fault::new(Code::Internal, format!("{}: {error}", path.display())))?;
+        let text = serde_json::to_vec(value)
+            .map_err(|error| Fault::new(Code::Internal, format!("{}: {error}", path.display())))?;
         let part = path.with_extension("part");
         let write = || -> std::io::Result<()> {
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
             file.write_all(&text)?;
             file.sync_all()?;
             std::fs::rename(&part, path)
@@ -85,10 +91,14 @@ impl ReleaseStore {
 }
 
 fn get<T: DeserializeOwned>(path: &Path) -> Result<T, Fault> {
-    let text = std::fs::read(path).map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be read: {error}", path.display())))?;
+    let text = std::fs::read(path)
+        .map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be read: {error}", path.display())))?;
     serde_json::from_slice(&text).map_err(|error| {
         // serde_json's error tells line and column, never a value.
-        Fault::new(Code::StateDir, format!("{} is damaged: line {}, column {}", path.display(), error.line(), error.column()))
+        Fault::new(
+            Code::StateDir,
+            format!("{} is damaged: line {}, column {}", path.display(), error.line(), error.column()),
+        )
     })
 }
 
@@ -101,5 +111,8 @@ fn remove(path: &Path) -> Result<(), Fault> {
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
     let full = error.kind() == std::io::ErrorKind::StorageFull;
-    Fault::new(if full { Code::DiskFull } else { Code::StateDir }, format!("{} cannot be written: {error}", path.display()))
+    Fault::new(
+        if full { Code::DiskFull } else { Code::StateDir },
+        format!("{} cannot be written: {error}", path.display()),
+    )
 }

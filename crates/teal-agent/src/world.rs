@@ -73,8 +73,12 @@ impl Replica {
             (Status::Running, Probed::Never(fault)) => Health::Failed { fault: fault.clone() },
             (Status::Running, Probed::Passed) => match &self.container.health {
                 None | Some(ContainerHealth::Healthy) => Health::Ready,
-                Some(ContainerHealth::Starting) => Health::Warming { last: "its HEALTHCHECK has not passed yet".to_owned() },
-                Some(ContainerHealth::Unhealthy(output)) => Health::Warming { last: format!("its HEALTHCHECK fails: {output}") },
+                Some(ContainerHealth::Starting) => {
+                    Health::Warming { last: "its HEALTHCHECK has not passed yet".to_owned() }
+                }
+                Some(ContainerHealth::Unhealthy(output)) => {
+                    Health::Warming { last: format!("its HEALTHCHECK fails: {output}") }
+                }
             },
             (Status::Paused, _) => Health::Unknown { why: "it is paused".to_owned() },
             _ => Health::Unknown { why: "it has ended; its log is being read".to_owned() },
@@ -117,11 +121,25 @@ pub struct Watch {
 
 impl Watch {
     /// `trusted`: backends that a proxy has been sending requests to; they were ready before this agent was.
-    pub fn start(runtime: Arc<dyn Runtime>, store: Arc<ReleaseStore>, agent: String, trusted: BTreeSet<BackendId>) -> Self {
+    pub fn start(
+        runtime: Arc<dyn Runtime>,
+        store: Arc<ReleaseStore>,
+        agent: String,
+        trusted: BTreeSet<BackendId>,
+    ) -> Self {
         let (world_to, world) = watch::channel(Arc::new(World::default()));
         let (nudges, nudged) = mpsc::channel(64);
         let (reports_to, reports) = mpsc::channel(256);
-        let watcher = Watcher { runtime, store, agent, trusted, world: World::default(), world_to, reports_to, tasks: HashMap::new() };
+        let watcher = Watcher {
+            runtime,
+            store,
+            agent,
+            trusted,
+            world: World::default(),
+            world_to,
+            reports_to,
+            tasks: HashMap::new(),
+        };
         tokio::spawn(watcher.run(nudged, reports));
         Self { world, nudges }
     }
@@ -233,7 +251,10 @@ impl Watcher {
         let mut before = std::mem::take(&mut self.world.replicas);
         for container in containers {
             let Some(release) = release_of(&container) else {
-                tracing::warn!(container = container.name, "a container has our agent's label and not the others: left alone");
+                tracing::warn!(
+                    container = container.name,
+                    "a container has our agent's label and not the others: left alone"
+                );
                 continue;
             };
             let run = backend_id(&container);
@@ -247,9 +268,16 @@ impl Watcher {
             self.attend(&replica);
             self.world.replicas.insert(replica.container.id.clone(), replica);
         }
-        let runs: BTreeSet<BackendId> = self.world.replicas.values().filter(|replica| replica.container.status == Status::Running).map(Replica::backend).collect();
+        let runs: BTreeSet<BackendId> = self
+            .world
+            .replicas
+            .values()
+            .filter(|replica| replica.container.status == Status::Running)
+            .map(Replica::backend)
+            .collect();
         self.tasks.retain(|run, task| {
-            let keep = runs.contains(run) || !task.is_finished() && self.world.replicas.values().any(|replica| &replica.backend() == run);
+            let keep = runs.contains(run)
+                || !task.is_finished() && self.world.replicas.values().any(|replica| &replica.backend() == run);
             if !keep {
                 task.abort();
             }
@@ -263,7 +291,12 @@ impl Watcher {
         let ended = matches!(replica.container.status, Status::Exited { .. } | Status::Restarting | Status::Dead);
         if ended {
             if replica.exit.is_none() {
-                let task = tokio::spawn(post_mortem(self.runtime.clone(), replica.container.clone(), replica.release.clone(), self.reports_to.clone()));
+                let task = tokio::spawn(post_mortem(
+                    self.runtime.clone(),
+                    replica.container.clone(),
+                    replica.release.clone(),
+                    self.reports_to.clone(),
+                ));
                 if let Some(warming) = self.tasks.insert(run, task.abort_handle()) {
                     warming.abort();
                 }
@@ -297,7 +330,12 @@ impl Watcher {
 }
 
 /// Why a container ended, with its last words.
-async fn post_mortem(runtime: Arc<dyn Runtime>, container: Container, release: ReleaseKey, reports: mpsc::Sender<Report>) {
+async fn post_mortem(
+    runtime: Arc<dyn Runtime>,
+    container: Container,
+    release: ReleaseKey,
+    reports: mpsc::Sender<Report>,
+) {
     let how = match &container.status {
         Status::Exited { out_of_memory: true, .. } => "was killed because it ran out of memory".to_owned(),
         Status::Exited { code, .. } => format!("exited with code {code}"),
@@ -359,7 +397,8 @@ impl Warming {
             if service.ports.is_empty() {
                 return self.report(Probed::Passed).await;
             }
-            let fault = Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
+            let fault =
+                Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
             return self.report(Probed::Never(fault)).await;
         };
         let interval = Duration::from_millis(service.teal.health.interval_ms);

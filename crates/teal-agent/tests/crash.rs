@@ -48,7 +48,11 @@ fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
         depends_on: BTreeMap::new(),
         replicas: 2,
         order: None,
-        teal: ServiceSettings { strategy: Some(strategy), health: Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() }, ..ServiceSettings::default() },
+        teal: ServiceSettings {
+            strategy: Some(strategy),
+            health: Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() },
+            ..ServiceSettings::default()
+        },
     }
 }
 
@@ -56,7 +60,11 @@ fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
 fn request(version: &str) -> DeployRequest {
     let image = format!("app:{version}");
     let web = format!("web:{version}");
-    let services = [service("api", &image, Strategy::BlueGreen, 8001), service("db", &image, Strategy::Recreate, 8002), service("web", &web, Strategy::BlueGreen, 8003)];
+    let services = [
+        service("api", &image, Strategy::BlueGreen, 8001),
+        service("db", &image, Strategy::Recreate, 8002),
+        service("web", &web, Strategy::BlueGreen, 8003),
+    ];
     DeployRequest {
         project: Project {
             name: "shop".to_owned(),
@@ -100,7 +108,12 @@ fn every_table_serves_or_holds(traffic: &FakeTraffic, from: usize) {
         for name in ["api", "db", "web"] {
             let key = ServiceKey::new("shop", name);
             let entry = table.services.get(&key).unwrap_or_else(|| panic!("{key} is in table {}", table.number));
-            let backends = entry.releases.iter().filter(|release| entry.split.iter().any(|share| share.release == release.release)).map(|release| release.backends.len()).sum::<usize>();
+            let backends = entry
+                .releases
+                .iter()
+                .filter(|release| entry.split.iter().any(|share| share.release == release.release))
+                .map(|release| release.backends.len())
+                .sum::<usize>();
             assert!(entry.holding || backends > 0, "{key} has no backend in table {}: {entry:#?}", table.number);
             assert!(name == "db" || !entry.holding, "{key} is blue-green and never holds");
         }
@@ -116,7 +129,8 @@ fn only_live_is_left(engine: &FakeRuntime, table: &RouteTable, image: &str) {
         assert_eq!(engine.restart_policy(&container.id), Some(Restart::Always), "{} is live", container.name);
         let key = ServiceKey::new("shop", &container.labels[label::SERVICE]);
         let entry = &table.services[&key];
-        let backends: Vec<&str> = entry.releases.iter().flat_map(|release| &release.backends).map(|backend| backend.id.0.as_str()).collect();
+        let backends: Vec<&str> =
+            entry.releases.iter().flat_map(|release| &release.backends).map(|backend| backend.id.0.as_str()).collect();
         assert!(backends.iter().any(|backend| backend.starts_with(&container.id)), "{} serves", container.name);
         assert_eq!(backends.len(), 2);
         assert!(!entry.holding);
@@ -130,9 +144,17 @@ fn stops_only_what_is_out_of_the_table(engine: &FakeRuntime, traffic: &FakeTraff
     engine.hook(move |effect, moment| {
         use teal_agent::runtime::fake::{Fault, Op};
         if moment == Moment::Before && matches!(effect.op, Op::Stop | Op::Remove) {
-            let container = world.containers().into_iter().find(|container| container.name == effect.on || container.id == effect.on);
+            let container = world
+                .containers()
+                .into_iter()
+                .find(|container| container.name == effect.on || container.id == effect.on);
             if let (Some(table), Some(id)) = (proxy.table(), container.map(|container| container.id)) {
-                let listed = table.services.values().flat_map(|service| &service.releases).flat_map(|release| &release.backends).any(|backend| backend.id.0.starts_with(&id));
+                let listed = table
+                    .services
+                    .values()
+                    .flat_map(|service| &service.releases)
+                    .flat_map(|release| &release.backends)
+                    .any(|backend| backend.id.0.starts_with(&id));
                 assert!(!listed, "{effect:?} of a container that table {} still names", table.number);
             }
         }
@@ -233,7 +255,12 @@ fn good() -> App {
 }
 
 fn exits() -> App {
-    App { boots_in: Duration::from_secs(1), exits: Some((Duration::from_millis(200), 3)), says: vec!["no database".to_owned()], ..App::default() }
+    App {
+        boots_in: Duration::from_secs(1),
+        exits: Some((Duration::from_millis(200), 3)),
+        says: vec!["no database".to_owned()],
+        ..App::default()
+    }
 }
 
 #[test]
@@ -271,7 +298,10 @@ fn a_release_that_exits_is_reverted_whatever_death_comes_between() {
     for index in from..to {
         for moment in [Moment::Before, Moment::After] {
             let Some(state) = die_once(exits(), |engine, _| engine.crash_at(index, moment)) else { continue };
-            assert!(matches!(&state, State::Reverted { why } if why.code == Code::ReplicaExited), "died at effect {index} {moment:?}: {state:?}");
+            assert!(
+                matches!(&state, State::Reverted { why } if why.code == Code::ReplicaExited),
+                "died at effect {index} {moment:?}: {state:?}"
+            );
             died += 1;
         }
     }

@@ -211,12 +211,18 @@ pub struct Deployment {
 #[serde(tag = "health", rename_all = "snake_case")]
 pub enum Health {
     /// The engine or the probe gave no answer; neither healthy nor unhealthy.
-    Unknown { why: String },
+    Unknown {
+        why: String,
+    },
     /// Runs, and is not ready yet; what the last probe said.
-    Warming { last: String },
+    Warming {
+        last: String,
+    },
     Ready,
     /// It exited, was restarted, or speaks something else: waiting does not help.
-    Failed { fault: Fault },
+    Failed {
+        fault: Fault,
+    },
 }
 
 /// What the world looks like to a deployment.
@@ -241,7 +247,9 @@ pub enum Pull {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Nothing to do before this time (Unix milliseconds), or before something new is seen.
-    Wait { until_ms: Option<u64> },
+    Wait {
+        until_ms: Option<u64>,
+    },
     /// Make the plan again: every image is here.
     Resolve,
     Enter(State),
@@ -292,7 +300,11 @@ impl State {
     fn reached(&self, plan: &Plan) -> usize {
         match self {
             State::Planned | State::Pulling | State::Migrating => 0,
-            State::Holding { member } | State::Stopping { member } | State::Starting { member } | State::Warming { member } | State::Releasing { member } => member + 1,
+            State::Holding { member }
+            | State::Stopping { member }
+            | State::Starting { member }
+            | State::Warming { member }
+            | State::Releasing { member } => member + 1,
             _ => plan.members.len(),
         }
     }
@@ -336,7 +348,10 @@ impl Deployment {
                 let next = if self.state.may_revert() {
                     State::Reverting { why: fault.clone(), from: Box::new(self.state.clone()), phase: first_phase() }
                 } else {
-                    State::Stuck { step: action.as_ref().map_or_else(|| format!("{} (waiting)", self.state.name()), Action::words), error: fault.clone() }
+                    State::Stuck {
+                        step: action.as_ref().map_or_else(|| format!("{} (waiting)", self.state.name()), Action::words),
+                        error: fault.clone(),
+                    }
                 };
                 self.enter(next, now_ms);
             }
@@ -356,9 +371,12 @@ impl Deployment {
         let candidate = |member: usize| members[member].candidate.clone();
         match &self.state {
             State::Planned => vec![Action::BindListeners],
-            State::Holding { .. } | State::Releasing { .. } | State::Shifting | State::Draining { closing: true } => vec![Action::Publish],
+            State::Holding { .. } | State::Releasing { .. } | State::Shifting | State::Draining { closing: true } => {
+                vec![Action::Publish]
+            }
             State::Stopping { member } => {
-                let live = members[*member].live.iter().map(|live| Action::StopRelease { release: live.release.clone() });
+                let live =
+                    members[*member].live.iter().map(|live| Action::StopRelease { release: live.release.clone() });
                 std::iter::once(Action::Publish).chain(live).collect()
             }
             State::Starting { member } => {
@@ -381,7 +399,9 @@ impl Deployment {
                 Phase::Back | Phase::Hold { .. } | Phase::Release { .. } => vec![Action::Publish],
                 Phase::Swap { member } => {
                     let mut script = vec![Action::Publish, Action::StopRelease { release: candidate(*member) }];
-                    script.extend(members[*member].live.iter().map(|live| Action::StartRelease { release: live.release.clone() }));
+                    script.extend(
+                        members[*member].live.iter().map(|live| Action::StartRelease { release: live.release.clone() }),
+                    );
                     script
                 }
                 Phase::Drain => Vec::new(),
@@ -409,7 +429,9 @@ impl Deployment {
             State::Holding { member } => vec![State::Stopping { member: *member }],
             State::Stopping { member } => vec![State::Starting { member: *member }],
             State::Starting { member } => vec![State::Warming { member: *member }],
-            State::Warming { member } if plan.members[*member].is_recreate() => vec![State::Releasing { member: *member }],
+            State::Warming { member } if plan.members[*member].is_recreate() => {
+                vec![State::Releasing { member: *member }]
+            }
             State::Warming { member } | State::Releasing { member } => vec![self.turn_of(member + 1)],
             State::Shifting => vec![State::Baking],
             State::Baking => vec![State::Draining { closing: false }],
@@ -436,7 +458,12 @@ impl Deployment {
     fn next_phase(&self, from: &State, phase: Phase) -> Option<Phase> {
         let reached = from.reached(&self.plan);
         // The recreate member before this one, counted down from what was reached.
-        let before = |end: usize| (0..end.min(reached)).rev().find(|i| self.plan.members[*i].is_recreate()).map_or(Phase::Drain, |member| Phase::Hold { member });
+        let before = |end: usize| {
+            (0..end.min(reached))
+                .rev()
+                .find(|i| self.plan.members[*i].is_recreate())
+                .map_or(Phase::Drain, |member| Phase::Hold { member })
+        };
         Some(match phase {
             Phase::Back => before(reached),
             Phase::Hold { member } => Phase::Swap { member },
@@ -450,7 +477,12 @@ impl Deployment {
     /// Where the requests of every member go while the deployment is in this state. None: the service has no routes at all.
     /// Not asked of a deployment that is stuck: there the routing stays as it was published last.
     pub fn routing(&self) -> BTreeMap<ServiceKey, Option<Routing>> {
-        self.plan.members.iter().enumerate().map(|(i, member)| (member.service.clone(), self.routing_of(i, member))).collect()
+        self.plan
+            .members
+            .iter()
+            .enumerate()
+            .map(|(i, member)| (member.service.clone(), self.routing_of(i, member)))
+            .collect()
     }
 
     fn routing_of(&self, i: usize, member: &Member) -> Option<Routing> {
@@ -468,18 +500,28 @@ impl Deployment {
                 match phase {
                     Phase::Clean => back(),
                     _ if !touched => stays(),
-                    Phase::Hold { member } | Phase::Swap { member } | Phase::Release { member } if self.plan.members[i].is_recreate() => match i.cmp(member) {
-                        std::cmp::Ordering::Less => Some(Routing::to(candidate)),
-                        std::cmp::Ordering::Greater => stays(),
-                        std::cmp::Ordering::Equal => match phase {
-                            Phase::Release { .. } => stays(),
-                            Phase::Hold { .. } => Some(Routing::held(candidate, live.into_iter().chain([candidate]).cloned().collect())),
-                            _ => Some(Routing::held(live.unwrap_or(candidate), Vec::new())),
-                        },
-                    },
+                    Phase::Hold { member } | Phase::Swap { member } | Phase::Release { member }
+                        if self.plan.members[i].is_recreate() =>
+                    {
+                        match i.cmp(member) {
+                            std::cmp::Ordering::Less => Some(Routing::to(candidate)),
+                            std::cmp::Ordering::Greater => stays(),
+                            std::cmp::Ordering::Equal => match phase {
+                                Phase::Release { .. } => stays(),
+                                Phase::Hold { .. } => Some(Routing::held(
+                                    candidate,
+                                    live.into_iter().chain([candidate]).cloned().collect(),
+                                )),
+                                _ => Some(Routing::held(live.unwrap_or(candidate), Vec::new())),
+                            },
+                        }
+                    }
                     Phase::Back if member.is_recreate() => Some(self.routing_before_revert(from, i, member)),
                     _ if member.is_recreate() => stays(),
-                    _ => Some(live.map_or_else(|| Routing::held(candidate, vec![candidate.clone()]), |live| Routing::to(live).and(Some(candidate)))),
+                    _ => Some(live.map_or_else(
+                        || Routing::held(candidate, vec![candidate.clone()]),
+                        |live| Routing::to(live).and(Some(candidate)),
+                    )),
                 }
             }
             state if member.is_recreate() => Some(self.recreate_routing(state, i, member)),
@@ -505,8 +547,12 @@ impl Deployment {
         let live = member.live.as_ref().map(|live| &live.release);
         let before = || live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to);
         match state {
-            State::Holding { member } if *member == i => Routing::held(live.unwrap_or(candidate), live.into_iter().cloned().collect()),
-            State::Stopping { member } | State::Starting { member } | State::Warming { member } if *member == i => Routing::held(candidate, Vec::new()),
+            State::Holding { member } if *member == i => {
+                Routing::held(live.unwrap_or(candidate), live.into_iter().cloned().collect())
+            }
+            State::Stopping { member } | State::Starting { member } | State::Warming { member } if *member == i => {
+                Routing::held(candidate, Vec::new())
+            }
             State::Releasing { member } if *member == i => Routing::to(candidate),
             state if i < state.reached(&self.plan) => Routing::to(candidate),
             _ => before(),
@@ -566,8 +612,11 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                 Readiness::Failed(fault) => Step::Fail(fault),
                 Readiness::Waiting(last) => before(deployment.entered_ms + member.deadline_ms, now_ms, || {
                     Step::Fail(
-                        Fault::new(Code::NeverReady, format!("{} was not ready within {} s", member.candidate, member.deadline_ms / 1000))
-                            .detail(vec![format!("waited for: {}", member.readiness), last]),
+                        Fault::new(
+                            Code::NeverReady,
+                            format!("{} was not ready within {} s", member.candidate, member.deadline_ms / 1000),
+                        )
+                        .detail(vec![format!("waited for: {}", member.readiness), last]),
                     )
                 }),
             }
@@ -581,9 +630,12 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             before(deployment.entered_ms + bake, now_ms, next)
         }
         State::Draining { closing } => {
-            let retiring = members.iter().filter(|member| !member.is_recreate()).filter_map(|member| member.live.as_ref());
+            let retiring =
+                members.iter().filter(|member| !member.is_recreate()).filter_map(|member| member.live.as_ref());
             let (patience, over) = match closing {
-                false => (members.iter().map(|member| member.drain_ms).max().unwrap_or(0), State::Draining { closing: true }),
+                false => {
+                    (members.iter().map(|member| member.drain_ms).max().unwrap_or(0), State::Draining { closing: true })
+                }
                 true => (CLOSING_MS, State::Retiring),
             };
             if retiring.clone().all(|live| seen.in_flight.get(&live.release) == Some(&Some(0))) {
@@ -601,18 +653,30 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                 Some(live) => match readiness(seen.replicas.get(&live.release), 1) {
                     Readiness::Ready => next(),
                     Readiness::Failed(fault) => Step::Fail(fault),
-                    Readiness::Waiting(last) => before(deployment.entered_ms + members[*member].deadline_ms, now_ms, || {
-                        Step::Fail(Fault::new(Code::Stuck, format!("{} did not get ready again", live.release)).detail(vec![last]))
-                    }),
+                    Readiness::Waiting(last) => {
+                        before(deployment.entered_ms + members[*member].deadline_ms, now_ms, || {
+                            Step::Fail(
+                                Fault::new(Code::Stuck, format!("{} did not get ready again", live.release))
+                                    .detail(vec![last]),
+                            )
+                        })
+                    }
                 },
             },
             Phase::Drain => {
                 let patience = members.iter().map(|member| member.drain_ms).max().unwrap_or(0);
                 // A candidate that never had a share has nothing to finish.
                 let reached = from.reached(&deployment.plan);
-                let idle = members.iter().take(reached).all(|member| matches!(seen.in_flight.get(&member.candidate), Some(Some(0))));
+                let idle = members
+                    .iter()
+                    .take(reached)
+                    .all(|member| matches!(seen.in_flight.get(&member.candidate), Some(Some(0))));
                 let crashed = matches!(why.code, Code::ReplicaExited);
-                if idle || crashed || !had_share(from) { next() } else { before(deployment.entered_ms + patience, now_ms, next) }
+                if idle || crashed || !had_share(from) {
+                    next()
+                } else {
+                    before(deployment.entered_ms + patience, now_ms, next)
+                }
             }
             _ => next(),
         },
@@ -641,7 +705,14 @@ fn before(deadline_ms: u64, now_ms: u64, over: impl FnOnce() -> Step) -> Step {
 }
 
 /// Nothing in flight, or the drain time is over. Unknown is not zero.
-fn drained(release: Option<&ReleaseKey>, drain_ms: u64, deployment: &Deployment, seen: &Seen, now_ms: u64, next: impl FnOnce() -> Step) -> Step {
+fn drained(
+    release: Option<&ReleaseKey>,
+    drain_ms: u64,
+    deployment: &Deployment,
+    seen: &Seen,
+    now_ms: u64,
+    next: impl FnOnce() -> Step,
+) -> Step {
     let Some(release) = release else { return next() };
     if seen.in_flight.get(release) == Some(&Some(0)) {
         return next();

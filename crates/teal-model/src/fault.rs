@@ -91,7 +91,13 @@ impl Code {
             Code::NoAgent | Code::AgentVersion | Code::AgentRuns => 4,
             Code::Busy => 5,
             Code::NotFound => 6,
-            Code::StateDir | Code::Journal | Code::DockerDown | Code::DockerRefused | Code::DiskFull | Code::PortInUse | Code::ProxyDown => 7,
+            Code::StateDir
+            | Code::Journal
+            | Code::DockerDown
+            | Code::DockerRefused
+            | Code::DiskFull
+            | Code::PortInUse
+            | Code::ProxyDown => 7,
             Code::ImageMissing | Code::ReplicaExited | Code::NeverReady | Code::NotHttp => 8,
             Code::Aborted => 9,
             Code::Stuck => 10,
@@ -142,7 +148,9 @@ impl Code {
             Code::DockerRefused => "see Docker's words above",
             Code::DiskFull => "make room (`docker system df` shows what Docker uses), then deploy again",
             Code::PortInUse => "stop what listens there, or publish another port",
-            Code::ImageMissing => "check the name and tag, `docker login`, or build it first and set `pull_policy: never`",
+            Code::ImageMissing => {
+                "check the name and tag, `docker login`, or build it first and set `pull_policy: never`"
+            }
             Code::ReplicaExited => "see its last log lines above; the live release serves as before",
             Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
             Code::NotHttp => "publish the port that speaks HTTP",
@@ -199,13 +207,37 @@ pub struct Mistake {
 pub const MISTAKES: &[Mistake] = &[
     Mistake { name: "broken YAML", code: Code::Config, says: &["compose.yaml:", "YAML"] },
     Mistake { name: "an unknown key", code: Code::Config, says: &["services.web.prots", "Did you mean `ports`?"] },
-    Mistake { name: "a missing image", code: Code::ImageMissing, says: &["127.0.0.1:1/none:1 cannot be pulled", "docker login"] },
-    Mistake { name: "an image that exits", code: Code::ReplicaExited, says: &["exited with code 3", "the live release serves as before"] },
+    Mistake {
+        name: "a missing image",
+        code: Code::ImageMissing,
+        says: &["127.0.0.1:1/none:1 cannot be pulled", "docker login"],
+    },
+    Mistake {
+        name: "an image that exits",
+        code: Code::ReplicaExited,
+        says: &["exited with code 3", "the live release serves as before"],
+    },
     Mistake { name: "a port that does not speak HTTP", code: Code::NotHttp, says: &["does not speak HTTP"] },
-    Mistake { name: "a port in use", code: Code::PortInUse, says: &["is in use by another process", "publish another port"] },
-    Mistake { name: "Docker not running", code: Code::DockerDown, says: &["/nowhere/docker.sock does not answer", "start Docker"] },
-    Mistake { name: "a state directory that cannot be written", code: Code::StateDir, says: &["/proc/teal", "--state-dir"] },
+    Mistake {
+        name: "a port in use",
+        code: Code::PortInUse,
+        says: &["is in use by another process", "publish another port"],
+    },
+    Mistake {
+        name: "Docker not running",
+        code: Code::DockerDown,
+        says: &["/nowhere/docker.sock does not answer", "start Docker"],
+    },
+    Mistake {
+        name: "a state directory that cannot be written",
+        code: Code::StateDir,
+        says: &["/proc/teal", "--state-dir"],
+    },
     Mistake { name: "a full disk", code: Code::DiskFull, says: &["cannot be written", "make room"] },
-    Mistake { name: "a second deployment at the same time", code: Code::Busy, says: &["is being deployed already", "begun by test", "teal abort"] },
+    Mistake {
+        name: "a second deployment at the same time",
+        code: Code::Busy,
+        says: &["is being deployed already", "begun by test", "teal abort"],
+    },
     Mistake { name: "an agent of another version", code: Code::AgentVersion, says: &["speaks API", "restart it"] },
 ];

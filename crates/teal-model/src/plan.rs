@@ -117,11 +117,25 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     for name in &choice.services {
         if !project.services.contains_key(name) {
-            let near = project.services.keys().min_by_key(|key| strsim::levenshtein(key, name)).filter(|key| strsim::levenshtein(key, name) <= 2);
-            return Err(PlanError::NoSuchService { project: project.name.clone(), name: name.clone(), near: near.cloned() });
+            let near = project
+                .services
+                .keys()
+                .min_by_key(|key| strsim::levenshtein(key, name))
+                .filter(|key| strsim::levenshtein(key, name) <= 2);
+            return Err(PlanError::NoSuchService {
+                project: project.name.clone(),
+                name: name.clone(),
+                near: near.cloned(),
+            });
         }
     }
-    let mut plan = Plan { project: project.name.clone(), members: Vec::new(), unchanged: Vec::new(), warnings: Vec::new(), unresolved: Vec::new() };
+    let mut plan = Plan {
+        project: project.name.clone(),
+        members: Vec::new(),
+        unchanged: Vec::new(),
+        warnings: Vec::new(),
+        unresolved: Vec::new(),
+    };
     for name in warming_order(project) {
         if !choice.services.is_empty() && !choice.services.contains(&name) {
             continue;
@@ -143,14 +157,28 @@ pub fn plan(
         if image.is_none_or(|image| image.may_change) {
             plan.unresolved.push(name.clone());
         }
-        plan.members.push(member(service, key, live, image, settings_hash, running.next.get(&name).copied().unwrap_or(1)));
+        plan.members.push(member(
+            service,
+            key,
+            live,
+            image,
+            settings_hash,
+            running.next.get(&name).copied().unwrap_or(1),
+        ));
     }
     warn(project, &mut plan);
     plan.members.sort_by_key(|member| !member.is_recreate());
     Ok(plan)
 }
 
-fn member(service: &Service, key: ServiceKey, live: Option<LiveRelease>, image: Option<&ImageFacts>, settings_hash: String, number: u64) -> Member {
+fn member(
+    service: &Service,
+    key: ServiceKey,
+    live: Option<LiveRelease>,
+    image: Option<&ImageFacts>,
+    settings_hash: String,
+    number: u64,
+) -> Member {
     let (strategy, why) = strategy(service, image);
     Member {
         candidate: ReleaseKey::new(key.clone(), number),
@@ -177,17 +205,27 @@ fn strategy(service: &Service, image: Option<&ImageFacts>) -> (Strategy, String)
     if let Some(strategy) = service.teal.strategy {
         return (strategy, "written in x-teal.strategy".to_owned());
     }
-    if let Some(mount) = service.container.mounts.iter().find(|mount| !mount.read_only && mount.kind != MountKind::Tmpfs) {
+    if let Some(mount) =
+        service.container.mounts.iter().find(|mount| !mount.read_only && mount.kind != MountKind::Tmpfs)
+    {
         return (Strategy::Recreate, format!("it writes to a volume at {}", mount.target));
     }
-    if let Some(path) = image.and_then(|image| image.volumes.iter().find(|path| !service.container.mounts.iter().any(|mount| &mount.target == *path))) {
+    if let Some(path) = image.and_then(|image| {
+        image.volumes.iter().find(|path| !service.container.mounts.iter().any(|mount| &mount.target == *path))
+    }) {
         return (Strategy::Recreate, format!("its image has a volume of its own at {path}"));
     }
     match (service.order, service.ports.is_empty()) {
-        (Some(UpdateOrder::StartFirst), _) => (Strategy::BlueGreen, "deploy.update_config.order is start-first".to_owned()),
-        (Some(UpdateOrder::StopFirst), _) => (Strategy::Recreate, "deploy.update_config.order is stop-first".to_owned()),
+        (Some(UpdateOrder::StartFirst), _) => {
+            (Strategy::BlueGreen, "deploy.update_config.order is start-first".to_owned())
+        }
+        (Some(UpdateOrder::StopFirst), _) => {
+            (Strategy::Recreate, "deploy.update_config.order is stop-first".to_owned())
+        }
         (None, false) => (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned()),
-        (None, true) => (Strategy::Recreate, "it publishes no port, and Compose's default order is stop-first".to_owned()),
+        (None, true) => {
+            (Strategy::Recreate, "it publishes no port, and Compose's default order is stop-first".to_owned())
+        }
     }
 }
 
@@ -219,7 +257,9 @@ pub fn listeners(service: &Service) -> Vec<ListenerKey> {
             Some(ip) => vec![ip],
             None => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         };
-        keys.extend(ips.into_iter().map(|ip| ListenerKey { addr: SocketAddr::new(ip, port.published), namespace: None }));
+        keys.extend(
+            ips.into_iter().map(|ip| ListenerKey { addr: SocketAddr::new(ip, port.published), namespace: None }),
+        );
     }
     keys.into_iter().collect()
 }

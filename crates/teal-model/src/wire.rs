@@ -176,18 +176,30 @@ impl fmt::Display for BackendId {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromAgent {
     /// Answer to Hello: the version both speak from here on.
-    Welcome { protocol: u32, agent: String },
+    Welcome {
+        protocol: u32,
+        agent: String,
+    },
     /// One pidfd a backend, in this order, sent before the first table that names the backend. The proxy drops the backend
     /// by itself in the moment the pidfd fires, whatever later tables say.
-    Processes { backends: Vec<BackendId> },
+    Processes {
+        backends: Vec<BackendId>,
+    },
     Table(RouteTable),
     /// Sockets to serve from now on (one descriptor each, in the order of `add`), and to stop accepting on.
     /// `add` that is already served is a no-op (its descriptor is closed).
-    Listeners { add: Vec<ListenerKey>, remove: Vec<ListenerKey> },
+    Listeners {
+        add: Vec<ListenerKey>,
+        remove: Vec<ListenerKey>,
+    },
     /// Send [`FromProxy::Statistics`] now, with this token.
-    Ask { token: u64 },
+    Ask {
+        token: u64,
+    },
     /// Stop accepting, let requests in flight end for at most this long, exit.
-    Shutdown { within_ms: u64 },
+    Shutdown {
+        within_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,7 +219,9 @@ pub enum FromProxy {
         listeners: Vec<ListenerKey>,
     },
     /// The rest of Hello's sockets.
-    Sockets { listeners: Vec<ListenerKey> },
+    Sockets {
+        listeners: Vec<ListenerKey>,
+    },
     /// Every worker routes by this table, and the pooled connections of releases it does not list are closed.
     Acknowledged {
         table: TableNumber,
@@ -215,12 +229,22 @@ pub enum FromProxy {
         at_us: u64,
     },
     /// Not taken, and why: a lower number than the one served by, or a table that contradicts itself.
-    Refused { table: TableNumber, serving: Option<TableNumber>, why: String },
+    Refused {
+        table: TableNumber,
+        serving: Option<TableNumber>,
+        why: String,
+    },
     /// Table and listeners are there and being served; sent once, when both have arrived.
     Ready,
     /// A listener could not be served.
-    ListenerFailed { listener: ListenerKey, why: String },
-    BackendGone { backend: BackendId, why: String },
+    ListenerFailed {
+        listener: ListenerKey,
+        why: String,
+    },
+    BackendGone {
+        backend: BackendId,
+        why: String,
+    },
     Statistics(Statistics),
 }
 

@@ -76,7 +76,13 @@ fn seen(random: &mut Random, deployment: &Deployment) -> Seen {
     let mut seen = Seen::default();
     let mut replicas: BTreeMap<ReleaseKey, Vec<Health>> = BTreeMap::new();
     for member in &deployment.plan.members {
-        let pull = if random.one_in(60) { Pull::Failed(fault()) } else if random.one_in(3) { Pull::Running } else { Pull::Here };
+        let pull = if random.one_in(60) {
+            Pull::Failed(fault())
+        } else if random.one_in(3) {
+            Pull::Running
+        } else {
+            Pull::Here
+        };
         seen.pulls.insert(member.image.clone(), pull);
         for release in [Some(&member.candidate), member.live.as_ref().map(|live| &live.release)].into_iter().flatten() {
             let health = (0..2).map(|_| match random.below(40) {
@@ -130,9 +136,17 @@ impl World {
                     let shares: Vec<ReleaseKey> = routing.split.iter().map(|(release, _)| release.clone()).collect();
                     // Invariant 1: served, or held; blue-green with a live release never holds.
                     assert!(!shares.is_empty() || routing.holding);
-                    assert!(!routing.holding || member.is_recreate() || member.live.is_none(), "{service} holds in {:?}", deployment.state);
+                    assert!(
+                        !routing.holding || member.is_recreate() || member.live.is_none(),
+                        "{service} holds in {:?}",
+                        deployment.state
+                    );
                     // Invariant 2: a candidate has no share before its checks passed.
-                    assert!(!shares.contains(&member.candidate) || self.ready_once.contains(&member.candidate), "{:?}", deployment.state);
+                    assert!(
+                        !shares.contains(&member.candidate) || self.ready_once.contains(&member.candidate),
+                        "{:?}",
+                        deployment.state
+                    );
                     assert!(shares.iter().all(|release| routing.listed.contains(release)));
                     self.shares.insert(service.clone(), shares);
                     self.listed.insert(service.clone(), routing.listed);
@@ -145,7 +159,13 @@ impl World {
                 let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
                 let is_live = member.live.as_ref().is_some_and(|live| &live.release == release);
                 // Invariant 5.
-                assert!(!is_live || self.retiring || (member.is_recreate() && !matches!(action, Action::RemoveRelease { .. })), "{action:?} in {:?}", deployment.state);
+                assert!(
+                    !is_live
+                        || self.retiring
+                        || (member.is_recreate() && !matches!(action, Action::RemoveRelease { .. })),
+                    "{action:?} in {:?}",
+                    deployment.state
+                );
                 assert!(is_live || !self.retiring, "a candidate goes only in a revert");
             }
             _ => {}
@@ -180,7 +200,9 @@ fn walk(seed: u64) -> (State, usize) {
             Step::Enter(to) => Event::Entered { to },
             Step::Fail(fault) => Event::Failed { action: None, fault },
             Step::Resolve => Event::Resolved { plan: Box::new(deployment.plan.clone()) },
-            Step::Do(action) if random.one_in(60) => Event::Failed { action: Some(action), fault: Fault::new(Code::DockerRefused, "no") },
+            Step::Do(action) if random.one_in(60) => {
+                Event::Failed { action: Some(action), fault: Fault::new(Code::DockerRefused, "no") }
+            }
             Step::Do(action) => {
                 world.perform(&deployment, &action);
                 // A crash between effect and outcome: the same action comes again.

@@ -242,14 +242,7 @@ impl Exchange<'_> {
     }
 
     /// Whether the request is sent again (see the module's drawing), and what is remembered of the backend.
-    fn after_failure(
-        &mut self,
-        target: &Target,
-        claim: Claim,
-        failed: Failed,
-        reused: bool,
-        unseen: bool,
-    ) -> Attempt {
+    fn after_failure(&mut self, target: &Target, claim: Claim, failed: Failed, reused: bool, unseen: bool) -> Attempt {
         let Failed::NoAnswer(NoAnswer::Closed { silent, .. }) = failed else { return Attempt::Failed(claim, failed) };
         let now = Instant::now();
         let journey = &mut self.journey;

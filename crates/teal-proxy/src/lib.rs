@@ -32,5 +32,5 @@ mod transfer;
 mod tunnel;
 mod worker;
 
-pub use teal_link as link;
 pub use run::{Options, RunError, run};
+pub use teal_link as link;

@@ -61,7 +61,8 @@ fn info(stream: &TcpStream) -> io::Result<Info> {
     let pointer = (&raw mut info).cast::<libc::c_void>();
     // SAFETY: the descriptor is open for as long as `stream` is borrowed, and the kernel writes at most `length` bytes of
     // plain numbers into a struct of that size.
-    let result = unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, pointer, &raw mut length) };
+    let result =
+        unsafe { libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, pointer, &raw mut length) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }

@@ -109,7 +109,8 @@ impl Stage {
     /// `compose.yaml` of the project; `PORT` stands for its port.
     pub fn compose(&self, text: &str) -> &Self {
         let text = text.replace("PORT", &format!("127.0.0.1:{}", self.port));
-        std::fs::write(self.folder().join("compose.yaml"), text).unwrap_or_else(|error| panic!("compose.yaml: {error}"));
+        std::fs::write(self.folder().join("compose.yaml"), text)
+            .unwrap_or_else(|error| panic!("compose.yaml: {error}"));
         self
     }
 

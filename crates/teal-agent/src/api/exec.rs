@@ -40,16 +40,25 @@ pub async fn exec(State(shared): State<Shared>, mut request: Request) -> Result<
 
 fn choose(shared: &Shared, wanted: &ExecRequest) -> Result<String, Fault> {
     let world = shared.agent.watch.now();
-    let live = shared.agent.journal.services()?.into_iter().find(|record| record.service.project == wanted.project && record.service.service == wanted.service);
+    let live = shared
+        .agent
+        .journal
+        .services()?
+        .into_iter()
+        .find(|record| record.service.project == wanted.project && record.service.service == wanted.service);
     let live = live.and_then(|record| record.live).map(|live| live.release);
     let mut replicas: Vec<_> = world
         .replicas
         .values()
-        .filter(|replica| Some(&replica.release) == live.as_ref() && wanted.replica.is_none_or(|index| index == replica.index))
+        .filter(|replica| {
+            Some(&replica.release) == live.as_ref() && wanted.replica.is_none_or(|index| index == replica.index)
+        })
         .collect();
     replicas.sort_by_key(|replica| (replica.health() != Health::Ready, replica.index));
     let found = replicas.first().map(|replica| replica.container.id.clone());
-    found.ok_or_else(|| Fault::new(Code::NotFound, format!("{}/{} has no such replica here", wanted.project, wanted.service)))
+    found.ok_or_else(|| {
+        Fault::new(Code::NotFound, format!("{}/{} has no such replica here", wanted.project, wanted.service))
+    })
 }
 
 async fn run(shared: Shared, container: String, wanted: ExecRequest, io: impl AsyncRead + AsyncWrite) {
@@ -93,7 +102,9 @@ async fn run(shared: Shared, container: String, wanted: ExecRequest, io: impl As
         };
         match ended {
             Ok(code) => send(&mut writer, EXIT, code.to_string().as_bytes()).await,
-            Err(error) => send(&mut writer, FAULT, &serde_json::to_vec(&crate::agent::fault_of(error)).unwrap_or_default()).await,
+            Err(error) => {
+                send(&mut writer, FAULT, &serde_json::to_vec(&crate::agent::fault_of(error)).unwrap_or_default()).await
+            }
         }
     };
     let ended: std::io::Result<()> = tokio::select! {

@@ -33,7 +33,9 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     let mut services = Vec::new();
     let running = agent.journal.unfinished()?;
     for record in agent.journal.services()?.into_iter().filter(|record| of_project(&record.service.project)) {
-        let deploying = running.iter().any(|kept| kept.deployment.plan.members.iter().any(|member| member.service == record.service));
+        let deploying = running
+            .iter()
+            .any(|kept| kept.deployment.plan.members.iter().any(|member| member.service == record.service));
         if record.live.is_none() && !deploying {
             continue;
         }
@@ -45,7 +47,12 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     alerts.extend(engine.as_ref().err().map(ToString::to_string));
     Ok(axum::Json(Status {
         agent: hello(agent),
-        proxy: ProxyStatus { pid: proxy.pid, table: proxy.acknowledged, connections: connections.open, parked: connections.parked },
+        proxy: ProxyStatus {
+            pid: proxy.pid,
+            table: proxy.acknowledged,
+            connections: connections.open,
+            parked: connections.parked,
+        },
         engine: engine.ok().map(|engine| format!("{} (API {})", engine.version, engine.api_version)),
         services,
         running: running.iter().filter(|kept| of_project(&kept.project)).map(crate::journal::Kept::summary).collect(),
@@ -70,8 +77,12 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         address: replica.address().map(|ip| ip.to_string()),
         restarts: replica.container.restarts,
     });
-    let releases = statistics.map(|statistics| statistics.releases.iter().filter(|release| &release.release.service == key).collect::<Vec<_>>());
-    let sum = |count: &dyn Fn(&teal_model::wire::ReleaseStatistics) -> u64| releases.as_ref().map(|releases| releases.iter().map(|release| count(release)).sum());
+    let releases = statistics.map(|statistics| {
+        statistics.releases.iter().filter(|release| &release.release.service == key).collect::<Vec<_>>()
+    });
+    let sum = |count: &dyn Fn(&teal_model::wire::ReleaseStatistics) -> u64| {
+        releases.as_ref().map(|releases| releases.iter().map(|release| count(release)).sum())
+    };
     let settings = record.routing.as_ref().and_then(|routing| agent.store.release(&routing.settings).ok());
     ServiceStatus {
         service: key.clone(),
@@ -80,7 +91,9 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         image: record.live.as_ref().map(|live| live.image.clone()),
         image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
         since_ms: record.since_ms,
-        listeners: settings.map(|stored| listeners(&stored.service).iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        listeners: settings
+            .map(|stored| listeners(&stored.service).iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
         replicas: replicas.collect(),
         in_flight: sum(&|release| release.in_flight),

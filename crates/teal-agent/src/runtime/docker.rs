@@ -17,8 +17,8 @@ mod reference;
 mod streams;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress,
-    Result, Runtime, RuntimeError,
+    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress, Result, Runtime,
+    RuntimeError,
 };
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
@@ -60,11 +60,7 @@ impl DockerRuntime {
     }
 
     fn on(connection: Connection) -> Self {
-        Self {
-            connection,
-            config_dir: credentials::config_dir(),
-            networks: Mutex::new(()),
-        }
+        Self { connection, config_dir: credentials::config_dir(), networks: Mutex::new(()) }
     }
 
     async fn image_at(&self, exact: &str) -> Result<Option<Image>> {
@@ -72,9 +68,7 @@ impl DockerRuntime {
         match bounded(client.inspect_image(exact)).await {
             Ok(seen) => Ok(Some(container::image(seen))),
             Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(self
-                .connection
-                .fault(format!("inspect image {exact}"), error)),
+            Err(error) => Err(self.connection.fault(format!("inspect image {exact}"), error)),
         }
     }
 }
@@ -83,18 +77,12 @@ impl DockerRuntime {
 impl Runtime for DockerRuntime {
     async fn engine(&self) -> Result<Engine> {
         let client = self.connection.client().await?;
-        let info = bounded(client.info())
-            .await
-            .map_err(|e| self.connection.fault("ask for the engine's facts", e))?;
+        let info = bounded(client.info()).await.map_err(|e| self.connection.fault("ask for the engine's facts", e))?;
         Ok(Engine {
             version: info.server_version.unwrap_or_default(),
             api_version: client.client_version().to_string(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
-            rootless: info
-                .security_options
-                .iter()
-                .flatten()
-                .any(|o| o.contains("rootless")),
+            rootless: info.security_options.iter().flatten().any(|o| o.contains("rootless")),
         })
     }
 
@@ -102,19 +90,12 @@ impl Runtime for DockerRuntime {
         if reference::is_id(reference) {
             return self.image_at(reference).await;
         }
-        let named =
-            reference::Reference::parse(reference).map_err(|why| RuntimeError::Refused {
-                what: format!("look for image `{reference}`"),
-                why: why.into(),
-            })?;
+        let named = reference::Reference::parse(reference)
+            .map_err(|why| RuntimeError::Refused { what: format!("look for image `{reference}`"), why: why.into() })?;
         let found = self.image_at(&named.full()).await?;
         // By name first: `cafe` may be the beginning of somebody's id.
         let hex = reference.len() >= SHORT_ID && reference.chars().all(|c| c.is_ascii_hexdigit());
-        if found.is_none() && hex {
-            self.image_at(reference).await
-        } else {
-            Ok(found)
-        }
+        if found.is_none() && hex { self.image_at(reference).await } else { Ok(found) }
     }
 
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image> {
@@ -147,9 +128,7 @@ impl Runtime for DockerRuntime {
             Ok(_) => return Ok(()),
             Err(error) if status(&error) == Some(404) => {}
             Err(error) => {
-                return Err(self
-                    .connection
-                    .fault(format!("inspect volume `{name}`"), error));
+                return Err(self.connection.fault(format!("inspect volume `{name}`"), error));
             }
         }
         let request = VolumeCreateRequest {
@@ -211,21 +190,13 @@ impl Runtime for DockerRuntime {
         })
         .await
         .map_err(|_| {
-            self.connection.fault(
-                format!("read the log of container {id}"),
-                bollard::errors::Error::RequestTimeoutError,
-            )
+            self.connection
+                .fault(format!("read the log of container {id}"), bollard::errors::Error::RequestTimeoutError)
         })?;
         read.map(|()| all)
     }
 
-    async fn logs(
-        &self,
-        id: &str,
-        lines: u32,
-        follow: bool,
-        to: mpsc::Sender<LogLine>,
-    ) -> Result<()> {
+    async fn logs(&self, id: &str, lines: u32, follow: bool, to: mpsc::Sender<LogLine>) -> Result<()> {
         self.log_lines(id, lines, follow, to).await
     }
 

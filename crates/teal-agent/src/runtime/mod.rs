@@ -115,7 +115,10 @@ pub enum Status {
     Paused,
     /// The engine waits to start it again.
     Restarting,
-    Exited { code: i64, out_of_memory: bool },
+    Exited {
+        code: i64,
+        out_of_memory: bool,
+    },
     Removing,
     Dead,
 }
@@ -168,7 +171,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// error: `true` says that it was removed or is gone.
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool>;
     /// A named volume, created when missing. Nothing ever removes one.
-    async fn ensure_volume(&self, name: &str, driver: Option<&str>, options: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> Result<()>;
+    async fn ensure_volume(
+        &self,
+        name: &str,
+        driver: Option<&str>,
+        options: &BTreeMap<String, String>,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()>;
     /// Created, not started. A container of that name with the same labels is that container; with others, an error.
     async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container>;
     /// Started; running already is fine.
@@ -192,5 +201,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Subscribes first; the receiver is closed when the subscription breaks (then subscribe again and list).
     async fn events(&self, labels: &[(&str, &str)]) -> Result<mpsc::Receiver<ContainerEvent>>;
     /// Runs a command in the container; stdin from `input`, output to `output` (raw when `tty`). Returns the exit code.
-    async fn exec(&self, id: &str, command: &[String], tty: bool, input: mpsc::Receiver<Vec<u8>>, output: mpsc::Sender<Vec<u8>>) -> Result<i64>;
+    async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        tty: bool,
+        input: mpsc::Receiver<Vec<u8>>,
+        output: mpsc::Sender<Vec<u8>>,
+    ) -> Result<i64>;
 }

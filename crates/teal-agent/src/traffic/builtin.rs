@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use teal_link::{Link, Receiver, Sender};
 use teal_model::deployment::Published;
 use teal_model::fault::{Code, Fault};
-use teal_model::wire::{BackendId, FromAgent, FromProxy, ListenerKey, MAX_DESCRIPTORS, PROTOCOL, RouteTable, Statistics};
+use teal_model::wire::{
+    BackendId, FromAgent, FromProxy, ListenerKey, MAX_DESCRIPTORS, PROTOCOL, RouteTable, Statistics,
+};
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -126,7 +128,10 @@ impl Traffic for BuiltinProxy {
         match timeout(within, answer).await {
             Ok(Ok(published)) => published.map(Some),
             Ok(Err(_)) => Err(gone()),
-            Err(_) => Err(Fault::new(Code::ProxyDown, format!("table {number} was not acknowledged by every worker within {} s", within.as_secs()))),
+            Err(_) => Err(Fault::new(
+                Code::ProxyDown,
+                format!("table {number} was not acknowledged by every worker within {} s", within.as_secs()),
+            )),
         }
     }
 
@@ -244,12 +249,16 @@ impl Keeper {
         {
             return Err(fault(format!("{} cannot be removed: {error}", self.options.socket.display())));
         }
-        let control = std::os::unix::net::UnixListener::bind(&self.options.socket)
-            .map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be made: {error}", self.options.socket.display())))?;
+        let control = std::os::unix::net::UnixListener::bind(&self.options.socket).map_err(|error| {
+            Fault::new(Code::StateDir, format!("{} cannot be made: {error}", self.options.socket.display()))
+        })?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&self.options.socket, mode).map_err(|error| fault(format!("{}: {error}", self.options.socket.display())))?;
+        std::fs::set_permissions(&self.options.socket, mode)
+            .map_err(|error| fault(format!("{}: {error}", self.options.socket.display())))?;
         let log = || std::fs::OpenOptions::new().create(true).append(true).open(&self.options.log);
-        let log = |path: &PathBuf| log().map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be written: {error}", path.display())));
+        let log = |path: &PathBuf| {
+            log().map_err(|error| Fault::new(Code::StateDir, format!("{} cannot be written: {error}", path.display())))
+        };
         let mut command = std::process::Command::new(&self.options.program);
         command
             .arg0("teal-proxy")
@@ -270,13 +279,19 @@ impl Keeper {
         if let Some((user, group)) = self.options.user {
             command.uid(user).gid(group);
         }
-        let mut child = command.spawn().map_err(|error| fault(format!("the proxy cannot be started ({}): {error}", self.options.program.display())))?;
+        let mut child = command.spawn().map_err(|error| {
+            fault(format!("the proxy cannot be started ({}): {error}", self.options.program.display()))
+        })?;
         // Reaps it; its end is seen by pidfd.
         std::thread::spawn(move || child.wait());
-        let stream = UnixStream::connect(&self.options.socket).await.map_err(|error| fault(format!("the proxy's socket: {error}")))?;
+        let stream = UnixStream::connect(&self.options.socket)
+            .await
+            .map_err(|error| fault(format!("the proxy's socket: {error}")))?;
         match timeout(HELLO_WITHIN, self.greet(stream)).await {
             Ok(Ok((peer, _))) => Ok(peer),
-            Ok(Err(Greeting::Version { theirs, .. })) => Err(fault(format!("the proxy speaks protocol {theirs:?}, the agent {PROTOCOL:?}"))),
+            Ok(Err(Greeting::Version { theirs, .. })) => {
+                Err(fault(format!("the proxy speaks protocol {theirs:?}, the agent {PROTOCOL:?}")))
+            }
             Ok(Err(Greeting::Link(why))) => Err(fault(format!("the proxy ended while it started: {why}"))),
             Err(_) => Err(fault("the proxy was started and said nothing".to_owned())),
         }
@@ -291,7 +306,9 @@ impl Keeper {
             self.asked.clear();
             match ended {
                 Ended::Shutdown => return,
-                Ended::Process => tracing::error!(pid = peer.pid, "the proxy ended by itself: another is started on its sockets"),
+                Ended::Process => {
+                    tracing::error!(pid = peer.pid, "the proxy ended by itself: another is started on its sockets")
+                }
                 Ended::Link(why) => {
                     tracing::warn!(pid = peer.pid, why, "the link to the proxy broke");
                     if let Some((again, _)) = self.find().await {
@@ -346,16 +363,25 @@ impl Keeper {
         for some in new.chunks(MAX_DESCRIPTORS) {
             let backends = some.iter().map(|(id, _)| id.clone()).collect();
             let descriptors: Vec<_> = some.iter().map(|(_, fd)| fd.as_fd()).collect();
-            peer.sender.send(&FromAgent::Processes { backends }, &descriptors).await.map_err(|error| error.to_string())?;
+            peer.sender
+                .send(&FromAgent::Processes { backends }, &descriptors)
+                .await
+                .map_err(|error| error.to_string())?;
         }
         self.sent_processes = publication.processes.iter().map(|(id, _)| id.clone()).collect();
         self.sent_us = monotonic_us();
         peer.sender.send(&FromAgent::Table((*publication.table).clone()), &[]).await.map_err(|error| error.to_string())
     }
 
-    async fn send_listeners(&mut self, peer: &mut Peer, add: &[ListenerKey], remove: Vec<ListenerKey>) -> Result<(), String> {
+    async fn send_listeners(
+        &mut self,
+        peer: &mut Peer,
+        add: &[ListenerKey],
+        remove: Vec<ListenerKey>,
+    ) -> Result<(), String> {
         let mut remove = Some(remove);
-        let chunks: Vec<&[ListenerKey]> = if add.is_empty() { vec![add] } else { add.chunks(MAX_DESCRIPTORS).collect() };
+        let chunks: Vec<&[ListenerKey]> =
+            if add.is_empty() { vec![add] } else { add.chunks(MAX_DESCRIPTORS).collect() };
         for some in chunks {
             let descriptors: Vec<_> = some.iter().filter_map(|key| self.listeners.get(key)).map(AsFd::as_fd).collect();
             let message = FromAgent::Listeners { add: some.to_vec(), remove: remove.take().unwrap_or_default() };
@@ -407,7 +433,12 @@ impl Keeper {
                 tracing::error!(%table, ?serving, why, "the proxy refused a table");
                 for (number, reply) in std::mem::take(&mut self.waiting) {
                     match number == table {
-                        true => drop(reply.send(Err(Fault::new(Code::ProxyDown, format!("the proxy refused table {table}: {why}"))))),
+                        true => {
+                            drop(reply.send(Err(Fault::new(
+                                Code::ProxyDown,
+                                format!("the proxy refused table {table}: {why}"),
+                            ))))
+                        }
                         false => self.waiting.push((number, reply)),
                     }
                 }
@@ -421,7 +452,9 @@ impl Keeper {
                 }
             }
             FromProxy::BackendGone { backend, why } => tracing::info!(%backend, why, "the proxy dropped a backend"),
-            FromProxy::ListenerFailed { listener, why } => tracing::error!(%listener, why, "the proxy cannot serve a listener"),
+            FromProxy::ListenerFailed { listener, why } => {
+                tracing::error!(%listener, why, "the proxy cannot serve a listener")
+            }
             FromProxy::Ready => tracing::info!(instance = peer.instance, "the proxy is ready"),
             FromProxy::Sockets { listeners } => {
                 for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
@@ -465,7 +498,10 @@ impl Keeper {
             Command::Ask(reply) => {
                 self.next_token += 1;
                 self.asked.insert(self.next_token, reply);
-                peer.sender.send(&FromAgent::Ask { token: self.next_token }, &[]).await.map_err(|error| error.to_string())?;
+                peer.sender
+                    .send(&FromAgent::Ask { token: self.next_token }, &[])
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
             Command::Shutdown(within, reply) => {
                 self.listeners.clear();

@@ -45,7 +45,12 @@ pub struct FakeTraffic {
 impl Default for FakeTraffic {
     fn default() -> Self {
         let state = ProxyState { pid: Some(1), instance: Some("fake".to_owned()), ..ProxyState::default() };
-        Self { proxy: Arc::default(), crashed: Arc::default(), statistics: broadcast::channel(16).0, state: watch::channel(state).0 }
+        Self {
+            proxy: Arc::default(),
+            crashed: Arc::default(),
+            statistics: broadcast::channel(16).0,
+            state: watch::channel(state).0,
+        }
     }
 }
 
@@ -100,7 +105,10 @@ impl Traffic for FakeTraffic {
             if let Some(last) = proxy.tables.last()
                 && last.number >= number
             {
-                return Err(Fault::new(Code::ProxyDown, format!("the proxy refused table {number}: it serves by {}", last.number)));
+                return Err(Fault::new(
+                    Code::ProxyDown,
+                    format!("the proxy refused table {number}: it serves by {}", last.number),
+                ));
             }
             if proxy.silent > 0 {
                 proxy.silent -= 1;
@@ -128,7 +136,13 @@ impl Traffic for FakeTraffic {
             backends: Vec::new(),
         });
         let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
-        Some(Arc::new(Statistics { instance: "fake".to_owned(), sequence: proxy.sequence, table, releases: releases.collect(), ..Statistics::default() }))
+        Some(Arc::new(Statistics {
+            instance: "fake".to_owned(),
+            sequence: proxy.sequence,
+            table,
+            releases: releases.collect(),
+            ..Statistics::default()
+        }))
     }
 
     fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {

@@ -19,7 +19,8 @@ pub fn bind(listener: &ListenerKey) -> Result<Option<OwnedFd>, Fault> {
 }
 
 fn open(listener: &ListenerKey) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(listener.addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(listener.addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if listener.addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -37,10 +38,15 @@ fn no_ipv6(error: &io::Error) -> bool {
 fn refused(listener: &ListenerKey, error: &io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::AddrInUse => Fault::new(Code::PortInUse, format!("{listener} is in use by another process")),
-        io::ErrorKind::PermissionDenied => Fault::new(Code::PortInUse, format!("{listener} cannot be opened: permission denied"))
-            .hint("run the agent as root, publish a port from 1024 up, or lower net.ipv4.ip_unprivileged_port_start"),
-        io::ErrorKind::AddrNotAvailable => Fault::new(Code::PortInUse, format!("{listener} cannot be opened: this host has no such address"))
-            .hint("publish an address of this host (`ip addr`), or none at all"),
+        io::ErrorKind::PermissionDenied => {
+            Fault::new(Code::PortInUse, format!("{listener} cannot be opened: permission denied")).hint(
+                "run the agent as root, publish a port from 1024 up, or lower net.ipv4.ip_unprivileged_port_start",
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            Fault::new(Code::PortInUse, format!("{listener} cannot be opened: this host has no such address"))
+                .hint("publish an address of this host (`ip addr`), or none at all")
+        }
         _ => Fault::new(Code::PortInUse, format!("{listener} cannot be opened: {error}")),
     }
 }

@@ -85,7 +85,10 @@ async fn a_network_goes_when_no_container_needs_it() {
     let made = place.run(&place.spec("a", &["serve"])).await;
     assert!(!rt.remove_network(&place.network, &place.id).await.unwrap());
     rt.stop(&made.id, GRACE).await.unwrap();
-    assert!(!rt.remove_network(&place.network, &place.id).await.unwrap(), "a stopped container could not be started again");
+    assert!(
+        !rt.remove_network(&place.network, &place.id).await.unwrap(),
+        "a stopped container could not be started again"
+    );
     rt.remove(&made.id, false).await.unwrap();
     assert!(rt.remove_network(&place.network, &place.id).await.unwrap());
     assert!(rt.remove_network(&place.network, &place.id).await.unwrap());

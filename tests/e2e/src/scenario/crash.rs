@@ -24,7 +24,8 @@ pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
     stage.must_deploy("0");
     let lines = lines_of(&journal(stage), 1);
     let before = snapshot(stage);
-    let load = Config::new(stage.address()).with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
+    let load = Config::new(stage.address())
+        .with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
     let prober = Prober::start(load)?;
     let mut ends = Vec::new();
     for (version, line) in (1..).zip((1..=lines).step_by(stride.max(1))) {
@@ -40,7 +41,8 @@ pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
 /// A live release has replaced another: its containers (and their interfaces, sockets, settings) have other names, and must
 /// be as many. What there is more of is left over.
 fn surplus(leftovers: &Leftovers) -> Vec<String> {
-    let mut more: Vec<String> = leftovers.unread.iter().map(|(part, why)| format!("not compared: {part}: {why}")).collect();
+    let mut more: Vec<String> =
+        leftovers.unread.iter().map(|(part, why)| format!("not compared: {part}: {why}")).collect();
     let parts: BTreeSet<Part> = leftovers.left.iter().map(|(part, _)| *part).collect();
     for part in parts {
         let left: Vec<&String> = leftovers.left.iter().filter(|(of, _)| *of == part).map(|(_, thing)| thing).collect();
@@ -86,7 +88,12 @@ fn kill_at(stage: &Stage, version: u64, line: u64) -> std::io::Result<(String, S
         std::thread::sleep(Duration::from_millis(1));
     }
     kill(agent, Signal::KILL);
-    let place = sqlite(&journal(stage), &format!("SELECT coalesce(entry, 'end') FROM entries WHERE deployment = {deployment} ORDER BY sequence DESC LIMIT 1"));
+    let place = sqlite(
+        &journal(stage),
+        &format!(
+            "SELECT coalesce(entry, 'end') FROM entries WHERE deployment = {deployment} ORDER BY sequence DESC LIMIT 1"
+        ),
+    );
     stage.until("the agent comes back", Duration::from_secs(20), || {
         let output = stage.teal(&["status", "--output", "json"]);
         output.status.success() && stage.agent_pid() != agent
@@ -94,7 +101,8 @@ fn kill_at(stage: &Stage, version: u64, line: u64) -> std::io::Result<(String, S
     let mut state = None;
     stage.until("the deployment ends", Duration::from_secs(60), || {
         let text = stage.must(&["show", &deployment.to_string(), "--output", "json"]);
-        let detail: teal_model::api::Detail = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let detail: teal_model::api::Detail =
+            serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
         state = detail.summary.ended_ms.map(|_| detail.summary.state);
         state.is_some()
     });

@@ -34,7 +34,8 @@ impl Flips {
 
     /// Longest time without an answer, of every window and of every control.
     pub fn stalls_us(&self) -> (Vec<u64>, Vec<u64>) {
-        let longest = |windows: &[(u64, u64)]| windows.iter().map(|(from, to)| self.report.longest_gap(*from, *to)).collect();
+        let longest =
+            |windows: &[(u64, u64)]| windows.iter().map(|(from, to)| self.report.longest_gap(*from, *to)).collect();
         (longest(&self.windows()), longest(&self.controls))
     }
 }

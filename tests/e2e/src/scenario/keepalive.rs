@@ -21,8 +21,14 @@ pub fn run(stage: &Stage, seconds: u64) -> std::io::Result<Kept> {
     stage.compose(&web(2, "", &environment)).up();
     stage.must_deploy("0");
     let gaps = Clients::gaps(48, KEEP_ALIVE, KEEP_ALIVE / 3);
-    let early = Clients { post_share: 1.0, post_path: "/early".to_owned(), post_bytes: 40_000, post_echoes: false, ..Clients::steady(16) }
-        .pace(crate::prober::Pace::Think(Duration::from_millis(5)));
+    let early = Clients {
+        post_share: 1.0,
+        post_path: "/early".to_owned(),
+        post_bytes: 40_000,
+        post_echoes: false,
+        ..Clients::steady(16)
+    }
+    .pace(crate::prober::Pace::Think(Duration::from_millis(5)));
     let gaps = Prober::start(Config { tag: "gap".to_owned(), ..Config::new(stage.address()).with(gaps) })?;
     let early = Prober::start(Config { tag: "early".to_owned(), ..Config::new(stage.address()).with(early) })?;
     std::thread::sleep(Duration::from_secs(seconds / 2));

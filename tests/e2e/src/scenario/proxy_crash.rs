@@ -23,7 +23,8 @@ impl Crashes {
 pub fn run(stage: &Stage, kills: usize, pause: Duration) -> std::io::Result<Crashes> {
     stage.compose(&web(2, "", "")).up();
     stage.must_deploy("0");
-    let load = Config::new(stage.address()).with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
+    let load = Config::new(stage.address())
+        .with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
     let prober = Prober::start(load)?;
     std::thread::sleep(Duration::from_millis(500));
     let mut killed = Vec::new();
@@ -36,9 +37,19 @@ pub fn run(stage: &Stage, kills: usize, pause: Duration) -> std::io::Result<Cras
     let report = prober.stop()?;
     let serving_us = killed
         .iter()
-        .map(|at| report.records.iter().filter(|record| record.ok() && record.sent_us() > *at).map(|record| record.ended_us()).min().map_or(u64::MAX, |first| first - at))
+        .map(|at| {
+            report
+                .records
+                .iter()
+                .filter(|record| record.ok() && record.sent_us() > *at)
+                .map(|record| record.ended_us())
+                .min()
+                .map_or(u64::MAX, |first| first - at)
+        })
         .collect();
-    let in_flight = |failed: &crate::prober::Record| killed.iter().any(|at| failed.sent_us() <= at + 2_000 && failed.ended_us() + 2_000 >= *at);
+    let in_flight = |failed: &crate::prober::Record| {
+        killed.iter().any(|at| failed.sent_us() <= at + 2_000 && failed.ended_us() + 2_000 >= *at)
+    };
     let failed_elsewhere = report.records.iter().filter(|record| !record.ok() && !in_flight(record)).count() as u64;
     Ok(Crashes { report, serving_us, failed_elsewhere })
 }

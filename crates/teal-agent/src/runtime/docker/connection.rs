@@ -12,10 +12,7 @@ use std::time::Duration;
 
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Docker 20.10.
-const OLDEST: ClientVersion = ClientVersion {
-    major_version: 1,
-    minor_version: 41,
-};
+const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
 /// For calls that answer at once; a daemon that hangs must not hang a deployment.
 pub const SHORT: Duration = Duration::from_secs(60);
 /// The client's own limit on the time to a response head. Every short call is bounded by `SHORT` instead;
@@ -43,10 +40,7 @@ impl Connection {
                 why: "Teal runs on the Docker host itself and uses its Unix socket: set DOCKER_HOST to unix:///PATH, or unset it".into(),
             });
         }
-        Ok(Self {
-            at: host.to_owned(),
-            negotiated: Mutex::new(None),
-        })
+        Ok(Self { at: host.to_owned(), negotiated: Mutex::new(None) })
     }
 
     pub async fn client(&self) -> Result<Docker> {
@@ -59,23 +53,15 @@ impl Connection {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Option<Docker>> {
-        self.negotiated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.negotiated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn negotiate(&self) -> Result<Docker> {
-        let connect =
-            |version: &ClientVersion| Docker::connect_with_unix(&self.at, NEVER_SECONDS, version);
+        let connect = |version: &ClientVersion| Docker::connect_with_unix(&self.at, NEVER_SECONDS, version);
         let plain = connect(API_DEFAULT_VERSION).map_err(|e| self.fault("connecting", e))?;
-        let theirs = bounded(plain.version())
-            .await
-            .map_err(|e| self.fault("asking for the version", e))?;
-        let newest = theirs
-            .api_version
-            .as_deref()
-            .and_then(parse_version)
-            .ok_or_else(|| RuntimeError::Unreachable {
+        let theirs = bounded(plain.version()).await.map_err(|e| self.fault("asking for the version", e))?;
+        let newest =
+            theirs.api_version.as_deref().and_then(parse_version).ok_or_else(|| RuntimeError::Unreachable {
                 at: self.at.clone(),
                 why: "what answers there does not say which Docker API it speaks".into(),
             })?;
@@ -86,11 +72,7 @@ impl Connection {
                 ours: OLDEST.to_string(),
             });
         }
-        let agreed = if newest < *API_DEFAULT_VERSION {
-            newest
-        } else {
-            *API_DEFAULT_VERSION
-        };
+        let agreed = if newest < *API_DEFAULT_VERSION { newest } else { *API_DEFAULT_VERSION };
         let docker = connect(&agreed).map_err(|e| self.fault("connecting", e))?;
         Ok(docker.with_request_modifier(move |request| adjust(request, &agreed)))
     }
@@ -99,10 +81,7 @@ impl Connection {
     pub fn fault(&self, what: impl Into<String>, error: Error) -> RuntimeError {
         let what = what.into();
         let why = match error {
-            Error::DockerResponseServerError {
-                status_code,
-                message,
-            } => {
+            Error::DockerResponseServerError { status_code, message } => {
                 if message.contains("client version") && message.contains("too new") {
                     *self.known() = None;
                 }
@@ -111,39 +90,24 @@ impl Connection {
             Error::DockerStreamError { error } => return answered(what, 500, error),
             Error::RequestTimeoutError => format!("{what}: no answer within {} s", SHORT.as_secs()),
             Error::SocketNotFoundError(path) => match std::fs::metadata(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    "permission denied".into()
-                }
-                _ => {
-                    "there is no such socket: the daemon is not running, or Docker is not installed"
-                        .into()
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+                _ => "there is no such socket: the daemon is not running, or Docker is not installed".into(),
             },
-            Error::HyperLegacyError { .. }
-            | Error::HyperResponseError { .. }
-            | Error::IOError { .. } => root_cause(&error),
+            Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } | Error::IOError { .. } => {
+                root_cause(&error)
+            }
             other => {
-                return RuntimeError::Refused {
-                    what,
-                    why: other.to_string(),
-                };
+                return RuntimeError::Refused { what, why: other.to_string() };
             }
         };
         *self.known() = None;
-        RuntimeError::Unreachable {
-            at: self.at.clone(),
-            why,
-        }
+        RuntimeError::Unreachable { at: self.at.clone(), why }
     }
 }
 
 /// Gives up after `SHORT`.
-pub async fn bounded<T>(
-    call: impl Future<Output = std::result::Result<T, Error>>,
-) -> std::result::Result<T, Error> {
-    tokio::time::timeout(SHORT, call)
-        .await
-        .unwrap_or(Err(Error::RequestTimeoutError))
+pub async fn bounded<T>(call: impl Future<Output = std::result::Result<T, Error>>) -> std::result::Result<T, Error> {
+    tokio::time::timeout(SHORT, call).await.unwrap_or(Err(Error::RequestTimeoutError))
 }
 
 /// The HTTP status that the daemon answered with, when it answered.
@@ -155,35 +119,20 @@ pub fn status(error: &Error) -> Option<u16> {
 }
 
 fn answered(what: String, status: u16, why: String) -> RuntimeError {
-    let name = |prefix: &str| {
-        why.split_once(prefix)
-            .map(|(_, name)| name.trim().to_owned())
-    };
+    let name = |prefix: &str| why.split_once(prefix).map(|(_, name)| name.trim().to_owned());
     let lower = why.to_lowercase();
     if lower.contains("no space left on device") || lower.contains("disk quota exceeded") {
         return RuntimeError::DiskFull { why };
     }
     if status == 404 {
         if let Some(name) = name("No such container:") {
-            return RuntimeError::NotFound {
-                kind: "container",
-                name,
-            };
+            return RuntimeError::NotFound { kind: "container", name };
         }
         if let Some(name) = name("No such image:") {
-            return RuntimeError::NotFound {
-                kind: "image",
-                name,
-            };
+            return RuntimeError::NotFound { kind: "image", name };
         }
-        if let Some(name) = why
-            .strip_prefix("network ")
-            .and_then(|rest| rest.strip_suffix(" not found"))
-        {
-            return RuntimeError::NotFound {
-                kind: "network",
-                name: name.to_owned(),
-            };
+        if let Some(name) = why.strip_prefix("network ").and_then(|rest| rest.strip_suffix(" not found")) {
+            return RuntimeError::NotFound { kind: "network", name: name.to_owned() };
         }
     }
     RuntimeError::Refused { what, why }
@@ -213,10 +162,7 @@ fn adjust(mut request: BollardRequest, version: &ClientVersion) -> BollardReques
 
 fn parse_version(text: &str) -> Option<ClientVersion> {
     let (major, minor) = text.split_once('.')?;
-    Some(ClientVersion {
-        major_version: major.parse().ok()?,
-        minor_version: minor.parse().ok()?,
-    })
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
 /// `connection refused` says more than `error in the client: error trying to connect`.
@@ -237,30 +183,15 @@ mod tests {
 
     #[test]
     fn a_daemon_over_the_network_is_refused_by_name() {
-        for host in [
-            "tcp://10.0.0.1:2375",
-            "ssh://host",
-            "docker.sock",
-            "unix://relative.sock",
-        ] {
-            let error = Connection::at(host)
-                .err()
-                .map(|e| e.to_string())
-                .unwrap_or_default();
-            assert!(
-                error.contains(host) && error.contains("unix:///PATH"),
-                "{error}"
-            );
+        for host in ["tcp://10.0.0.1:2375", "ssh://host", "docker.sock", "unix://relative.sock"] {
+            let error = Connection::at(host).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(host) && error.contains("unix:///PATH"), "{error}");
         }
     }
 
     #[tokio::test]
     async fn no_socket_is_unreachable_with_where() {
-        let error = Connection::at("unix:///nowhere/docker.sock")
-            .unwrap()
-            .client()
-            .await
-            .unwrap_err();
+        let error = Connection::at("unix:///nowhere/docker.sock").unwrap().client().await.unwrap_err();
         assert!(
             matches!(&error, RuntimeError::Unreachable { at, .. } if at == "unix:///nowhere/docker.sock"),
             "{error}"
@@ -272,19 +203,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("docker.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let error = Connection::at(&format!("unix://{}", path.display()))
-            .unwrap()
-            .client()
-            .await
-            .unwrap_err();
+        let error = Connection::at(&format!("unix://{}", path.display())).unwrap().client().await.unwrap_err();
         assert!(error.to_string().contains("refused"), "{error}");
     }
 
     /// A daemon that answers `/version` like this, and everything else with `OK`; the paths that it was asked for.
-    async fn daemon(
-        dir: &std::path::Path,
-        version: &'static str,
-    ) -> (String, std::sync::Arc<Mutex<Vec<String>>>) {
+    async fn daemon(dir: &std::path::Path, version: &'static str) -> (String, std::sync::Arc<Mutex<Vec<String>>>) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let path = dir.join("docker.sock");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
@@ -294,21 +218,11 @@ mod tests {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let mut head = vec![0; 4096];
                 let n = socket.read(&mut head).await.unwrap();
-                let target = String::from_utf8_lossy(&head[..n])
-                    .split(' ')
-                    .nth(1)
-                    .unwrap()
-                    .to_owned();
-                let body = if target.ends_with("/version") {
-                    version
-                } else {
-                    "OK"
-                };
+                let target = String::from_utf8_lossy(&head[..n]).split(' ').nth(1).unwrap().to_owned();
+                let body = if target.ends_with("/version") { version } else { "OK" };
                 log.lock().unwrap().push(target);
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
                 socket.write_all(answer.as_bytes()).await.unwrap();
             }
         });
@@ -319,10 +233,7 @@ mod tests {
     async fn every_request_names_the_version_that_both_sides_speak() {
         for (theirs, agreed) in [
             (r#"{"ApiVersion":"1.41"}"#, "/v1.41/_ping"),
-            (
-                r#"{"ApiVersion":"1.99","MinAPIVersion":"1.44"}"#,
-                "/v1.53/_ping",
-            ),
+            (r#"{"ApiVersion":"1.99","MinAPIVersion":"1.44"}"#, "/v1.53/_ping"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let (at, asked) = daemon(dir.path(), theirs).await;
@@ -337,10 +248,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (at, _) = daemon(dir.path(), r#"{"ApiVersion":"1.40"}"#).await;
         let error = Connection::at(&at).unwrap().client().await.unwrap_err();
-        assert!(
-            matches!(&error, RuntimeError::TooOld { theirs, .. } if theirs == "1.40"),
-            "{error}"
-        );
+        assert!(matches!(&error, RuntimeError::TooOld { theirs, .. } if theirs == "1.40"), "{error}");
     }
 
     #[tokio::test]
@@ -351,28 +259,16 @@ mod tests {
         connection.client().await.unwrap();
         connection.client().await.unwrap();
         assert_eq!(asked.lock().unwrap().len(), 1);
-        connection.fault(
-            "x",
-            Error::IOError {
-                err: std::io::Error::other("gone"),
-            },
-        );
+        connection.fault("x", Error::IOError { err: std::io::Error::other("gone") });
         connection.client().await.unwrap();
         assert_eq!(asked.lock().unwrap().len(), 2);
     }
 
     #[test]
     fn a_full_disk_is_told_from_other_refusals() {
-        let full = answered(
-            "x".into(),
-            500,
-            "write /var/lib/docker/tmp/a: no space left on device".into(),
-        );
+        let full = answered("x".into(), 500, "write /var/lib/docker/tmp/a: no space left on device".into());
         assert!(matches!(full, RuntimeError::DiskFull { .. }));
-        assert!(matches!(
-            answered("x".into(), 500, "else".into()),
-            RuntimeError::Refused { .. }
-        ));
+        assert!(matches!(answered("x".into(), 500, "else".into()), RuntimeError::Refused { .. }));
         assert!(
             matches!(answered("x".into(), 404, "No such container: abc".into()), RuntimeError::NotFound { kind: "container", name } if name == "abc")
         );

@@ -30,9 +30,7 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -55,9 +53,7 @@ impl Credentials {
         secrets
             .into_iter()
             .filter(|s| !s.is_empty())
-            .fold(text.to_owned(), |text, secret| {
-                text.replace(secret.as_str(), "***")
-            })
+            .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
     fn is_empty(&self) -> bool {
@@ -94,16 +90,8 @@ struct HelperAnswer {
 
 /// `$DOCKER_CONFIG`, else `~/.docker`; a service manager may start root without HOME.
 pub fn config_dir() -> PathBuf {
-    let var = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    var("DOCKER_CONFIG").unwrap_or_else(|| {
-        var("HOME")
-            .unwrap_or_else(|| "/root".into())
-            .join(".docker")
-    })
+    let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    var("DOCKER_CONFIG").unwrap_or_else(|| var("HOME").unwrap_or_else(|| "/root".into()).join(".docker"))
 }
 
 /// Read anew for each pull, so that `docker login` counts at once. None: nothing is kept for that registry.
@@ -116,19 +104,10 @@ pub async fn find(dir: &Path, key: &str) -> Result<Option<Credentials>, String> 
         Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
     };
     // The parser's own words may quote the file, so only the place is told.
-    let config: ConfigFile = serde_json::from_slice(&text).map_err(|e| {
-        format!(
-            "{} is not what Docker writes (line {})",
-            path.display(),
-            e.line()
-        )
-    })?;
+    let config: ConfigFile = serde_json::from_slice(&text)
+        .map_err(|e| format!("{} is not what Docker writes (line {})", path.display(), e.line()))?;
     let host = host_of(key);
-    let helper = config
-        .helpers
-        .iter()
-        .find(|(k, _)| host_of(k) == host)
-        .map(|(_, helper)| helper);
+    let helper = config.helpers.iter().find(|(k, _)| host_of(k) == host).map(|(_, helper)| helper);
     let kept = match helper.or(config.store.as_ref()).filter(|h| !h.is_empty()) {
         Some(helper) => ask_helper(helper, key).await?,
         None => None,
@@ -136,20 +115,12 @@ pub async fn find(dir: &Path, key: &str) -> Result<Option<Credentials>, String> 
     if kept.is_some() {
         return Ok(kept);
     }
-    let entry = config.auths.get(key).or_else(|| {
-        config
-            .auths
-            .iter()
-            .find(|(k, _)| host_of(k) == host)
-            .map(|(_, entry)| entry)
-    });
+    let entry =
+        config.auths.get(key).or_else(|| config.auths.iter().find(|(k, _)| host_of(k) == host).map(|(_, entry)| entry));
     entry
         .map(|e| {
             from_entry(e).ok_or_else(|| {
-                format!(
-                    "{} holds an `auth` for {host} that is not base64 of USER:PASSWORD",
-                    path.display()
-                )
+                format!("{} holds an `auth` for {host} that is not base64 of USER:PASSWORD", path.display())
             })
         })
         .transpose()
@@ -158,10 +129,7 @@ pub async fn find(dir: &Path, key: &str) -> Result<Option<Credentials>, String> 
 
 /// Old files keep `https://registry/v1/` where new ones keep `registry`.
 fn host_of(key: &str) -> &str {
-    let bare = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     match bare.split_once('/').map_or(bare, |(host, _)| host) {
         "docker.io" | "registry-1.docker.io" => "index.docker.io",
         host => host,
@@ -176,10 +144,7 @@ fn from_entry(entry: &Entry) -> Option<Credentials> {
         registry_token: entry.registrytoken.clone(),
     };
     if !entry.auth.is_empty() {
-        let bytes = STANDARD
-            .decode(&entry.auth)
-            .or_else(|_| STANDARD_NO_PAD.decode(&entry.auth))
-            .ok()?;
+        let bytes = STANDARD.decode(&entry.auth).or_else(|_| STANDARD_NO_PAD.decode(&entry.auth)).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let (user, password) = text.split_once(':')?;
         found.user = user.to_owned();
@@ -192,17 +157,10 @@ fn from_entry(entry: &Entry) -> Option<Credentials> {
 /// fails is kept out of errors: nobody knows what it prints.
 async fn ask_helper(helper: &str, key: &str) -> Result<Option<Credentials>, String> {
     let program = format!("docker-credential-{helper}");
-    if !helper
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    {
-        return Err(
-            "the name of the credential helper in Docker's config.json is not a plain name".into(),
-        );
+    if !helper.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        return Err("the name of the credential helper in Docker's config.json is not a plain name".into());
     }
-    let failed = |why: String| {
-        format!("the credential helper {program} {why}; try `echo {key} | {program} get`")
-    };
+    let failed = |why: String| format!("the credential helper {program} {why}; try `echo {key} | {program} get`");
     let mut child = Command::new(&program)
         .arg("get")
         .stdin(Stdio::piped())
@@ -219,38 +177,24 @@ async fn ask_helper(helper: &str, key: &str) -> Result<Option<Credentials>, Stri
         child.wait_with_output().await
     })
     .await
-    .map_err(|_| {
-        failed(format!(
-            "did not answer within {} s",
-            HELPER_TIMEOUT.as_secs()
-        ))
-    })?
+    .map_err(|_| failed(format!("did not answer within {} s", HELPER_TIMEOUT.as_secs())))?
     .map_err(|e| failed(format!("broke off: {e}")))?;
     if answer.stdout.len() > HELPER_OUTPUT {
         return Err(failed("answered with too much".into()));
     }
     if !answer.status.success() {
         // The only failure that means "there is none"; the words are fixed by the protocol.
-        if String::from_utf8_lossy(&answer.stdout)
-            .contains("credentials not found in native keychain")
-        {
+        if String::from_utf8_lossy(&answer.stdout).contains("credentials not found in native keychain") {
             return Ok(None);
         }
         return Err(failed(format!("failed ({})", answer.status)));
     }
-    let HelperAnswer { username, secret } = serde_json::from_slice(&answer.stdout)
-        .map_err(|_| failed("did not answer with JSON".into()))?;
+    let HelperAnswer { username, secret } =
+        serde_json::from_slice(&answer.stdout).map_err(|_| failed("did not answer with JSON".into()))?;
     Ok(Some(if username == TOKEN_USER {
-        Credentials {
-            identity_token: secret,
-            ..Credentials::default()
-        }
+        Credentials { identity_token: secret, ..Credentials::default() }
     } else {
-        Credentials {
-            user: username,
-            password: secret,
-            ..Credentials::default()
-        }
+        Credentials { user: username, password: secret, ..Credentials::default() }
     }))
 }
 
@@ -268,17 +212,11 @@ mod tests {
     #[tokio::test]
     async fn auths_hold_user_and_password_in_base64() {
         let auth = STANDARD.encode("ann:p:a?>~");
-        let found = find_in(
-            &format!(r#"{{"auths":{{"registry:5000":{{"auth":"{auth}"}}}}}}"#),
-            "registry:5000",
-        )
-        .await
-        .unwrap()
-        .unwrap();
-        assert_eq!(
-            (found.user.as_str(), found.password.as_str()),
-            ("ann", "p:a?>~")
-        );
+        let found = find_in(&format!(r#"{{"auths":{{"registry:5000":{{"auth":"{auth}"}}}}}}"#), "registry:5000")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((found.user.as_str(), found.password.as_str()), ("ann", "p:a?>~"));
         assert_eq!(found.redact("bad p:a?>~ here"), "bad *** here");
         assert!(!format!("{found:?}").contains("p:a"));
     }
@@ -291,78 +229,35 @@ mod tests {
             ("docker.io", "https://index.docker.io/v1/"),
             ("https://reg.example/v2/", "reg.example"),
         ] {
-            let found = find_in(
-                &format!(r#"{{"auths":{{"{kept}":{{"auth":"{auth}"}}}}}}"#),
-                asked,
-            )
-            .await
-            .unwrap();
+            let found = find_in(&format!(r#"{{"auths":{{"{kept}":{{"auth":"{auth}"}}}}}}"#), asked).await.unwrap();
             assert!(found.is_some(), "{kept} {asked}");
         }
-        assert_eq!(
-            find_in(
-                &format!(r#"{{"auths":{{"other":{{"auth":"{auth}"}}}}}}"#),
-                "reg.example"
-            )
-            .await,
-            Ok(None)
-        );
+        assert_eq!(find_in(&format!(r#"{{"auths":{{"other":{{"auth":"{auth}"}}}}}}"#), "reg.example").await, Ok(None));
     }
 
     #[tokio::test]
     async fn an_identity_token_takes_the_place_of_a_password() {
-        let found = find_in(
-            r#"{"auths":{"r.example":{"identitytoken":"tok"}}}"#,
-            "r.example",
-        )
-        .await
-        .unwrap()
-        .unwrap();
-        assert_eq!(
-            found.for_docker("r.example").identitytoken.as_deref(),
-            Some("tok")
-        );
+        let found = find_in(r#"{"auths":{"r.example":{"identitytoken":"tok"}}}"#, "r.example").await.unwrap().unwrap();
+        assert_eq!(found.for_docker("r.example").identitytoken.as_deref(), Some("tok"));
     }
 
     #[tokio::test]
     async fn a_marker_left_by_a_store_is_no_credential() {
-        assert_eq!(
-            find_in(r#"{"auths":{"r.example":{}}}"#, "r.example").await,
-            Ok(None)
-        );
+        assert_eq!(find_in(r#"{"auths":{"r.example":{}}}"#, "r.example").await, Ok(None));
     }
 
     #[tokio::test]
     async fn a_broken_file_is_named_and_not_quoted() {
-        let error = find_in(r#"{"auths":{"r.example":{"auth":"c2VjcmV0"#, "r.example")
-            .await
-            .unwrap_err();
-        assert!(
-            error.contains("config.json") && !error.contains("c2VjcmV0"),
-            "{error}"
-        );
-        let error = find_in(
-            r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#,
-            "r.example",
-        )
-        .await
-        .unwrap_err();
-        assert!(
-            error.contains("USER:PASSWORD") && !error.contains("secret"),
-            "{error}"
-        );
+        let error = find_in(r#"{"auths":{"r.example":{"auth":"c2VjcmV0"#, "r.example").await.unwrap_err();
+        assert!(error.contains("config.json") && !error.contains("c2VjcmV0"), "{error}");
+        let error = find_in(r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#, "r.example").await.unwrap_err();
+        assert!(error.contains("USER:PASSWORD") && !error.contains("secret"), "{error}");
     }
 
     #[tokio::test]
     async fn a_missing_helper_is_named() {
-        let error = find_in(r#"{"credsStore":"teal-none"}"#, "r.example")
-            .await
-            .unwrap_err();
+        let error = find_in(r#"{"credsStore":"teal-none"}"#, "r.example").await.unwrap_err();
         assert!(error.contains("docker-credential-teal-none"), "{error}");
-        assert!(
-            find_in(r#"{"credsStore":"../../bin/sh"}"#, "r.example")
-                .await
-                .is_err()
-        );
+        assert!(find_in(r#"{"credsStore":"../../bin/sh"}"#, "r.example").await.is_err());
     }
 }

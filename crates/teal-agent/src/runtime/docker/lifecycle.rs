@@ -6,8 +6,7 @@ use super::connection::{SHORT, bounded, status};
 use super::container::{container, create_body, needs_image_entrypoint, restart_policy};
 use bollard::models::ContainerUpdateBody;
 use bollard::query_parameters::{
-    CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StopContainerOptions,
+    CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
@@ -22,43 +21,26 @@ const INSPECTS_AT_ONCE: usize = 16;
 impl DockerRuntime {
     pub(super) async fn container_ensure(&self, spec: &ContainerSpec) -> Result<Container> {
         let what = || format!("create container `{}`", spec.name);
-        let entrypoint = if needs_image_entrypoint(&spec.settings) {
-            self.image_entrypoint(&spec.image_id).await?
-        } else {
-            None
-        };
+        let entrypoint =
+            if needs_image_entrypoint(&spec.settings) { self.image_entrypoint(&spec.image_id).await? } else { None };
         let body = create_body(spec, entrypoint);
         let until = Instant::now() + SHORT;
         loop {
-            let options = CreateContainerOptions {
-                name: Some(spec.name.clone()),
-                ..Default::default()
-            };
+            let options = CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
             let client = self.connection.client().await?;
             match bounded(client.create_container(Some(options), body.clone())).await {
                 Ok(made) => {
-                    let gone = || RuntimeError::NotFound {
-                        kind: "container",
-                        name: spec.name.clone(),
-                    };
+                    let gone = || RuntimeError::NotFound { kind: "container", name: spec.name.clone() };
                     return self.container_inspect(&made.id).await?.ok_or_else(gone);
                 }
-                Err(error) if status(&error) == Some(409) => match self
-                    .container_inspect(&spec.name)
-                    .await?
-                {
+                Err(error) if status(&error) == Some(409) => match self.container_inspect(&spec.name).await? {
                     // The name is free again in a moment, or the container is being created by a call that was given up.
-                    None
-                    | Some(Container {
-                        status: Status::Removing,
-                        ..
-                    }) if Instant::now() < until => sleep(LOOK_AGAIN).await,
+                    None | Some(Container { status: Status::Removing, .. }) if Instant::now() < until => {
+                        sleep(LOOK_AGAIN).await
+                    }
                     Some(found) if ours(&found.labels) == ours(&spec.labels) => return Ok(found),
                     Some(found) => {
-                        return Err(RuntimeError::Refused {
-                            what: what(),
-                            why: name_taken(&found),
-                        });
+                        return Err(RuntimeError::Refused { what: what(), why: name_taken(&found) });
                     }
                     None => return Err(self.connection.fault(what(), error)),
                 },
@@ -89,22 +71,14 @@ impl DockerRuntime {
         let Ok(id) = plain(id) else { return Ok(()) };
         let client = self.connection.client().await?;
         let whole = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let options = StopContainerOptions {
-            t: Some(i32::try_from(whole).unwrap_or(i32::MAX)),
-            ..Default::default()
-        };
-        let stopped = timeout(
-            Duration::from_secs(whole) + SHORT,
-            client.stop_container(id, Some(options)),
-        );
+        let options = StopContainerOptions { t: Some(i32::try_from(whole).unwrap_or(i32::MAX)), ..Default::default() };
+        let stopped = timeout(Duration::from_secs(whole) + SHORT, client.stop_container(id, Some(options)));
         let kill = async {
             if grace.subsec_nanos() == 0 {
                 return;
             }
             sleep(grace).await;
-            let signal = KillContainerOptions {
-                signal: "SIGKILL".into(),
-            };
+            let signal = KillContainerOptions { signal: "SIGKILL".into() };
             // Gone already is fine; everything else Docker's own SIGKILL mends within the second.
             let _ = bounded(client.kill_container(id, Some(signal))).await;
         };
@@ -126,23 +100,14 @@ impl DockerRuntime {
     pub(super) async fn container_remove(&self, id: &str, force: bool) -> Result<()> {
         let Ok(id) = plain(id) else { return Ok(()) };
         let client = self.connection.client().await?;
-        let options = RemoveContainerOptions {
-            v: false,
-            force,
-            link: false,
-        };
+        let options = RemoveContainerOptions { v: false, force, link: false };
         match bounded(client.remove_container(id, Some(options))).await {
             Ok(()) => Ok(()),
             Err(error) if status(&error) == Some(404) => Ok(()),
-            Err(error)
-                if status(&error) == Some(409)
-                    && error.to_string().contains("already in progress") =>
-            {
+            Err(error) if status(&error) == Some(409) && error.to_string().contains("already in progress") => {
                 self.until_gone(id).await
             }
-            Err(error) => Err(self
-                .connection
-                .fault(format!("remove container {id}"), error)),
+            Err(error) => Err(self.connection.fault(format!("remove container {id}"), error)),
         }
     }
 
@@ -163,16 +128,10 @@ impl DockerRuntime {
     pub(super) async fn container_set_restart(&self, id: &str, restart: Restart) -> Result<()> {
         let id = plain(id)?;
         let client = self.connection.client().await?;
-        let body = ContainerUpdateBody {
-            restart_policy: Some(restart_policy(restart)),
-            ..Default::default()
-        };
+        let body = ContainerUpdateBody { restart_policy: Some(restart_policy(restart)), ..Default::default() };
         bounded(client.update_container(id, body))
             .await
-            .map_err(|e| {
-                self.connection
-                    .fault(format!("set the restart policy of container {id}"), e)
-            })
+            .map_err(|e| self.connection.fault(format!("set the restart policy of container {id}"), e))
     }
 
     pub(super) async fn container_inspect(&self, id: &str) -> Result<Option<Container>> {
@@ -181,32 +140,20 @@ impl DockerRuntime {
         match bounded(client.inspect_container(id, None)).await {
             Ok(seen) => Ok(Some(container(seen))),
             Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(self
-                .connection
-                .fault(format!("inspect container {id}"), error)),
+            Err(error) => Err(self.connection.fault(format!("inspect container {id}"), error)),
         }
     }
 
     pub(super) async fn containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
         let client = self.connection.client().await?;
-        let options = ListContainersOptions {
-            all: true,
-            filters: Some(label_filter(labels)),
-            ..Default::default()
-        };
+        let options = ListContainersOptions { all: true, filters: Some(label_filter(labels)), ..Default::default() };
         let listed = bounded(client.list_containers(Some(options)))
             .await
             .map_err(|e| self.connection.fault("list containers", e))?;
         let ids: Vec<String> = listed.into_iter().filter_map(|c| c.id).collect();
-        let looks = ids
-            .iter()
-            .map(|id| self.container_inspect(id))
-            .collect::<Vec<_>>();
+        let looks = ids.iter().map(|id| self.container_inspect(id)).collect::<Vec<_>>();
         // Whatever was removed in between is left out.
-        let seen: Vec<Option<Container>> = stream::iter(looks)
-            .buffered(INSPECTS_AT_ONCE)
-            .try_collect()
-            .await?;
+        let seen: Vec<Option<Container>> = stream::iter(looks).buffered(INSPECTS_AT_ONCE).try_collect().await?;
         Ok(seen.into_iter().flatten().collect())
     }
 
@@ -215,26 +162,13 @@ impl DockerRuntime {
         let listed = bounded(client.list_containers(Some(ListContainersOptions::default())))
             .await
             .map_err(|e| self.connection.fault("list containers", e))?;
-        let publishes = listed.into_iter().filter(|c| {
-            c.ports
-                .iter()
-                .flatten()
-                .any(|p| p.public_port == Some(port))
-        });
-        Ok(publishes
-            .filter_map(|c| Some(c.names?.first()?.trim_start_matches('/').to_owned()))
-            .collect())
+        let publishes = listed.into_iter().filter(|c| c.ports.iter().flatten().any(|p| p.public_port == Some(port)));
+        Ok(publishes.filter_map(|c| Some(c.names?.first()?.trim_start_matches('/').to_owned())).collect())
     }
 }
 
 pub(super) fn label_filter(labels: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
-    HashMap::from([(
-        "label".to_owned(),
-        labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect(),
-    )])
+    HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
 }
 
 /// An id or a name goes into the path of a request: nothing else may.
@@ -242,27 +176,18 @@ pub(super) fn plain(id: &str) -> Result<&str> {
     let good = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     match id.starts_with(|c: char| c.is_ascii_alphanumeric()) && id.chars().all(good) {
         true => Ok(id),
-        false => Err(RuntimeError::NotFound {
-            kind: "container",
-            name: id.to_owned(),
-        }),
+        false => Err(RuntimeError::NotFound { kind: "container", name: id.to_owned() }),
     }
 }
 
 fn ours(labels: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
-    labels
-        .iter()
-        .filter(|(key, _)| key.starts_with("teal."))
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect()
+    labels.iter().filter(|(key, _)| key.starts_with("teal.")).map(|(k, v)| (k.as_str(), v.as_str())).collect()
 }
 
 fn name_taken(found: &Container) -> String {
     let short: String = found.id.chars().take(12).collect();
     match ours(&found.labels).is_empty() {
-        true => format!(
-            "container {short}, which Teal did not make, has that name; rename or remove it"
-        ),
+        true => format!("container {short}, which Teal did not make, has that name; rename or remove it"),
         false => format!("container {short} of another release has that name"),
     }
 }

@@ -1,6 +1,6 @@
 //! Networks: a bridge with a subnet that nothing else on the host uses.
 
-use super::super::{label, NetworkSpec, Result, RuntimeError};
+use super::super::{NetworkSpec, Result, RuntimeError, label};
 use super::DockerRuntime;
 use super::connection::{bounded, status};
 use bollard::models::{Ipam, IpamConfig, Network, NetworkCreateRequest};
@@ -19,17 +19,11 @@ impl Subnet {
     fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
         let bits: u8 = bits.parse().ok().filter(|b| *b <= 32)?;
-        Some(Self::new(
-            u32::from(address.parse::<Ipv4Addr>().ok()?),
-            bits,
-        ))
+        Some(Self::new(u32::from(address.parse::<Ipv4Addr>().ok()?), bits))
     }
 
     fn new(address: u32, bits: u8) -> Self {
-        Self {
-            base: address & mask(bits),
-            bits,
-        }
+        Self { base: address & mask(bits), bits }
     }
 
     fn overlaps(self, other: Self) -> bool {
@@ -42,10 +36,7 @@ impl Subnet {
     }
 
     fn upper_half(self) -> Self {
-        Self {
-            base: self.base | 1 << (31 - self.bits),
-            bits: self.bits + 1,
-        }
+        Self { base: self.base | 1 << (31 - self.bits), bits: self.bits + 1 }
     }
 }
 
@@ -55,12 +46,8 @@ fn mask(bits: u8) -> u32 {
 
 /// In the order in which they are tried: where Docker itself looks first, then where offices and clouds live too.
 fn candidates() -> impl Iterator<Item = Subnet> {
-    let block =
-        |a: u32, b: u32| (0..=255u32).map(move |c| Subnet::new(a << 24 | b << 16 | c << 8, 24));
-    (20..=31)
-        .flat_map(move |b| block(172, b))
-        .chain((200..=254).flat_map(move |b| block(10, b)))
-        .chain(block(192, 168))
+    let block = |a: u32, b: u32| (0..=255u32).map(move |c| Subnet::new(a << 24 | b << 16 | c << 8, 24));
+    (20..=31).flat_map(move |b| block(172, b)).chain((200..=254).flat_map(move |b| block(10, b))).chain(block(192, 168))
 }
 
 /// Destinations of the host's routes, the default route excepted (it overlaps everything).
@@ -93,10 +80,7 @@ impl DockerRuntime {
                 Ok(made) => return self.keep_oldest(&spec.name, &made.id).await,
                 // Somebody took it since, or it overlaps something that is not a route.
                 Err(error) if error.to_string().contains("overlaps") => {}
-                Err(error)
-                    if status(&error) == Some(409)
-                        && error.to_string().contains("already exists") =>
-                {
+                Err(error) if status(&error) == Some(409) && error.to_string().contains("already exists") => {
                     return Ok(());
                 }
                 Err(error) => return Err(self.connection.fault(what(), error)),
@@ -104,8 +88,7 @@ impl DockerRuntime {
         }
         Err(RuntimeError::Refused {
             what: what(),
-            why: "no private /24 subnet is free beside the host's routes and Docker's networks"
-                .into(),
+            why: "no private /24 subnet is free beside the host's routes and Docker's networks".into(),
         })
     }
 
@@ -127,9 +110,7 @@ impl DockerRuntime {
                 Err(error) if status(&error) == Some(404) => {}
                 Err(error) if error.to_string().contains("active endpoints") => return Ok(false),
                 Err(error) => {
-                    return Err(self
-                        .connection
-                        .fault(format!("remove network `{name}`"), error));
+                    return Err(self.connection.fault(format!("remove network `{name}`"), error));
                 }
             }
         }
@@ -138,49 +119,30 @@ impl DockerRuntime {
 
     async fn network_has_containers(&self, id: &str) -> Result<bool> {
         let filters = Some(HashMap::from([("network".to_owned(), vec![id.to_owned()])]));
-        let options = ListContainersOptions {
-            all: true,
-            filters,
-            ..Default::default()
-        };
+        let options = ListContainersOptions { all: true, filters, ..Default::default() };
         let client = self.connection.client().await?;
         let users = bounded(client.list_containers(Some(options))).await;
-        users
-            .map(|u| !u.is_empty())
-            .map_err(|e| self.connection.fault("list containers", e))
+        users.map(|u| !u.is_empty()).map_err(|e| self.connection.fault("list containers", e))
     }
 
     /// Docker's filter matches parts of names; this does not.
     async fn networks_named(&self, name: &str) -> Result<Vec<Network>> {
         let filters = Some(HashMap::from([("name".to_owned(), vec![name.to_owned()])]));
-        let mut found = self
-            .networks_listed(Some(ListNetworksOptions { filters }))
-            .await?;
+        let mut found = self.networks_listed(Some(ListNetworksOptions { filters })).await?;
         found.retain(|n| n.name.as_deref() == Some(name));
         Ok(found)
     }
 
     async fn networks_listed(&self, options: Option<ListNetworksOptions>) -> Result<Vec<Network>> {
         let client = self.connection.client().await?;
-        bounded(client.list_networks(options))
-            .await
-            .map_err(|e| self.connection.fault("list networks", e))
+        bounded(client.list_networks(options)).await.map_err(|e| self.connection.fault("list networks", e))
     }
 
     async fn subnets_taken(&self) -> Result<Vec<Subnet>> {
         let networks = self.networks_listed(None).await?;
-        let configs = networks
-            .into_iter()
-            .filter_map(|n| n.ipam?.config)
-            .flatten();
-        let mut taken: Vec<Subnet> = configs
-            .filter_map(|c| Subnet::parse(c.subnet.as_deref()?))
-            .collect();
-        taken.extend(routes(
-            &tokio::fs::read_to_string("/proc/net/route")
-                .await
-                .unwrap_or_default(),
-        ));
+        let configs = networks.into_iter().filter_map(|n| n.ipam?.config).flatten();
+        let mut taken: Vec<Subnet> = configs.filter_map(|c| Subnet::parse(c.subnet.as_deref()?)).collect();
+        taken.extend(routes(&tokio::fs::read_to_string("/proc/net/route").await.unwrap_or_default()));
         Ok(taken)
     }
 
@@ -188,15 +150,11 @@ impl DockerRuntime {
     async fn keep_oldest(&self, name: &str, ours: &str) -> Result<()> {
         let mut all = self.networks_named(name).await?;
         all.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
-        if all
-            .first()
-            .is_some_and(|oldest| oldest.id.as_deref() != Some(ours))
-        {
+        if all.first().is_some_and(|oldest| oldest.id.as_deref() != Some(ours)) {
             let client = self.connection.client().await?;
-            bounded(client.remove_network(ours)).await.map_err(|e| {
-                self.connection
-                    .fault(format!("remove the second network `{name}`"), e)
-            })?;
+            bounded(client.remove_network(ours))
+                .await
+                .map_err(|e| self.connection.fault(format!("remove the second network `{name}`"), e))?;
         }
         Ok(())
     }
@@ -212,11 +170,7 @@ fn request(spec: &NetworkSpec, subnet: Subnet) -> NetworkCreateRequest {
     NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".into()),
-        ipam: Some(Ipam {
-            driver: Some("default".into()),
-            config: Some(vec![config]),
-            options: None,
-        }),
+        ipam: Some(Ipam { driver: Some("default".into()), config: Some(vec![config]), options: None }),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..Default::default()
     }

@@ -14,15 +14,8 @@ use tokio::time::Instant;
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
-pub async fn pull(
-    docker: &DockerRuntime,
-    text: &str,
-    progress: &mpsc::Sender<PullProgress>,
-) -> Result<()> {
-    let refused = |why: String| RuntimeError::Pull {
-        image: text.to_owned(),
-        why,
-    };
+pub async fn pull(docker: &DockerRuntime, text: &str, progress: &mpsc::Sender<PullProgress>) -> Result<()> {
+    let refused = |why: String| RuntimeError::Pull { image: text.to_owned(), why };
     let reference = Reference::parse(text).map_err(|why| refused(why.into()))?;
     let key = reference.credentials_key();
     let (credentials, trouble) = match credentials::find(&docker.config_dir, key).await {
@@ -33,18 +26,16 @@ pub async fn pull(
         tracing::warn!(image = text, %why, "pulling without credentials");
     }
     // Dropped by the caller, the connection closes, and Docker gives the pull up.
-    read(docker, &reference, credentials.as_ref(), progress)
-        .await
-        .map_err(|error| match error {
-            RuntimeError::Refused { why, .. } | RuntimeError::NotFound { name: why, .. } => {
-                let why = credentials.as_ref().map_or(why.clone(), |c| c.redact(&why));
-                refused(match trouble {
-                    Some(trouble) => format!("{why} (asked without credentials: {trouble})"),
-                    None => why,
-                })
-            }
-            other => other,
-        })
+    read(docker, &reference, credentials.as_ref(), progress).await.map_err(|error| match error {
+        RuntimeError::Refused { why, .. } | RuntimeError::NotFound { name: why, .. } => {
+            let why = credentials.as_ref().map_or(why.clone(), |c| c.redact(&why));
+            refused(match trouble {
+                Some(trouble) => format!("{why} (asked without credentials: {trouble})"),
+                None => why,
+            })
+        }
+        other => other,
+    })
 }
 
 async fn read(
@@ -109,8 +100,7 @@ impl Layers {
         match status {
             "Downloading" => {
                 layer.bytes = number(detail.and_then(|d| d.total)).unwrap_or(layer.bytes);
-                layer.bytes_done =
-                    number(detail.and_then(|d| d.current)).unwrap_or(layer.bytes_done);
+                layer.bytes_done = number(detail.and_then(|d| d.current)).unwrap_or(layer.bytes_done);
             }
             "Download complete" | "Verifying Checksum" => layer.bytes_done = layer.bytes,
             "Pull complete" | "Already exists" => {
@@ -147,16 +137,9 @@ mod tests {
     use bollard::models::ProgressDetail;
 
     fn news(id: &str, status: &str, detail: Option<(i64, i64)>) -> CreateImageInfo {
-        let progress_detail = detail.map(|(current, total)| ProgressDetail {
-            current: Some(current),
-            total: Some(total),
-        });
-        CreateImageInfo {
-            id: Some(id.into()),
-            status: Some(status.into()),
-            progress_detail,
-            ..Default::default()
-        }
+        let progress_detail =
+            detail.map(|(current, total)| ProgressDetail { current: Some(current), total: Some(total) });
+        CreateImageInfo { id: Some(id.into()), status: Some(status.into()), progress_detail, ..Default::default() }
     }
 
     #[test]
@@ -170,26 +153,10 @@ mod tests {
         ] {
             layers.see(&item);
         }
-        assert_eq!(
-            layers.sum(),
-            PullProgress {
-                layers_done: 1,
-                layers: 2,
-                bytes_done: 30,
-                bytes: 100
-            }
-        );
+        assert_eq!(layers.sum(), PullProgress { layers_done: 1, layers: 2, bytes_done: 30, bytes: 100 });
         layers.see(&news("a", "Download complete", None));
         layers.see(&news("a", "Extracting", Some((5, 100))));
-        assert_eq!(
-            layers.sum(),
-            PullProgress {
-                layers_done: 1,
-                layers: 2,
-                bytes_done: 100,
-                bytes: 100
-            }
-        );
+        assert_eq!(layers.sum(), PullProgress { layers_done: 1, layers: 2, bytes_done: 100, bytes: 100 });
         layers.see(&news("a", "Pull complete", None));
         assert_eq!(layers.sum().layers_done, 2);
     }

@@ -43,39 +43,20 @@ impl Reference {
             }
             _ => (HUB, name),
         };
-        let registry = if registry == "index.docker.io" {
-            HUB
-        } else {
-            registry
-        };
+        let registry = if registry == "index.docker.io" { HUB } else { registry };
         let starts = registry.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
-        if !starts
-            || !registry
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-.:[]".contains(c))
-        {
+        if !starts || !registry.chars().all(|c| c.is_ascii_alphanumeric() || "-.:[]".contains(c)) {
             return Err("the registry is not a host name");
         }
         if !path.split('/').all(is_component) {
-            return Err(
-                "an image name is lower-case letters and digits, with `.`, `_`, `-` and `/` between them",
-            );
+            return Err("an image name is lower-case letters and digits, with `.`, `_`, `-` and `/` between them");
         }
-        let path = if registry == HUB && !path.contains('/') {
-            format!("library/{path}")
-        } else {
-            path.to_owned()
-        };
+        let path = if registry == HUB && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         let tag = match (tag, digest) {
             (None, None) => Some("latest".to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self {
-            registry: registry.to_owned(),
-            path,
-            tag,
-            digest: digest.map(str::to_owned),
-        })
+        Ok(Self { registry: registry.to_owned(), path, tag, digest: digest.map(str::to_owned) })
     }
 
     /// Without tag and digest.
@@ -85,10 +66,7 @@ impl Reference {
 
     /// What to ask the registry for. A digest outranks the tag beside it.
     pub fn version(&self) -> &str {
-        self.digest
-            .as_deref()
-            .or(self.tag.as_deref())
-            .unwrap_or("latest")
+        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
     }
 
     /// In full, so that no name is mistaken for the beginning of an id.
@@ -101,11 +79,7 @@ impl Reference {
 
     /// The key that Docker keeps credentials of this registry under.
     pub fn credentials_key(&self) -> &str {
-        if self.registry == HUB {
-            "https://index.docker.io/v1/"
-        } else {
-            &self.registry
-        }
+        if self.registry == HUB { "https://index.docker.io/v1/" } else { &self.registry }
     }
 }
 
@@ -118,9 +92,7 @@ pub fn is_id(text: &str) -> bool {
 fn is_digest(text: &str) -> bool {
     text.split_once(':').is_some_and(|(algorithm, hex)| {
         !algorithm.is_empty()
-            && algorithm
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "+._-".contains(c))
+            && algorithm.chars().all(|c| c.is_ascii_alphanumeric() || "+._-".contains(c))
             && hex.len() >= 32
             && hex.chars().all(|c| c.is_ascii_hexdigit())
     })
@@ -128,16 +100,12 @@ fn is_digest(text: &str) -> bool {
 
 fn is_tag(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.len() <= 128
-        && text.starts_with(word)
-        && text.chars().all(|c| word(c) || c == '.' || c == '-')
+    text.len() <= 128 && text.starts_with(word) && text.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
 fn is_component(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.starts_with(plain)
-        && text.ends_with(plain)
-        && text.chars().all(|c| plain(c) || "._-".contains(c))
+    text.starts_with(plain) && text.ends_with(plain) && text.chars().all(|c| plain(c) || "._-".contains(c))
 }
 
 #[cfg(test)]
@@ -153,20 +121,11 @@ mod tests {
             ("team/app:1.2", "docker.io/team/app:1.2".into()),
             ("index.docker.io/app", "docker.io/library/app:latest".into()),
             ("localhost/app", "localhost/app:latest".into()),
-            (
-                "registry:5000/team/app",
-                "registry:5000/team/app:latest".into(),
-            ),
+            ("registry:5000/team/app", "registry:5000/team/app:latest".into()),
             ("127.0.0.1:5000/app:x_1", "127.0.0.1:5000/app:x_1".into()),
             ("ghcr.io/a/b/c:v1", "ghcr.io/a/b/c:v1".into()),
-            (
-                &format!("app@{digest}"),
-                format!("docker.io/library/app@{digest}"),
-            ),
-            (
-                &format!("registry:5000/app:1@{digest}"),
-                format!("registry:5000/app@{digest}"),
-            ),
+            (&format!("app@{digest}"), format!("docker.io/library/app@{digest}")),
+            (&format!("registry:5000/app:1@{digest}"), format!("registry:5000/app@{digest}")),
         ] {
             assert_eq!(Reference::parse(text).map(|r| r.full()), Ok(full), "{text}");
         }
@@ -174,33 +133,16 @@ mod tests {
 
     #[test]
     fn nonsense_and_ids_are_refused() {
-        for text in [
-            "",
-            "App",
-            "app:",
-            "app:-x",
-            "a//b",
-            "app@latest",
-            "http://x/app",
-            "a b",
-            "../app",
-            &"f".repeat(64),
-        ] {
+        for text in
+            ["", "App", "app:", "app:-x", "a//b", "app@latest", "http://x/app", "a b", "../app", &"f".repeat(64)]
+        {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn credentials_are_kept_per_registry() {
-        assert_eq!(
-            Reference::parse("app").unwrap().credentials_key(),
-            "https://index.docker.io/v1/"
-        );
-        assert_eq!(
-            Reference::parse("registry:5000/app")
-                .unwrap()
-                .credentials_key(),
-            "registry:5000"
-        );
+        assert_eq!(Reference::parse("app").unwrap().credentials_key(), "https://index.docker.io/v1/");
+        assert_eq!(Reference::parse("registry:5000/app").unwrap().credentials_key(), "registry:5000");
     }
 }

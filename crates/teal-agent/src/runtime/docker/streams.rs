@@ -18,31 +18,14 @@ const EVENTS_KEPT: usize = 1024;
 /// A longer line comes in pieces.
 const LINE_MOST: usize = 256 * 1024;
 /// What changes a container. Its health checks alone would fill the stream with `exec_*`.
-const ACTIONS: [&str; 11] = [
-    "create",
-    "start",
-    "die",
-    "kill",
-    "oom",
-    "stop",
-    "pause",
-    "unpause",
-    "rename",
-    "destroy",
-    "health_status",
-];
+const ACTIONS: [&str; 11] =
+    ["create", "start", "die", "kill", "oom", "stop", "pause", "unpause", "rename", "destroy", "health_status"];
 const EXIT_CODE_SOON: Duration = Duration::from_millis(10);
 const EXIT_CODE_LATE: Duration = Duration::from_secs(1);
 const END_OF_TRANSMISSION: u8 = 4;
 
 impl DockerRuntime {
-    pub(super) async fn log_lines(
-        &self,
-        id: &str,
-        lines: u32,
-        follow: bool,
-        to: mpsc::Sender<LogLine>,
-    ) -> Result<()> {
+    pub(super) async fn log_lines(&self, id: &str, lines: u32, follow: bool, to: mpsc::Sender<LogLine>) -> Result<()> {
         let id = plain(id)?;
         let options = LogsOptions {
             follow,
@@ -61,10 +44,9 @@ impl DockerRuntime {
                 () = to.closed() => return Ok(()),
             };
             let lines = match frame {
-                Some(frame) => parts.take(frame.map_err(|e| {
-                    self.connection
-                        .fault(format!("read the log of container {id}"), e)
-                })?),
+                Some(frame) => {
+                    parts.take(frame.map_err(|e| self.connection.fault(format!("read the log of container {id}"), e))?)
+                }
                 None => parts.rest(),
             };
             let ended = lines.is_empty() && parts.ended;
@@ -80,27 +62,17 @@ impl DockerRuntime {
     }
 
     /// `since` closes the gap between this call and Docker's subscription, which it makes just after it answers.
-    pub(super) async fn container_events(
-        &self,
-        labels: &[(&str, &str)],
-    ) -> Result<mpsc::Receiver<ContainerEvent>> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    pub(super) async fn container_events(&self, labels: &[(&str, &str)]) -> Result<mpsc::Receiver<ContainerEvent>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut filters = label_filter(labels);
         filters.insert("type".into(), vec!["container".into()]);
         filters.insert("event".into(), ACTIONS.map(str::to_owned).to_vec());
         let since = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
         let client = self.connection.client().await?;
         // The stream asks only when it is read: this tells at once when nobody answers.
-        bounded(client.ping())
-            .await
-            .map_err(|e| self.connection.fault("subscribe to events", e))?;
-        let mut news = Box::pin(client.events(Some(EventsOptions {
-            since: Some(since),
-            until: None,
-            filters: Some(filters),
-        })));
+        bounded(client.ping()).await.map_err(|e| self.connection.fault("subscribe to events", e))?;
+        let mut news =
+            Box::pin(client.events(Some(EventsOptions { since: Some(since), until: None, filters: Some(filters) })));
         let (to, events) = mpsc::channel(EVENTS_KEPT);
         tokio::spawn(async move {
             loop {
@@ -113,9 +85,7 @@ impl DockerRuntime {
                     Some(Err(error)) => return tracing::debug!(%error, "the event stream broke"),
                     None => return,
                 };
-                let (Some(action), Some(container)) =
-                    (event.action, event.actor.and_then(|a| a.id))
-                else {
+                let (Some(action), Some(container)) = (event.action, event.actor.and_then(|a| a.id)) else {
                     continue;
                 };
                 // A reader that is this far behind subscribes again and lists: nothing is lost silently.
@@ -136,10 +106,7 @@ impl DockerRuntime {
         output: mpsc::Sender<Vec<u8>>,
     ) -> Result<i64> {
         let id = plain(id)?;
-        let fault = |error| {
-            self.connection
-                .fault(format!("run a command in container {id}"), error)
-        };
+        let fault = |error| self.connection.fault(format!("run a command in container {id}"), error);
         let client = self.connection.client().await?;
         let options = CreateExecOptions {
             attach_stdin: Some(true),
@@ -149,24 +116,12 @@ impl DockerRuntime {
             cmd: Some(command.to_vec()),
             ..Default::default()
         };
-        let made = bounded(client.create_exec(id, options))
-            .await
-            .map_err(fault)?;
-        let started = bounded(client.start_exec(
-            &made.id,
-            Some(StartExecOptions {
-                detach: false,
-                tty,
-                output_capacity: None,
-            }),
-        ))
-        .await
-        .map_err(fault)?;
-        if let StartExecResults::Attached {
-            output: mut said,
-            input: mut stdin,
-        } = started
-        {
+        let made = bounded(client.create_exec(id, options)).await.map_err(fault)?;
+        let started =
+            bounded(client.start_exec(&made.id, Some(StartExecOptions { detach: false, tty, output_capacity: None })))
+                .await
+                .map_err(fault)?;
+        if let StartExecResults::Attached { output: mut said, input: mut stdin } = started {
             let feed = async move {
                 while let Some(bytes) = input.recv().await {
                     if stdin.write_all(&bytes).await.is_err() || stdin.flush().await.is_err() {
@@ -174,11 +129,7 @@ impl DockerRuntime {
                     }
                 }
                 // With a terminal Docker takes a closed stdin for the end of the session and drops the output: say ^D.
-                let _ = if tty {
-                    stdin.write_all(&[END_OF_TRANSMISSION]).await
-                } else {
-                    stdin.shutdown().await
-                };
+                let _ = if tty { stdin.write_all(&[END_OF_TRANSMISSION]).await } else { stdin.shutdown().await };
                 stdin
             };
             let read = async {
@@ -231,16 +182,10 @@ impl Parts {
     fn take(&mut self, frame: LogOutput) -> Vec<LogLine> {
         let stderr = matches!(frame, LogOutput::StdErr { .. });
         let text = String::from_utf8_lossy(frame.as_ref()).into_owned();
-        let (at, text) = text
-            .split_once(' ')
-            .filter(|(at, _)| at.len() > 19 && at.ends_with('Z'))
-            .unwrap_or(("", &text));
+        let (at, text) =
+            text.split_once(' ').filter(|(at, _)| at.len() > 19 && at.ends_with('Z')).unwrap_or(("", &text));
         let slot = if stderr { &mut self.err } else { &mut self.out };
-        let line = slot.get_or_insert_with(|| LogLine {
-            stderr,
-            at: at.to_owned(),
-            text: String::new(),
-        });
+        let line = slot.get_or_insert_with(|| LogLine { stderr, at: at.to_owned(), text: String::new() });
         line.text.push_str(text);
         if !line.text.ends_with('\n') && line.text.len() < LINE_MOST {
             return Vec::new();
@@ -250,17 +195,12 @@ impl Parts {
 
     fn rest(&mut self) -> Vec<LogLine> {
         self.ended = true;
-        [self.out.take(), self.err.take()]
-            .into_iter()
-            .flatten()
-            .map(finished)
-            .collect()
+        [self.out.take(), self.err.take()].into_iter().flatten().map(finished).collect()
     }
 }
 
 fn finished(mut line: LogLine) -> LogLine {
-    line.text
-        .truncate(line.text.trim_end_matches(['\n', '\r']).len());
+    line.text.truncate(line.text.trim_end_matches(['\n', '\r']).len());
     line
 }
 
@@ -270,33 +210,19 @@ mod tests {
     use super::*;
 
     fn frame(text: &str) -> LogOutput {
-        LogOutput::StdOut {
-            message: text.to_owned().into(),
-        }
+        LogOutput::StdOut { message: text.to_owned().into() }
     }
 
     #[test]
     fn a_long_line_is_put_together_from_its_frames() {
         let mut parts = Parts::default();
-        assert!(
-            parts
-                .take(frame("2026-01-01T00:00:00.000000000Z first, "))
-                .is_empty()
-        );
+        assert!(parts.take(frame("2026-01-01T00:00:00.000000000Z first, ")).is_empty());
         let lines = parts.take(frame("2026-01-01T00:00:00.000000001Z second\r\n"));
         assert_eq!(
             lines,
-            [LogLine {
-                stderr: false,
-                at: "2026-01-01T00:00:00.000000000Z".into(),
-                text: "first, second".into()
-            }]
+            [LogLine { stderr: false, at: "2026-01-01T00:00:00.000000000Z".into(), text: "first, second".into() }]
         );
-        assert!(
-            parts
-                .take(frame("2026-01-01T00:00:01.000000000Z no end"))
-                .is_empty()
-        );
+        assert!(parts.take(frame("2026-01-01T00:00:01.000000000Z no end")).is_empty());
         assert_eq!(parts.rest()[0].text, "no end");
     }
 }

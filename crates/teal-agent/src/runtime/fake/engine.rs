@@ -49,7 +49,10 @@ impl Runtime for FakeRuntime {
 
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
         self.effect(Op::RemoveNetwork, name, |world| {
-            let ours = world.networks.get(name).is_none_or(|labels| labels.get(label::AGENT).is_some_and(|owner| owner == agent));
+            let ours = world
+                .networks
+                .get(name)
+                .is_none_or(|labels| labels.get(label::AGENT).is_some_and(|owner| owner == agent));
             let used = world.network_used(name) || !ours;
             let removed = !used && world.networks.remove(name).is_some();
             Ok((!used, removed))

@@ -36,7 +36,12 @@ async fn ready(app: App) -> (FakeRuntime, Container) {
     let fake = FakeRuntime::new();
     let image = fake.add_image("app", app);
     fake.change_image(&image.id, |i| i.has_healthcheck = true);
-    fake.ensure_network(&NetworkSpec { name: "net".into(), labels: BTreeMap::from([("teal.agent".into(), "a".into())]) }).await.unwrap();
+    fake.ensure_network(&NetworkSpec {
+        name: "net".into(),
+        labels: BTreeMap::from([("teal.agent".into(), "a".into())]),
+    })
+    .await
+    .unwrap();
     let made = fake.ensure_container(&spec("web-blue-1", &image)).await.unwrap();
     (fake, made)
 }
