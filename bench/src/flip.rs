@@ -5,9 +5,9 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 use teal_e2e::figures::{Better, Figures};
 use teal_e2e::prober::Report;
+use teal_e2e::scenario::crash::State;
 use teal_e2e::scenario::{crash, flip, keepalive, overhead, proxy_crash, recreate};
 use teal_e2e::stage::Stage;
-use teal_model_state::ended_well;
 
 /// How long the full runs are, and the short ones.
 struct Size {
@@ -46,13 +46,14 @@ const SHORT: Size = Size {
 };
 
 type Done = Result<(), Box<dyn Error>>;
+type Part = fn(&Size, &mut Figures) -> Done;
 
 pub fn run(arguments: &[String]) -> Done {
     let size = if arguments.iter().any(|argument| argument == "--short") { SHORT } else { FULL };
     let parts: Vec<&str> =
         arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
     let mut figures = Figures::start("flip");
-    let all: [(&str, fn(&Size, &mut Figures) -> Done); 7] = [
+    let all: [(&str, Part); 7] = [
         ("flips", flips),
         ("recreate", recreates),
         ("keepalive", awkward),
@@ -162,7 +163,8 @@ fn awkward(size: &Size, figures: &mut Figures) -> Done {
 fn agent(size: &Size, figures: &mut Figures) -> Done {
     let stage = Stage::new("bench-agent");
     let run = crash::run(&stage, size.crash_stride)?;
-    let (well, badly): (Vec<_>, Vec<_>) = run.ends.iter().partition(|(_, state)| ended_well(state));
+    let (well, badly): (Vec<_>, Vec<_>) =
+        run.ends.iter().partition(|(_, state)| matches!(state, State::Done | State::Reverted { .. }));
     let detail = format!("{} kills, {}", run.ends.len(), first_failures(&run.report));
     figures.at_most("crash.agent.failed", run.report.failed() as f64, "requests", 0.0, detail);
     figures.at_most(
@@ -226,12 +228,4 @@ fn processor(size: &Size, figures: &mut Figures) -> Done {
     );
     figures.at_most("cpu.vs_nginx", run.teal_us / run.nginx_us, "ratio", 1.1, detail);
     Ok(())
-}
-
-mod teal_model_state {
-    use teal_e2e::scenario::crash::State;
-
-    pub fn ended_well(state: &State) -> bool {
-        matches!(state, State::Done | State::Reverted { .. })
-    }
 }

@@ -436,10 +436,11 @@ impl Conductor {
         match self.agent.journal.services() {
             Ok(services) => {
                 for record in services {
-                    record.live.map(|live| gone.remove(&live.release));
-                    record.routing.map(|routing| {
-                        gone.retain(|release| !routing.listed.contains(release) && &routing.settings != release)
-                    });
+                    let routing = record.routing.iter();
+                    let kept = routing.flat_map(|routing| routing.listed.iter().chain([&routing.settings]));
+                    for release in kept.chain(record.live.iter().map(|live| &live.release)) {
+                        gone.remove(release);
+                    }
                 }
             }
             Err(error) => return self.agent.alert(error.to_string()),

@@ -223,7 +223,7 @@ fn walk(seed: u64) -> (State, usize) {
     for member in &deployment.plan.members {
         let (shares, live) = (&world.shares[&member.service], member.live.as_ref().map(|live| &live.release));
         match &deployment.state {
-            State::Done => assert_eq!(shares, &[member.candidate.clone()], "seed {seed}"),
+            State::Done => assert_eq!(shares, std::slice::from_ref(&member.candidate), "seed {seed}"),
             State::Reverted { .. } => assert_eq!(shares.first(), live, "seed {seed}: {:?}", deployment.state),
             _ => {}
         }

@@ -134,12 +134,7 @@ fn websockets_outlive_the_flip_and_end_within_the_drain_time() {
 #[test]
 fn a_container_that_dies_leaves_the_pool_and_returns() {
     let stage = Stage::new("reconcile");
-    stage
-        .compose(
-            &web(2, "", "    restart: always")
-                .replace("      SIGTERM: drain\n    restart", "      SIGTERM: drain\n    restart"),
-        )
-        .up();
+    stage.compose(&web(2, "", "    restart: always")).up();
     stage.must_deploy("1");
     let prober =
         Prober::start(Config::new(stage.address()).with(Clients::steady(4).pace(Pace::per_second(50.0)))).unwrap();

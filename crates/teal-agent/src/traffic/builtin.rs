@@ -470,7 +470,7 @@ impl Keeper {
         match command {
             Command::Bind(wanted, reply) => {
                 let bound = self.bind(&wanted);
-                let new = bound.as_ref().map(Clone::clone).unwrap_or_default();
+                let new = bound.clone().unwrap_or_default();
                 // The answer may have gone: whoever asked was interrupted, and asks again.
                 let _ = reply.send(bound.map(drop));
                 if !new.is_empty() {
