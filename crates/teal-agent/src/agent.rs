@@ -39,7 +39,9 @@ pub struct Agent {
     running: Mutex<BTreeMap<u64, Handle>>,
     /// Services that are being removed: nobody else touches their containers.
     removing: Mutex<BTreeSet<ServiceKey>>,
-    alerts: Mutex<Vec<String>>,
+    /// Held from the look at what is claimed until the claim is made.
+    pub claims: tokio::sync::Mutex<()>,
+    alerts: Mutex<BTreeMap<String, String>>,
 }
 
 /// What others may do with a deployment that runs.
@@ -86,7 +88,8 @@ impl Agent {
             publisher,
             running: Mutex::new(BTreeMap::new()),
             removing: Mutex::new(BTreeSet::new()),
-            alerts: Mutex::new(Vec::new()),
+            claims: tokio::sync::Mutex::new(()),
+            alerts: Mutex::new(BTreeMap::new()),
         });
         agent.resume(serving).await?;
         Ok(agent)
@@ -94,9 +97,12 @@ impl Agent {
 
     async fn resume(self: &Arc<Self>, serving: Option<RouteTable>) -> Result<(), Fault> {
         self.watch.refresh().await;
-        let listeners = self.publisher.listeners().await?;
-        if let Err(fault) = self.traffic.bind(&listeners).await {
-            self.alert(format!("a port of a live service cannot be opened: {fault}"));
+        self.forget_settings().await?;
+        // One by one: a port that somebody else took meanwhile must not keep the others closed.
+        for listener in self.needed_listeners(None).await? {
+            if let Err(fault) = self.traffic.bind(&BTreeSet::from([listener.clone()])).await {
+                self.alert(&listener.to_string(), format!("a port of a live service cannot be opened: {fault}"));
+            }
         }
         let unfinished = self.journal.unfinished()?;
         let reverted: Vec<u64> = unfinished
@@ -105,10 +111,13 @@ impl Agent {
             .map(|kept| kept.deployment.number)
             .collect();
         // Nobody knows what runs: the proxy goes on with the table it has.
-        if self.watch.now().engine_error.is_none() && reverted.is_empty() {
-            self.publisher.refresh().await?;
+        if self.watch.now().known && reverted.is_empty() {
+            for fault in self.publisher.refresh().await? {
+                self.alert("table", fault.to_string());
+            }
         }
         tokio::spawn(crate::reconcile::follow(Arc::downgrade(self)));
+        tokio::spawn(crate::reconcile::keep_whole(Arc::downgrade(self)));
         for kept in unfinished {
             let number = kept.deployment.number;
             tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
@@ -127,8 +136,12 @@ impl Agent {
         self.running().insert(number, Handle { abort, notices: notices.clone() });
         let agent = self.clone();
         let conductor = Conductor::new(agent.clone(), kept, window, aborted, notices);
+        let ended = tokio::spawn(conductor.run(fault));
         tokio::spawn(async move {
-            conductor.run(fault).await;
+            if let Err(error) = ended.await {
+                // Its journal is whole: the next agent goes on with it.
+                agent.alert("conductor", format!("deployment {number} stopped in a fault of Teal's own ({error}): restart the agent to go on with it"));
+            }
             agent.running().remove(&number);
         });
     }
@@ -145,16 +158,43 @@ impl Agent {
         self.running().get(&deployment).cloned()
     }
 
-    pub fn alert(&self, words: String) {
-        tracing::error!("{words}");
-        let mut alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner);
-        if !alerts.contains(&words) {
-            alerts.push(words);
-        }
+    /// Says something until it is cleared, or another word comes for the same subject.
+    pub fn alert(&self, subject: &str, words: String) {
+        tracing::error!(subject, "{words}");
+        self.alerts_now().insert(subject.to_owned(), words);
+    }
+
+    pub fn clear_alert(&self, subject: &str) {
+        self.alerts_now().remove(subject);
     }
 
     pub fn alerts(&self) -> Vec<String> {
-        self.alerts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.alerts_now().values().cloned().collect()
+    }
+
+    fn alerts_now(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the stored settings that no live release, routing or unfinished deployment needs.
+    pub async fn forget_settings(&self) -> Result<(), Fault> {
+        // A deployment that begins meanwhile stores settings for a claim that was not read yet.
+        let _claims = self.claims.lock().await;
+        let (mut releases, mut deployments) = (BTreeSet::new(), BTreeSet::new());
+        for record in self.journal.services()? {
+            releases.extend(record.live.map(|live| live.release));
+            releases.extend(
+                record.routing.into_iter().flat_map(|routing| routing.listed.into_iter().chain([routing.settings])),
+            );
+        }
+        for kept in self.journal.unfinished()? {
+            deployments.insert(kept.deployment.number);
+            for member in kept.deployment.plan.members {
+                releases.insert(member.candidate);
+                releases.extend(member.live.map(|live| live.release));
+            }
+        }
+        self.store.retain(&releases, &deployments)
     }
 
     /// What a deployment would do now.
@@ -205,6 +245,9 @@ impl Agent {
     }
 
     pub async fn deploy(self: &Arc<Self>, request: DeployRequest) -> Result<Accepted, Fault> {
+        let all = request.project.services.keys().map(|name| ServiceKey::new(&request.project.name, name));
+        let window = self.meter.open(all.collect()).await;
+        let claims = self.claims.lock().await;
         let plan = self.plan(&request).await?;
         let now = unix_ms();
         let keys: BTreeSet<ServiceKey> = plan.members.iter().map(|member| member.service.clone()).collect();
@@ -212,8 +255,7 @@ impl Agent {
             return Err(Fault::new(Code::Busy, format!("{key} is being removed")).hint("wait for it: `teal status`"));
         }
         self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
-        let serving = plan.members.iter().any(|member| member.serves());
-        let window = if serving { Some(self.meter.open(keys).await) } else { None };
+        let window = plan.members.iter().any(|member| member.serves()).then(|| window.only(keys));
         let mut deployment = Deployment::new(0, plan, now);
         self.journal.begin(&mut deployment, &request.who, now)?;
         // From here on the services are claimed: whatever fails ends as a deployment that was reverted.
@@ -221,6 +263,7 @@ impl Agent {
             .store
             .put_request(deployment.number, &request)
             .and_then(|()| self.store_candidates(&deployment.plan, &request));
+        drop(claims);
         let accepted = Accepted { deployment: deployment.number, plan: deployment.plan.clone() };
         tracing::info!(deployment = deployment.number, project = accepted.plan.project, who = request.who, "begins");
         let services = accepted.plan.members.iter().map(|member| member.service.service.clone()).collect();
@@ -286,14 +329,18 @@ impl Agent {
         let chosen: Vec<_> = records
             .into_iter()
             .filter(|record| request.services.is_empty() || request.services.contains(&record.service.service))
+            .filter(|record| record.live.is_some() || record.routing.is_some())
             .collect();
         if chosen.is_empty() {
             return Err(Fault::new(Code::NotFound, format!("there is no project {} here", request.project)));
         }
         let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
-        self.journal.refuse_busy(&keys, unix_ms())?;
         self.runtime.engine().await.map_err(fault_of)?;
-        self.removing().extend(keys.iter().cloned());
+        {
+            let _claims = self.claims.lock().await;
+            self.journal.refuse_busy(&keys, unix_ms())?;
+            self.removing().extend(keys.iter().cloned());
+        }
         let removed = self.remove_services(request, &chosen, &keys).await;
         self.removing().retain(|key| !keys.contains(key));
         removed
@@ -316,7 +363,6 @@ impl Agent {
                 }
                 releases.push(live.release.clone());
             }
-            self.journal.forget(&record.service)?;
         }
         let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
         self.publisher.flip(quiet).await?;
@@ -332,10 +378,13 @@ impl Agent {
                 removed.containers.push(container.name);
             }
         }
-        removed.networks = self.tidy(&request.project).await?;
-        for release in &releases {
-            self.store.remove_release(release)?;
+        // Last: a removal that was interrupted is whole again after a restart, and can be asked for again.
+        for record in chosen {
+            self.journal.forget(&record.service)?;
+            self.clear_alert(&record.service.to_string());
         }
+        removed.networks = self.tidy(&request.project, None).await?;
+        self.forget_settings().await?;
         tracing::info!(project = request.project, who = request.who, ?keys, "removed");
         Ok(removed)
     }

@@ -295,7 +295,11 @@ async fn logs(State(shared): State<Shared>, Query(query): Query<LogsQuery>) -> R
                     }
                 }
             };
-            tokio::join!(read, pass);
+            // A reader that has gone ends it, whether or not the container says anything more.
+            tokio::select! {
+                _ = async { tokio::join!(read, pass) } => {}
+                () = to.closed() => {}
+            }
         });
     }
     Ok(ndjson(lines))

@@ -8,7 +8,7 @@ use crate::clock::unix_ms;
 use crate::journal::{JournalError, Kept};
 use crate::meter::Window;
 use crate::runtime::PullProgress;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use teal_model::api::{Notice, What};
@@ -107,6 +107,7 @@ impl Conductor {
             self.record(Event::Failed { action: None, fault }).await;
         }
         loop {
+            self.wait_for_engine().await;
             let seen = self.observe().await;
             match decide(&self.deployment, &seen, unix_ms()) {
                 Step::Finish => break,
@@ -118,6 +119,13 @@ impl Conductor {
             }
         }
         self.finish().await;
+    }
+
+    /// An engine that has not answered since this agent began: nobody knows what runs, so nothing is decided.
+    async fn wait_for_engine(&self) {
+        let mut world = self.agent.watch.changes();
+        // An error says that the watcher ended with the agent.
+        let _ = world.wait_for(|world| world.known).await;
     }
 
     async fn observe(&self) -> Seen {
@@ -292,6 +300,12 @@ impl Conductor {
         }
         plan.unchanged.extend(self.deployment.plan.unchanged.iter().cloned());
         self.agent.store_candidates(&plan, &request)?;
+        // Their numbers are given back with the plan, and may be another deployment's a moment later.
+        for planned in &self.deployment.plan.members {
+            if !plan.members.iter().any(|member| member.service == planned.service) {
+                self.agent.store.remove_release(&planned.candidate)?;
+            }
+        }
         Ok(plan)
     }
 
@@ -310,16 +324,8 @@ impl Conductor {
             }
         }
         let began = std::time::Instant::now();
-        let done = {
-            let work = self.agent.perform_patiently(&self.deployment, &action);
-            let may_stop = self.deployment.state.may_revert()
-                && matches!(action, Action::StartRelease { .. } | Action::StopRelease { .. });
-            let mut aborted = self.aborted.clone();
-            tokio::select! {
-                done = work => done,
-                fault = async { wait_for_abort(&mut aborted).await }, if may_stop => Err(fault),
-            }
-        };
+        // Not interrupted by an abort: the engine goes on with what it was told anyway, and what follows must know how it ended.
+        let done = self.agent.perform_patiently(&self.deployment, &action).await;
         if action == Action::Publish
             && matches!(self.deployment.state, State::Shifting | State::Releasing { .. })
             && done.is_ok()
@@ -346,7 +352,7 @@ impl Conductor {
             path: self.agent.state_dir.join("journal.sqlite3"),
             why: error.to_string(),
         });
-        self.agent.alert(fault.to_string());
+        self.agent.alert("journal", fault.to_string());
         if !self.deployment.state.may_revert() {
             return false;
         }
@@ -372,7 +378,7 @@ impl Conductor {
         let before = self.deployment.clone();
         if let Err(illegal) = self.deployment.apply(&event, unix_ms()) {
             let error = Fault::new(Code::Internal, illegal.to_string());
-            self.agent.alert(format!("deployment {}: {error}", self.deployment.number));
+            self.agent.alert("conductor", format!("deployment {}: {error}", self.deployment.number));
             self.deployment.state = State::Stuck { step: before.state.name().to_owned(), error };
             return;
         }
@@ -386,13 +392,13 @@ impl Conductor {
                     let applied = self.deployment.apply(&event, unix_ms());
                     debug_assert!(applied.is_ok(), "it was applied a moment ago");
                     self.unjournaled.push((event, what));
-                    self.agent.alert(error.to_string());
+                    self.agent.alert("journal", error.to_string());
                 } else {
                     self.give_up(&error).await;
                 }
             }
             Err(error) => {
-                self.agent.alert(error.to_string());
+                self.agent.alert("journal", error.to_string());
                 self.unjournaled.push((event, what));
             }
         }
@@ -407,53 +413,43 @@ impl Conductor {
         let (receipt, now) = (self.receipt().await, unix_ms());
         for (event, what) in std::mem::take(&mut self.unjournaled) {
             while let Err(error) = self.agent.journal.happened(&self.deployment, &event, what.clone(), unix_ms()) {
-                self.agent.alert(error.to_string());
+                self.agent.alert("journal", error.to_string());
                 sleep(JOURNAL_PAUSE).await;
             }
         }
         let last = loop {
             match self.agent.journal.end(&self.deployment, &receipt, now) {
                 Ok(notice) => break notice,
-                Err(error) => self.agent.alert(error.to_string()),
+                Err(error) => self.agent.alert("journal", error.to_string()),
             }
             sleep(JOURNAL_PAUSE).await;
         };
-        self.forget_settings();
+        self.agent.clear_alert("journal");
+        self.tell_of_stuck();
+        self.forget_settings().await;
         tracing::info!(deployment = self.deployment.number, state = self.deployment.state.name(), "ended");
         self.heard(last);
     }
 
-    /// The stored settings of releases that are not needed any more.
-    fn forget_settings(&self) {
-        let mut gone: BTreeSet<ReleaseKey> = BTreeSet::new();
-        for member in &self.kept.deployment.plan.members {
-            gone.insert(member.candidate.clone());
-        }
+    /// A revert that failed is said until a deployment of the service has ended well.
+    fn tell_of_stuck(&self) {
         for member in &self.deployment.plan.members {
-            gone.insert(member.candidate.clone());
-            gone.extend(member.live.as_ref().map(|live| live.release.clone()));
-        }
-        match self.agent.journal.services() {
-            Ok(services) => {
-                for record in services {
-                    let routing = record.routing.iter();
-                    let kept = routing.flat_map(|routing| routing.listed.iter().chain([&routing.settings]));
-                    for release in kept.chain(record.live.iter().map(|live| &live.release)) {
-                        gone.remove(release);
-                    }
+            let subject = member.service.to_string();
+            match &self.deployment.state {
+                State::Stuck { step, error } => {
+                    let words =
+                        format!("{subject}: deployment {} is stuck at `{step}`: {error}", self.deployment.number);
+                    self.agent.alert(&subject, words);
                 }
+                _ => self.agent.clear_alert(&subject),
             }
-            Err(error) => return self.agent.alert(error.to_string()),
         }
-        if matches!(self.deployment.state, State::Stuck { .. }) {
-            return;
-        }
-        let removed = gone
-            .iter()
-            .map(|release| self.agent.store.remove_release(release))
-            .chain([self.agent.store.remove_request(self.deployment.number)]);
-        for fault in removed.filter_map(Result::err) {
-            self.agent.alert(fault.to_string());
+    }
+
+    /// The stored settings of releases that are not needed any more.
+    async fn forget_settings(&self) {
+        if let Err(fault) = self.agent.forget_settings().await {
+            self.agent.alert("settings", fault.to_string());
         }
     }
 
@@ -481,17 +477,6 @@ impl Conductor {
             releases: release_lines(&self.deployment),
             steps: steps(&notices, self.kept.started_ms, ended_ms),
             traffic,
-        }
-    }
-}
-
-async fn wait_for_abort(aborted: &mut watch::Receiver<Option<String>>) -> Fault {
-    loop {
-        if let Some(who) = aborted.borrow_and_update().clone() {
-            return Fault::new(Code::Aborted, format!("aborted by {who}"));
-        }
-        if aborted.changed().await.is_err() {
-            std::future::pending::<()>().await;
         }
     }
 }

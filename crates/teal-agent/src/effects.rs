@@ -1,15 +1,18 @@
 //! The effects of a deployment, one function an action: each may be repeated, and finds what an earlier try left.
 
 use crate::agent::{Agent, fault_of};
+use crate::publish::routes;
 use crate::runtime::{Container, ContainerSpec, NetworkSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
 use futures_util::future::{join_all, try_join_all};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use teal_model::config::{MountKind, Volume};
+use teal_model::config::{MountKind, Restart, Volume};
 use teal_model::deployment::{Action, Deployment, Published};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{Color, ReleaseKey};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
+use teal_model::plan::listeners;
+use teal_model::wire::{ListenerKey, Route};
 
 /// Compose's `stop_grace_period` where nothing else is known.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -62,7 +65,7 @@ impl Agent {
                     .map_err(fault_of)?;
             }
             Action::Publish => return self.publisher.flip(deployment.routing()).await.map(Some),
-            Action::Tidy => drop(self.tidy(&deployment.plan.project).await?),
+            Action::Tidy => drop(self.tidy(&deployment.plan.project, Some(deployment.number)).await?),
         }
         Ok(None)
     }
@@ -85,6 +88,7 @@ impl Agent {
     }
 
     async fn bind(&self, deployment: &Deployment) -> Result<(), Fault> {
+        self.refuse_taken_routes(deployment).await?;
         let wanted = deployment.plan.members.iter().flat_map(|member| member.listeners.iter().cloned()).collect();
         let Err(fault) = self.traffic.bind(&wanted).await else { return Ok(()) };
         // Who has it? Docker's own publishing is the likeliest.
@@ -102,6 +106,50 @@ impl Agent {
         detail.sort();
         detail.dedup();
         Err(fault.detail(detail))
+    }
+
+    /// A route that leads to another service already would take its requests away.
+    async fn refuse_taken_routes(&self, deployment: &Deployment) -> Result<(), Fault> {
+        let ours: BTreeSet<&ServiceKey> = deployment.plan.members.iter().map(|member| &member.service).collect();
+        let mut others = self.publisher.routes().await;
+        for kept in self.journal.unfinished()? {
+            for member in kept.deployment.plan.members.iter().filter(|_| kept.deployment.number != deployment.number) {
+                // One whose settings are gone will not get as far as having routes.
+                let settings = self.store.release(&member.candidate);
+                others.extend(settings.iter().flat_map(|settings| routes(&member.service, settings)));
+            }
+        }
+        others.retain(|other| !ours.contains(&other.service));
+        for member in &deployment.plan.members {
+            for route in routes(&member.service, &self.store.release(&member.candidate)?) {
+                let same = |other: &&Route| {
+                    (&other.listener, &other.host, &other.path) == (&route.listener, &route.host, &route.path)
+                };
+                if let Some(taken) = others.iter().find(same) {
+                    let what = format!(
+                        "{} is published by {} already, for the same host and path",
+                        route.listener, taken.service
+                    );
+                    return Err(Fault::new(Code::PortInUse, what)
+                        .hint("publish another port, or tell the services apart by `x-teal.route`"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every listener that a routing or an unfinished deployment needs, except the deployment that asks.
+    pub async fn needed_listeners(&self, asking: Option<u64>) -> Result<BTreeSet<ListenerKey>, Fault> {
+        let mut needed = self.publisher.listeners().await;
+        for kept in self.journal.unfinished()?.into_iter().filter(|kept| Some(kept.deployment.number) != asking) {
+            for member in kept.deployment.plan.members {
+                needed.extend(member.listeners);
+                // A revert goes back to the live release's ports.
+                let live = member.live.and_then(|live| self.store.release(&live.release).ok());
+                needed.extend(live.iter().flat_map(|settings| listeners(&settings.service)));
+            }
+        }
+        Ok(needed)
     }
 
     async fn ensure_network(&self, project: &str) -> Result<(), Fault> {
@@ -123,8 +171,10 @@ impl Agent {
                     &member.candidate == of || member.live.as_ref().is_some_and(|live| &live.release == of)
                 })
             };
+        let routing = self.publisher.routings().await.remove(service);
+        let routed = |of: &ReleaseKey| routing.as_ref().is_some_and(|routing| routing.listed.contains(of));
         for container in self.runtime.list(&labels).await.map_err(fault_of)? {
-            if !crate::world::release_of(&container).is_some_and(|of| wanted(&of)) {
+            if !crate::world::release_of(&container).is_some_and(|of| wanted(&of) || routed(&of)) {
                 tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
                 self.runtime.stop(&container.id, DEFAULT_GRACE).await.map_err(fault_of)?;
                 self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
@@ -165,7 +215,11 @@ impl Agent {
             // A candidate that has ended is a fact for the deployment to see, not something to try again.
             Status::Exited { .. } | Status::Dead if !how.restarts => Ok(()),
             _ => self.runtime.start(&container.id).await,
+        }?;
+        if how.restarts {
+            self.runtime.set_restart(&container.id, stored.service.container.restart).await?;
         }
+        Ok(())
     }
 
     fn container_spec(&self, release: &ReleaseKey, stored: &StoredRelease, index: u32, how: Replicas) -> ContainerSpec {
@@ -207,9 +261,12 @@ impl Agent {
     pub async fn stop_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
         let grace = self.store.release(release).map_or(DEFAULT_GRACE, |stored| grace(&stored));
         let containers = self.containers_of(release).await?;
-        try_join_all(containers.iter().map(|container| self.runtime.stop(&container.id, grace)))
-            .await
-            .map_err(fault_of)?;
+        // Else a daemon that restarts would bring it back beside the release that took its place.
+        let stops = containers.iter().map(|container| async move {
+            self.runtime.set_restart(&container.id, Restart::No).await?;
+            self.runtime.stop(&container.id, grace).await
+        });
+        try_join_all(stops).await.map_err(fault_of)?;
         Ok(())
     }
 
@@ -221,16 +278,10 @@ impl Agent {
         Ok(())
     }
 
-    /// Closes listeners that nothing needs, removes the project's network when its last container is gone. Returns removed networks.
-    pub async fn tidy(&self, project: &str) -> Result<Vec<String>, Fault> {
-        let mut needed = self.publisher.listeners().await?;
-        // Another deployment may have opened ports that no routing names yet.
-        for kept in self.journal.unfinished()? {
-            if kept.project != project {
-                needed.extend(kept.deployment.plan.members.into_iter().flat_map(|member| member.listeners));
-            }
-        }
-        self.traffic.retain(&needed).await?;
+    /// Closes listeners that nothing needs, removes the project's network when its last container is gone. Returns removed
+    /// networks. `asking`: the deployment whose end this is.
+    pub async fn tidy(&self, project: &str, asking: Option<u64>) -> Result<Vec<String>, Fault> {
+        self.traffic.retain(&self.needed_listeners(asking).await?).await?;
         let containers =
             self.runtime.list(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?;
         let name = network_name(project);

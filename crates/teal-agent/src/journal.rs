@@ -314,6 +314,9 @@ impl Journal {
     pub fn end(&self, deployment: &Deployment, receipt: &Receipt, now_ms: u64) -> Result<Notice> {
         self.write(|t| {
             t.execute("DELETE FROM unfinished WHERE deployment = ?1", [deployment.number as i64])?;
+            if matches!(deployment.state, State::Stuck { .. }) {
+                settle_stuck(t, deployment, now_ms)?;
+            }
             t.execute(
                 "UPDATE deployments SET ended_ms = ?2, receipt = ?3 WHERE number = ?1",
                 params![deployment.number as i64, now_ms as i64, serde_json::to_string(receipt)?],
@@ -416,6 +419,12 @@ impl Journal {
         read().map_err(|error| self.io(error))
     }
 
+    /// How the newest deployment of a service stands.
+    pub fn newest_of(&self, service: &ServiceKey) -> Result<Option<Kept>> {
+        let history = self.history(Some(&service.project), 100)?;
+        Ok(history.into_iter().find(|kept| kept.services.contains(&service.service)))
+    }
+
     /// The number that the next release of each service of a project gets.
     pub fn next_releases(&self, project: &str) -> Result<BTreeMap<String, u64>> {
         let db = self.db();
@@ -489,6 +498,23 @@ fn settle_claims(t: &Transaction<'_>, deployment: u64, plan: &teal_model::plan::
             params![member.service.to_string(), deployment as i64],
         )?;
         put_release(t, deployment, &member_record(member, now_ms))?;
+    }
+    Ok(())
+}
+
+/// What has all requests of a service is its live release from here on, however it came to that.
+fn settle_stuck(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64) -> Written<()> {
+    for member in &deployment.plan.members {
+        let service = member.service.to_string();
+        let routing: Option<Option<String>> =
+            t.query_row("SELECT routing FROM services WHERE service = ?1", [&service], |row| row.get(0)).optional()?;
+        let routing: Option<Routing> = routing.flatten().map(|text| serde_json::from_str(&text)).transpose()?;
+        if routing.is_some_and(|routing| routing.split.len() == 1 && routing.split[0].0 == member.candidate) {
+            t.execute(
+                "UPDATE services SET live = ?2, since_ms = ?3 WHERE service = ?1",
+                params![service, member.candidate.number as i64, now_ms as i64],
+            )?;
+        }
     }
     Ok(())
 }

@@ -22,26 +22,32 @@ pub struct Meter {
 #[derive(Default)]
 struct Past {
     kept: VecDeque<(Instant, Arc<Statistics>)>,
-    sequence: Option<(String, u64)>,
-    windows: Vec<Weak<Mutex<Gaps>>>,
-}
-
-/// The longest gap so far, and whether any message was missed.
-#[derive(Default)]
-struct Gaps {
-    services: BTreeSet<ServiceKey>,
-    longest_us: u64,
-    missed: Option<String>,
+    windows: Vec<Weak<Mutex<Tally>>>,
 }
 
 /// The measurement of one deployment, from its start on.
 pub struct Window {
     traffic: Arc<dyn Traffic>,
+    past: Arc<Mutex<Past>>,
+    tally: Arc<Mutex<Tally>>,
+    before: Option<Latency>,
+}
+
+/// What was counted since the start, message by message: a release that the proxy forgets, or that begins again at zero,
+/// keeps what it had.
+#[derive(Default)]
+struct Tally {
     services: BTreeSet<ServiceKey>,
-    before: Quantiles,
-    start: Option<Arc<Statistics>>,
-    flip: Option<Arc<Statistics>>,
-    gaps: Arc<Mutex<Gaps>>,
+    last: Option<Arc<Statistics>>,
+    counters: Counters,
+    held: u64,
+    hold_expired: u64,
+    longest_us: u64,
+    latency: Latency,
+    /// The latencies until the flip.
+    until_flip: Option<Latency>,
+    /// Why nothing is claimed.
+    unknown: Option<String>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -68,18 +74,13 @@ impl Meter {
 
     /// Begins to measure.
     pub async fn open(&self, services: BTreeSet<ServiceKey>) -> Window {
-        let start = self.traffic.ask().await;
-        let gaps = Arc::new(Mutex::new(Gaps { services: services.clone(), ..Gaps::default() }));
-        let mut past = locked(&self.past);
-        past.windows.push(Arc::downgrade(&gaps));
-        let oldest = past.kept.front().map(|(_, statistics)| statistics.clone());
-        let before = match (&oldest, &start) {
-            (Some(oldest), Some(start)) if oldest.instance == start.instance => {
-                Quantiles::from(&latency(start, oldest, &services))
-            }
-            _ => Quantiles::default(),
-        };
-        Window { traffic: self.traffic.clone(), services, before, start, flip: None, gaps }
+        let mut tally = Tally { services, last: self.traffic.ask().await, ..Tally::default() };
+        if tally.last.is_none() {
+            tally.unknown = Some("the proxy gave no statistics at the start".to_owned());
+        }
+        let tally = Arc::new(Mutex::new(tally));
+        locked(&self.past).windows.push(Arc::downgrade(&tally));
+        Window { traffic: self.traffic.clone(), past: self.past.clone(), tally, before: None }
     }
 
     /// Requests a second of a service over the last ten seconds.
@@ -93,34 +94,18 @@ impl Meter {
             return None;
         }
         let services = BTreeSet::from([service.clone()]);
-        let requests = counters(newest, then, &services).requests;
-        Some(requests as f64 / seconds)
+        let answered: u64 = counters(newest, then, &services).answered.iter().sum();
+        Some(answered as f64 / seconds)
     }
 }
 
 impl Past {
     fn take(&mut self, newest: Arc<Statistics>) {
         let now = Instant::now();
-        let missed = match &self.sequence {
-            Some((instance, _)) if instance != &newest.instance => Some("the proxy was replaced meanwhile".to_owned()),
-            Some((_, sequence)) if newest.sequence != sequence + 1 => {
-                Some("the proxy's statistics were interrupted meanwhile".to_owned())
-            }
-            _ => None,
-        };
-        self.sequence = Some((newest.instance.clone(), newest.sequence));
         self.windows.retain(|window| match window.upgrade() {
             None => false,
             Some(window) => {
-                let mut gaps = locked(&window);
-                for service in &newest.services {
-                    if gaps.services.contains(&service.service) {
-                        gaps.longest_us = gaps.longest_us.max(service.longest_gap_us);
-                    }
-                }
-                if gaps.missed.is_none() {
-                    gaps.missed.clone_from(&missed);
-                }
+                locked(&window).take(&newest);
                 true
             }
         });
@@ -133,77 +118,125 @@ impl Past {
     }
 }
 
+impl Tally {
+    /// Messages may come twice (as an answer, and to everybody) and are taken once.
+    fn take(&mut self, newest: &Arc<Statistics>) {
+        let Some(last) = self.last.clone() else { return };
+        if last.instance != newest.instance {
+            self.unknown.get_or_insert_with(|| "the proxy was replaced meanwhile".to_owned());
+            return;
+        }
+        if newest.sequence <= last.sequence {
+            return;
+        }
+        if newest.sequence > last.sequence + 1 {
+            self.unknown.get_or_insert_with(|| "the proxy's statistics were interrupted meanwhile".to_owned());
+        }
+        add(&mut self.counters, &counters(newest, &last, &self.services));
+        self.latency.add(&latency(newest, &last, &self.services));
+        for now in newest.services.iter().filter(|now| self.services.contains(&now.service)) {
+            let then = last.services.iter().find(|then| then.service == now.service);
+            self.held += since(now.held_total, then.map_or(0, |then| then.held_total));
+            self.hold_expired += since(now.hold_expired, then.map_or(0, |then| then.hold_expired));
+            self.longest_us = self.longest_us.max(now.longest_gap_us);
+        }
+        self.last = Some(newest.clone());
+    }
+}
+
 impl Window {
+    /// Looks at these services alone.
+    pub fn only(mut self, services: BTreeSet<ServiceKey>) -> Self {
+        let start = {
+            let mut tally = locked(&self.tally);
+            tally.services = services;
+            tally.last.clone()
+        };
+        let oldest = locked(&self.past).kept.front().map(|(_, statistics)| statistics.clone());
+        self.before = match (oldest, start) {
+            (Some(oldest), Some(start)) if oldest.instance == start.instance => {
+                Some(latency(&start, &oldest, &locked(&self.tally).services))
+            }
+            _ => None,
+        };
+        self
+    }
+
     /// All requests go elsewhere from now on.
     pub async fn flipped(&mut self) {
-        self.flip = self.traffic.ask().await;
+        let now = self.traffic.ask().await;
+        let mut tally = locked(&self.tally);
+        if let Some(now) = now {
+            tally.take(&now);
+        }
+        let until_flip = tally.latency.clone();
+        tally.until_flip = Some(until_flip);
     }
 
     pub async fn close(self) -> Measurement {
-        let unknown = |why: &str| Measurement::Unknown { why: why.to_owned() };
-        let Some(start) = &self.start else { return unknown("the proxy gave no statistics at the start") };
-        let Some(end) = self.traffic.ask().await else { return unknown("the proxy gave no statistics at the end") };
-        if start.instance != end.instance {
-            return unknown("the proxy was replaced meanwhile");
+        let end = self.traffic.ask().await;
+        let mut tally = locked(&self.tally);
+        match end {
+            Some(end) => tally.take(&end),
+            None => drop(tally.unknown.get_or_insert_with(|| "the proxy gave no statistics at the end".to_owned())),
         }
-        let gaps = locked(&self.gaps);
-        if let Some(why) = &gaps.missed {
-            return unknown(why);
+        if let Some(why) = &tally.unknown {
+            return Measurement::Unknown { why: why.clone() };
         }
-        // The last message may not have been taken yet.
-        let of_ours = end.services.iter().filter(|service| self.services.contains(&service.service));
-        let longest_us = of_ours.map(|service| service.longest_gap_us).max().unwrap_or(0).max(gaps.longest_us);
-        let counted = counters(&end, start, &self.services);
-        let failed = counted.failed;
-        let mut measured = Measured {
+        let (counted, failed) = (tally.counters, tally.counters.failed);
+        let during = tally.until_flip.as_ref().unwrap_or(&tally.latency);
+        Measurement::Measured(Measured {
             served: counted.answered.iter().sum(),
             failed: Failures {
                 connect: failed.connect,
                 reset: failed.reset,
                 cut: failed.cut,
                 timeout: failed.timeout,
-                hold_expired: 0,
+                hold_expired: tally.hold_expired,
                 app_5xx: counted.answered[4],
             },
+            held: tally.held,
             retried: counted.retries,
             client_aborts: counted.client_aborts,
-            longest_stall_us: longest_us,
-            before: self.before,
-            ..Measured::default()
-        };
-        for now in end.services.iter().filter(|now| self.services.contains(&now.service)) {
-            let then = start.services.iter().find(|then| then.service == now.service);
-            measured.held += now.held_total - then.map_or(0, |then| then.held_total);
-            measured.failed.hold_expired += now.hold_expired - then.map_or(0, |then| then.hold_expired);
-        }
-        let flip = self.flip.as_ref().filter(|flip| flip.instance == end.instance).unwrap_or(&end);
-        measured.during = Quantiles::from(&latency(flip, start, &self.services));
-        measured.after = Quantiles::from(&latency(&end, flip, &self.services));
-        Measurement::Measured(measured)
+            longest_stall_us: tally.longest_us,
+            before: self.before.as_ref().map(Quantiles::from).unwrap_or_default(),
+            during: Quantiles::from(during),
+            after: Quantiles::from(&tally.latency.since(during)),
+        })
     }
+}
+
+/// A counter that is lower than it was has begun again.
+fn since(now: u64, then: u64) -> u64 {
+    if now >= then { now - then } else { now }
+}
+
+/// Counters of ended requests, one by one. `requests` counts those in flight too and may go down, so it is left out.
+fn zip(a: &mut Counters, b: &Counters, change: impl Fn(&mut u64, u64)) {
+    for (a, b) in a.answered.iter_mut().zip(b.answered) {
+        change(a, b);
+    }
+    change(&mut a.failed.connect, b.failed.connect);
+    change(&mut a.failed.reset, b.failed.reset);
+    change(&mut a.failed.cut, b.failed.cut);
+    change(&mut a.failed.timeout, b.failed.timeout);
+    change(&mut a.client_aborts, b.client_aborts);
+    change(&mut a.retries, b.retries);
+}
+
+fn add(sum: &mut Counters, more: &Counters) {
+    zip(sum, more, |sum, more| *sum += more);
 }
 
 /// What the releases of these services counted between two snapshots of one instance.
 fn counters(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>) -> Counters {
     let mut sum = Counters::default();
     for release in now.releases.iter().filter(|release| services.contains(&release.release.service)) {
-        let earlier = then
-            .releases
-            .iter()
-            .find(|earlier| earlier.release == release.release)
-            .map(|earlier| earlier.counters)
-            .unwrap_or_default();
-        let counters = release.counters;
-        sum.requests += counters.requests - earlier.requests;
-        for (class, answered) in sum.answered.iter_mut().enumerate() {
-            *answered += counters.answered[class] - earlier.answered[class];
+        let mut counted = release.counters;
+        if let Some(earlier) = then.releases.iter().find(|earlier| earlier.release == release.release) {
+            zip(&mut counted, &earlier.counters, |now, then| *now = since(*now, then));
         }
-        sum.failed.connect += counters.failed.connect - earlier.failed.connect;
-        sum.failed.reset += counters.failed.reset - earlier.failed.reset;
-        sum.failed.cut += counters.failed.cut - earlier.failed.cut;
-        sum.failed.timeout += counters.failed.timeout - earlier.failed.timeout;
-        sum.client_aborts += counters.client_aborts - earlier.client_aborts;
-        sum.retries += counters.retries - earlier.retries;
+        add(&mut sum, &counted);
     }
     sum
 }

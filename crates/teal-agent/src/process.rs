@@ -32,3 +32,10 @@ impl Process {
         Ok(pidfd_send_signal(self.fd.get_ref(), Signal::KILL)?)
     }
 }
+
+/// When a process started, in clock ticks since boot (proc(5), field 22 of stat); None: there is no such process.
+pub fn started(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may hold anything, a `)` too.
+    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+}

@@ -5,14 +5,17 @@ use crate::traffic::{Publication, Traffic};
 use crate::world::{Replica, Watch, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_model::config::RouteRule;
 use teal_model::deployment::{Health, Published, Routing};
-use teal_model::fault::Fault;
+use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::listeners;
-use teal_model::wire::{Backend, Hold, ListenerKey, ReleaseEntry, Route, RouteTable, ServiceEntry, Share, Timeouts};
+use teal_model::wire::{
+    Backend, BackendId, Hold, ListenerKey, ReleaseEntry, Route, RouteTable, ServiceEntry, Share, Timeouts,
+};
 use tokio::sync::Mutex;
 
 /// No acknowledgement within this time is Unknown: traffic stays where it is while the proxy is asked again or replaced.
@@ -28,9 +31,24 @@ pub struct Publisher {
 struct Tables {
     number: TableNumber,
     routings: BTreeMap<ServiceKey, Routing>,
-    /// The last table that was sent, with number zero: to see whether a new one says anything new.
-    last: Option<RouteTable>,
+    /// The last table that was sent, with number zero, and the backends whose process was sent with it: to see whether a
+    /// new one says anything new.
+    last: (RouteTable, BTreeSet<BackendId>),
     settings: HashMap<ReleaseKey, Arc<StoredRelease>>,
+}
+
+/// A table without its number.
+struct Built {
+    table: RouteTable,
+    processes: BTreeMap<BackendId, Arc<OwnedFd>>,
+    /// Services that could not be built anew: they stay as they were in the last table.
+    faults: Vec<(ServiceKey, Fault)>,
+}
+
+impl Built {
+    fn gist(&self) -> (RouteTable, BTreeSet<BackendId>) {
+        (self.table.clone(), self.processes.keys().cloned().collect())
+    }
 }
 
 impl Publisher {
@@ -41,46 +59,62 @@ impl Publisher {
         epoch: u64,
         routings: BTreeMap<ServiceKey, Routing>,
     ) -> Self {
-        let tables = Tables { number: TableNumber { epoch, n: 0 }, routings, last: None, settings: HashMap::new() };
+        let number = TableNumber { epoch, n: 0 };
+        let tables = Tables { number, routings, last: Default::default(), settings: HashMap::new() };
         Self { traffic, store, watch, state: Mutex::new(tables) }
     }
 
-    /// Changes the routing of some services and waits until every worker routes by it.
+    /// Changes the routing of some services and waits until every worker routes by it. On an error the routings are as
+    /// before, except that a table which was sent may be in force.
     pub async fn flip(&self, changes: BTreeMap<ServiceKey, Option<Routing>>) -> Result<Published, Fault> {
         let mut tables = self.state.lock().await;
+        let mut routings = tables.routings.clone();
+        let changed: Vec<ServiceKey> = changes.keys().cloned().collect();
         for (service, routing) in changes {
             match routing {
-                Some(routing) => drop(tables.routings.insert(service, routing)),
-                None => drop(tables.routings.remove(&service)),
+                Some(routing) => drop(routings.insert(service, routing)),
+                None => drop(routings.remove(&service)),
             }
         }
-        let publication = self.build(&mut tables)?;
+        let mut built = self.build(&mut tables, &routings)?;
+        if let Some(at) = built.faults.iter().position(|(service, _)| changed.contains(service)) {
+            return Err(built.faults.swap_remove(at).1);
+        }
+        tables.routings = routings;
+        let publication = tables.number_it(built);
         let published = self.traffic.publish(publication, Some(ACKNOWLEDGE_WITHIN)).await?;
-        published.ok_or_else(|| Fault::new(teal_model::fault::Code::Internal, "a table was published without waiting"))
+        published.ok_or_else(|| Fault::new(Code::Internal, "a table was published without waiting"))
     }
 
-    /// Sends a table if what runs now makes one that differs from the last.
-    pub async fn refresh(&self) -> Result<(), Fault> {
+    /// Sends a table if what runs now makes one that differs from the last. Returns what could not be built anew.
+    pub async fn refresh(&self) -> Result<Vec<Fault>, Fault> {
         let mut tables = self.state.lock().await;
-        let before = tables.last.clone();
-        let number = tables.number;
-        let publication = self.build(&mut tables)?;
-        if before == tables.last {
-            tables.number = number;
-            return Ok(());
+        let routings = tables.routings.clone();
+        let mut built = self.build(&mut tables, &routings)?;
+        let faults = std::mem::take(&mut built.faults).into_iter().map(|(_, fault)| fault).collect();
+        if built.gist() != tables.last || tables.number.n == 0 {
+            let publication = tables.number_it(built);
+            self.traffic.publish(publication, None).await?;
         }
-        self.traffic.publish(publication, None).await.map(drop)
+        Ok(faults)
     }
 
     /// Every listener that some routing needs.
-    pub async fn listeners(&self) -> Result<BTreeSet<ListenerKey>, Fault> {
+    pub async fn listeners(&self) -> BTreeSet<ListenerKey> {
+        self.routes().await.into_iter().map(|route| route.listener).collect()
+    }
+
+    /// Every route that some routing makes; of a service whose settings cannot be read, those of the last table.
+    pub async fn routes(&self) -> Vec<Route> {
         let mut tables = self.state.lock().await;
-        let releases: Vec<ReleaseKey> = tables.routings.values().map(|routing| routing.settings.clone()).collect();
-        let mut keys = BTreeSet::new();
-        for release in releases {
-            keys.extend(listeners(&self.settings(&mut tables, &release)?.service));
+        let mut all = Vec::new();
+        for (service, routing) in tables.routings.clone() {
+            match self.settings(&mut tables, &routing.settings) {
+                Ok(settings) => all.extend(routes(&service, &settings)),
+                Err(_) => all.extend(tables.last.0.routes.iter().filter(|route| route.service == service).cloned()),
+            }
         }
-        Ok(keys)
+        all
     }
 
     pub async fn routings(&self) -> BTreeMap<ServiceKey, Routing> {
@@ -96,53 +130,80 @@ impl Publisher {
         Ok(settings)
     }
 
-    fn build(&self, tables: &mut Tables) -> Result<Publication, Fault> {
+    fn build(&self, tables: &mut Tables, routings: &BTreeMap<ServiceKey, Routing>) -> Result<Built, Fault> {
         let world = self.watch.now();
-        let mut table = RouteTable::default();
-        let mut processes = BTreeMap::new();
-        let mut trusted = BTreeSet::new();
-        for (service, routing) in tables.routings.clone() {
-            let settings = self.settings(tables, &routing.settings)?;
-            trusted.extend(settings.trusted_proxies.iter().cloned());
-            table.routes.extend(routes(&service, &settings));
-            let mut releases = Vec::new();
-            for release in &routing.listed {
-                let ports = self.settings(tables, release)?;
-                let mut backends = Vec::new();
-                for replica in serving(&world, release) {
-                    let Some(backend) = backend(replica, &ports) else { continue };
-                    if let Some(process) = &replica.process {
-                        processes.insert(backend.id.clone(), process.clone());
-                    }
-                    backends.push(backend);
-                }
-                releases.push(ReleaseEntry {
-                    release: release.clone(),
-                    backends,
-                    close_tunnels: routing.close_tunnels.contains(release),
-                });
-            }
-            let teal = &settings.service.teal;
-            table.services.insert(
-                service,
-                ServiceEntry {
-                    split: routing
-                        .split
-                        .iter()
-                        .map(|(release, weight)| Share { release: release.clone(), weight: *weight })
-                        .collect(),
-                    holding: routing.holding,
-                    releases,
-                    hold: Hold { for_ms: teal.hold_ms, max_waiting: teal.hold_max_waiting },
-                    timeouts: Timeouts { connect_ms: teal.connect_timeout_ms, response_ms: teal.response_timeout_ms },
-                },
-            );
+        if !world.known {
+            // A table made now would have no backend at all: the proxy goes on with the one that it has.
+            let why = world.engine_error.clone().unwrap_or_else(|| "the Docker daemon was not asked yet".to_owned());
+            return Err(Fault::new(Code::DockerDown, why));
         }
-        table.trusted_proxies = trusted.into_iter().collect();
-        tables.last = Some(table.clone());
-        tables.number.n += 1;
-        table.number = tables.number;
-        Ok(Publication { table: Arc::new(table), processes: processes.into_iter().collect() })
+        let mut built = Built { table: RouteTable::default(), processes: BTreeMap::new(), faults: Vec::new() };
+        let mut trusted = BTreeSet::new();
+        for (service, routing) in routings {
+            match self.entry(tables, &world, routing) {
+                Ok(entry) => {
+                    trusted.extend(entry.settings.trusted_proxies.iter().cloned());
+                    built.table.routes.extend(routes(service, &entry.settings));
+                    built.processes.extend(entry.processes);
+                    built.table.services.insert(service.clone(), entry.entry);
+                }
+                Err(fault) => {
+                    let (last, _) = &tables.last;
+                    built.table.routes.extend(last.routes.iter().filter(|route| &route.service == service).cloned());
+                    trusted.extend(last.trusted_proxies.iter().cloned());
+                    if let Some(entry) = last.services.get(service) {
+                        built.table.services.insert(service.clone(), entry.clone());
+                    }
+                    built.faults.push((service.clone(), fault));
+                }
+            }
+        }
+        built.table.trusted_proxies = trusted.into_iter().collect();
+        Ok(built)
+    }
+
+    fn entry(&self, tables: &mut Tables, world: &World, routing: &Routing) -> Result<Entry, Fault> {
+        let settings = self.settings(tables, &routing.settings)?;
+        let mut processes = BTreeMap::new();
+        let mut releases = Vec::new();
+        for release in &routing.listed {
+            let ports = self.settings(tables, release)?;
+            let mut backends = Vec::new();
+            for replica in serving(world, release) {
+                let Some(backend) = backend(replica, &ports) else { continue };
+                if let Some(process) = &replica.process {
+                    processes.insert(backend.id.clone(), process.clone());
+                }
+                backends.push(backend);
+            }
+            let close_tunnels = routing.close_tunnels.contains(release);
+            releases.push(ReleaseEntry { release: release.clone(), backends, close_tunnels });
+        }
+        let teal = &settings.service.teal;
+        let share = |(release, weight): &(ReleaseKey, u32)| Share { release: release.clone(), weight: *weight };
+        let entry = ServiceEntry {
+            split: routing.split.iter().map(share).collect(),
+            holding: routing.holding,
+            releases,
+            hold: Hold { for_ms: teal.hold_ms, max_waiting: teal.hold_max_waiting },
+            timeouts: Timeouts { connect_ms: teal.connect_timeout_ms, response_ms: teal.response_timeout_ms },
+        };
+        Ok(Entry { entry, settings, processes })
+    }
+}
+
+struct Entry {
+    entry: ServiceEntry,
+    settings: Arc<StoredRelease>,
+    processes: BTreeMap<BackendId, Arc<OwnedFd>>,
+}
+
+impl Tables {
+    fn number_it(&mut self, built: Built) -> Publication {
+        self.last = built.gist();
+        self.number.n += 1;
+        let table = RouteTable { number: self.number, ..built.table };
+        Publication { table: Arc::new(table), processes: built.processes.into_iter().collect() }
     }
 }
 
@@ -159,7 +220,8 @@ fn backend(replica: &Replica, settings: &StoredRelease) -> Option<Backend> {
     Some(Backend { id: replica.backend(), addrs })
 }
 
-fn routes(service: &ServiceKey, settings: &StoredRelease) -> Vec<Route> {
+/// The routes of a service with these settings.
+pub fn routes(service: &ServiceKey, settings: &StoredRelease) -> Vec<Route> {
     let everything = [RouteRule { host: None, path: "/".to_owned(), port: None }];
     let rules = if settings.service.teal.routes.is_empty() { &everything[..] } else { &settings.service.teal.routes };
     let mut routes = Vec::new();

@@ -48,6 +48,8 @@ pub fn run(options: Options) -> Result<(), Fault> {
 }
 
 async fn serve(options: Options) -> Result<(), Fault> {
+    // Journal and logs are nobody else's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     directory(&options.state_dir, 0o700)?;
     directory(&options.run_dir, 0o755)?;
     let _lock = lock(&options.state_dir)?;

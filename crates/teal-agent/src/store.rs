@@ -4,7 +4,7 @@
 //! nowhere else (not in the journal, not in an event, not in a log).
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -58,8 +58,21 @@ impl ReleaseStore {
         get(&self.request_path(deployment))
     }
 
-    pub fn remove_request(&self, deployment: u64) -> Result<(), Fault> {
-        remove(&self.request_path(deployment))
+    /// Removes everything that is not named, what an interrupted write left included.
+    pub fn retain(&self, releases: &BTreeSet<ReleaseKey>, deployments: &BTreeSet<u64>) -> Result<(), Fault> {
+        let kept: BTreeSet<PathBuf> = releases
+            .iter()
+            .map(|release| self.release_path(release))
+            .chain(deployments.iter().map(|number| self.request_path(*number)))
+            .collect();
+        let entries = std::fs::read_dir(&self.dir).map_err(|error| unwritable(&self.dir, &error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| unwritable(&self.dir, &error))?.path();
+            if !kept.contains(&path) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn release_path(&self, release: &ReleaseKey) -> PathBuf {

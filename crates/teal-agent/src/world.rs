@@ -33,6 +33,8 @@ const LOG_LINES: u32 = 10;
 pub struct World {
     /// None: the engine answered the last time it was asked.
     pub engine_error: Option<String>,
+    /// The engine has answered at least once: what is not in `replicas` is not there.
+    pub known: bool,
     /// By container id.
     pub replicas: BTreeMap<String, Replica>,
 }
@@ -239,6 +241,7 @@ impl Watcher {
         match self.runtime.list(&[(label::AGENT, &self.agent)]).await {
             Ok(containers) => {
                 self.world.engine_error = None;
+                self.world.known = true;
                 self.compare(containers);
             }
             // Nobody knows what runs: what was known stays.
@@ -377,14 +380,20 @@ impl Warming {
 
     /// A pidfd names one process for ever, a pid does not: it is believed only when the container still has it afterwards.
     async fn hold_process(&self) {
+        // A process that is gone is no error: its end is an event of its own.
         let Some(pid) = Pid::from_raw(self.container.pid) else { return };
         let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return };
-        match self.runtime.inspect(&self.container.id).await {
-            Ok(Some(now)) if now.pid == self.container.pid && now.started_at == self.container.started_at => {
-                let report = Report::Process { run: backend_id(&self.container), process: Arc::new(process) };
-                let _ = self.reports.send(report).await;
+        loop {
+            match self.runtime.inspect(&self.container.id).await {
+                Ok(Some(now)) if now.pid == self.container.pid && now.started_at == self.container.started_at => {
+                    let report = Report::Process { run: backend_id(&self.container), process: Arc::new(process) };
+                    let _ = self.reports.send(report).await;
+                    return;
+                }
+                Ok(_) => return,
+                // Without it a restart could give its address to another container unseen.
+                Err(_) => sleep(Duration::from_millis(200)).await,
             }
-            _ => {}
         }
     }
 

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 
 /// How long tunnels get to end after they were asked to, once the drain time is over.
 pub const CLOSING_MS: u64 = 3_000;
+/// A release that was ready and is not seen ready any more: for so long it may only be a moment's weakness.
+pub const LOST_AFTER_MS: u64 = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -296,6 +298,19 @@ impl State {
         !self.has_ended() && !matches!(self, State::Retiring | State::Reverting { .. })
     }
 
+    /// Whether this state comes after the live release of a recreate member was told to stop.
+    fn stopped_live_of(&self, member: usize) -> bool {
+        match self {
+            State::Planned | State::Pulling | State::Migrating => false,
+            State::Holding { member: at } => *at > member,
+            State::Stopping { member: at }
+            | State::Starting { member: at }
+            | State::Warming { member: at }
+            | State::Releasing { member: at } => *at >= member,
+            _ => true,
+        }
+    }
+
     /// How many members, from the first, this state has touched.
     fn reached(&self, plan: &Plan) -> usize {
         match self {
@@ -399,9 +414,13 @@ impl Deployment {
                 Phase::Back | Phase::Hold { .. } | Phase::Release { .. } => vec![Action::Publish],
                 Phase::Swap { member } => {
                     let mut script = vec![Action::Publish, Action::StopRelease { release: candidate(*member) }];
-                    script.extend(
-                        members[*member].live.iter().map(|live| Action::StartRelease { release: live.release.clone() }),
-                    );
+                    for live in members[*member].live.iter().map(|live| &live.release) {
+                        // A stop that was begun goes on in the engine: what still runs may be on its way out.
+                        if from.stopped_live_of(*member) {
+                            script.push(Action::StopRelease { release: live.clone() });
+                        }
+                        script.push(Action::StartRelease { release: live.clone() });
+                    }
                     script
                 }
                 Phase::Drain => Vec::new(),
@@ -499,7 +518,8 @@ impl Deployment {
                 let touched = i < from.reached(&self.plan);
                 match phase {
                     Phase::Clean => back(),
-                    _ if !touched => stays(),
+                    // Nothing was ever published of it.
+                    _ if !touched => back(),
                     Phase::Hold { member } | Phase::Swap { member } | Phase::Release { member }
                         if self.plan.members[i].is_recreate() =>
                     {
@@ -517,11 +537,12 @@ impl Deployment {
                         }
                     }
                     Phase::Back if member.is_recreate() => Some(self.routing_before_revert(from, i, member)),
-                    _ if member.is_recreate() => stays(),
-                    _ => Some(live.map_or_else(
-                        || Routing::held(candidate, vec![candidate.clone()]),
-                        |live| Routing::to(live).and(Some(candidate)),
-                    )),
+                    _ if member.is_recreate() => back(),
+                    _ => match live {
+                        Some(live) => Some(Routing::to(live).and(Some(candidate))),
+                        // Requests that it has are finished; new ones wait for the end of the revert.
+                        None => had_share(from).then(|| Routing::held(candidate, vec![candidate.clone()])),
+                    },
                 }
             }
             state if member.is_recreate() => Some(self.recreate_routing(state, i, member)),
@@ -577,10 +598,71 @@ pub fn decide(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             return Step::Fail(fault);
         }
     }
-    if let Some(action) = deployment.script().into_iter().find(|action| !deployment.done.contains(action)) {
-        return Step::Do(action);
+    let Some(action) = deployment.script().into_iter().find(|action| !deployment.done.contains(action)) else {
+        return gate(deployment, seen, now_ms);
+    };
+    if action == Action::Publish
+        && let Some(step) = hesitation(deployment, seen, now_ms)
+    {
+        return step;
     }
-    gate(deployment, seen, now_ms)
+    Step::Do(action)
+}
+
+/// Why the routing of this state is not published now: those that would get the requests are not there.
+fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
+    let members = &deployment.plan.members;
+    let ready = |release: &ReleaseKey, wanted| readiness(seen.replicas.get(release), wanted);
+    match &deployment.state {
+        State::Shifting => {
+            let candidates = members.iter().filter(|member| !member.is_recreate());
+            candidates
+                .map(|member| (member, ready(&member.candidate, member.replicas)))
+                .find_map(|(member, seen)| lost(&member.candidate, seen, deployment, now_ms))
+        }
+        State::Releasing { member } => {
+            let member = &members[*member];
+            lost(&member.candidate, ready(&member.candidate, member.replicas), deployment, now_ms)
+        }
+        // Back to what does not serve would be worse than staying: the candidate may still do.
+        State::Reverting { phase: Phase::Back, from, .. } if had_share(from) => {
+            let blue_green = members.iter().filter(|member| !member.is_recreate());
+            blue_green.filter_map(|member| Some((&member.live.as_ref()?.release, &member.candidate))).find_map(
+                |(live, candidate)| match (serving(seen.replicas.get(live)), serving(seen.replicas.get(candidate))) {
+                    (false, true) => {
+                        lost(live, readiness(seen.replicas.get(live), 1), deployment, now_ms).map(|step| match step {
+                            Step::Fail(fault) => Step::Fail(Fault { code: Code::Stuck, ..fault }),
+                            step => step,
+                        })
+                    }
+                    _ => None,
+                },
+            )
+        }
+        _ => None,
+    }
+}
+
+/// None: it is ready. A release that was ready before is given a moment to be so again.
+fn lost(release: &ReleaseKey, readiness: Readiness, deployment: &Deployment, now_ms: u64) -> Option<Step> {
+    let last = match readiness {
+        Readiness::Ready => return None,
+        Readiness::Failed(fault) => return Some(Step::Fail(fault)),
+        Readiness::Waiting(last) => last,
+    };
+    let fault = || Fault::new(Code::NeverReady, format!("{release} was ready and is not any more")).detail(vec![last]);
+    Some(before(deployment.entered_ms + LOST_AFTER_MS, now_ms, || Step::Fail(fault())))
+}
+
+fn serving(replicas: Option<&Vec<Health>>) -> bool {
+    replicas.is_some_and(|replicas| replicas.contains(&Health::Ready))
+}
+
+/// The candidates that have the requests, before those of the releases behind them are taken away: one that serves, each.
+fn still_there(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
+    deployment.plan.members.iter().find_map(|member| {
+        lost(&member.candidate, readiness(seen.replicas.get(&member.candidate), 1), deployment, now_ms)
+    })
 }
 
 /// A candidate that had been ready and is not any more: a fact, at once.
@@ -627,7 +709,10 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
         }
         State::Baking => {
             let bake = members.iter().map(|member| member.bake_ms).max().unwrap_or(0);
-            before(deployment.entered_ms + bake, now_ms, next)
+            match still_there(deployment, seen, now_ms) {
+                Some(step) => step,
+                None => before(deployment.entered_ms + bake, now_ms, next),
+            }
         }
         State::Draining { closing } => {
             let retiring =
@@ -638,30 +723,36 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                 }
                 true => (CLOSING_MS, State::Retiring),
             };
+            if let Some(step) = still_there(deployment, seen, now_ms) {
+                return step;
+            }
             if retiring.clone().all(|live| seen.in_flight.get(&live.release) == Some(&Some(0))) {
                 return Step::Enter(State::Retiring);
             }
             before(deployment.entered_ms + patience, now_ms, || Step::Enter(over.clone()))
         }
-        State::Reverting { phase, why, from } => match phase {
+        State::Reverting { phase, from, .. } => match phase {
             Phase::Hold { member } => {
                 let member = &members[*member];
                 drained(Some(&member.candidate), member.drain_ms, deployment, seen, now_ms, next)
             }
             Phase::Swap { member } => match &members[*member].live {
                 None => next(),
-                Some(live) => match readiness(seen.replicas.get(&live.release), 1) {
-                    Readiness::Ready => next(),
-                    Readiness::Failed(fault) => Step::Fail(fault),
-                    Readiness::Waiting(last) => {
-                        before(deployment.entered_ms + members[*member].deadline_ms, now_ms, || {
-                            Step::Fail(
-                                Fault::new(Code::Stuck, format!("{} did not get ready again", live.release))
-                                    .detail(vec![last]),
-                            )
-                        })
+                Some(live) if serving(seen.replicas.get(&live.release)) => next(),
+                Some(live) => {
+                    let replicas = seen.replicas.get(&live.release).map(Vec::as_slice).unwrap_or_default();
+                    let failed = |health: &Health| matches!(health, Health::Failed { .. });
+                    let stuck = || {
+                        let said = replicas.iter().map(|health| format!("{health:?}")).collect();
+                        Step::Fail(
+                            Fault::new(Code::Stuck, format!("{} did not get ready again", live.release)).detail(said),
+                        )
+                    };
+                    if !replicas.is_empty() && replicas.iter().all(failed) {
+                        return stuck();
                     }
-                },
+                    before(deployment.entered_ms + members[*member].deadline_ms, now_ms, stuck)
+                }
             },
             Phase::Drain => {
                 let patience = members.iter().map(|member| member.drain_ms).max().unwrap_or(0);
@@ -671,12 +762,7 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                     .iter()
                     .take(reached)
                     .all(|member| matches!(seen.in_flight.get(&member.candidate), Some(Some(0))));
-                let crashed = matches!(why.code, Code::ReplicaExited);
-                if idle || crashed || !had_share(from) {
-                    next()
-                } else {
-                    before(deployment.entered_ms + patience, now_ms, next)
-                }
+                if idle || !had_share(from) { next() } else { before(deployment.entered_ms + patience, now_ms, next) }
             }
             _ => next(),
         },

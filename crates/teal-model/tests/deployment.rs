@@ -173,6 +173,24 @@ impl World {
     }
 }
 
+/// Invariants 2 and 5: a share for what is ready in this moment, and nothing taken away from behind what does not serve.
+fn gets_requests_only_when_ready(deployment: &Deployment, seen: &Seen, step: &Step) {
+    let ready =
+        |member: &Member| seen.replicas[&member.candidate].iter().filter(|health| **health == Health::Ready).count();
+    match (&deployment.state, step) {
+        (State::Shifting, Step::Do(Action::Publish)) => {
+            assert!(
+                deployment.plan.members.iter().filter(|member| !member.is_recreate()).all(|member| ready(member) == 2)
+            );
+        }
+        (State::Releasing { member }, Step::Do(Action::Publish)) => {
+            assert_eq!(ready(&deployment.plan.members[*member]), 2);
+        }
+        (_, Step::Enter(State::Retiring)) => assert!(deployment.plan.members.iter().all(|member| ready(member) > 0)),
+        _ => {}
+    }
+}
+
 fn walk(seed: u64) -> (State, usize) {
     let mut random = Random(seed * 2 + 1);
     let plan = plan(&mut random);
@@ -190,7 +208,9 @@ fn walk(seed: u64) -> (State, usize) {
                 world.ready_once.push(candidate.clone());
             }
         }
-        let event = match decide(&deployment, &seen, now) {
+        let step = decide(&deployment, &seen, now);
+        gets_requests_only_when_ready(&deployment, &seen, &step);
+        let event = match step {
             Step::Finish => break,
             Step::Wait { until_ms } => {
                 now += 200;

@@ -80,7 +80,9 @@ async fn run(shared: Shared, container: String, wanted: ExecRequest, io: impl As
                 _ => break,
             }
         }
-        // The command line went away, or there is nothing more to read: the command goes on until it ends.
+        // The command line went away, or there is nothing more to read: the command sees the end of its input, and goes on
+        // until it ends.
+        drop(input.take());
         std::future::pending::<()>().await;
     };
     let work = async {

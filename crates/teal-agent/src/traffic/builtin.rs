@@ -7,7 +7,7 @@
 
 use super::{ProxyState, Publication, Traffic, socket};
 use crate::clock::monotonic_us;
-use crate::process::Process;
+use crate::process::{self, Process};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use teal_link::{Link, Receiver, Sender};
 use teal_model::deployment::Published;
 use teal_model::fault::{Code, Fault};
+use teal_model::ids::TableNumber;
 use teal_model::wire::{
     BackendId, FromAgent, FromProxy, ListenerKey, MAX_DESCRIPTORS, PROTOCOL, RouteTable, Statistics,
 };
@@ -26,10 +27,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-/// A proxy that was started must say Hello within this time.
+/// A proxy must say Hello within this time, just started or found.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// A proxy that lives but lost its link is given this long to take a new one before it is ended.
-const RELINK_WITHIN: Duration = Duration::from_secs(2);
 /// An answer to Ask.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 const CRASH_WINDOW: Duration = Duration::from_secs(10);
@@ -99,6 +98,11 @@ impl BuiltinProxy {
     }
 }
 
+fn silent(number: TableNumber, within: Duration) -> Fault {
+    let what = format!("table {number} was not acknowledged by every worker within {} s", within.as_secs());
+    Fault::new(Code::ProxyDown, what)
+}
+
 fn gone() -> Fault {
     Fault::new(Code::ProxyDown, "the proxy was shut down")
 }
@@ -118,27 +122,26 @@ impl Traffic for BuiltinProxy {
     }
 
     async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault> {
-        let Some(within) = within else {
-            self.command(Command::Publish(publication, None)).await?;
-            return Ok(None);
-        };
         let number = publication.table.number;
+        let Some(within) = within else {
+            let send = self.command(Command::Publish(publication, None));
+            return timeout(ASK_WITHIN, send).await.map_err(|_| silent(number, ASK_WITHIN))?.map(|()| None);
+        };
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Publish(publication, Some(reply))).await?;
-        match timeout(within, answer).await {
-            Ok(Ok(published)) => published.map(Some),
-            Ok(Err(_)) => Err(gone()),
-            Err(_) => Err(Fault::new(
-                Code::ProxyDown,
-                format!("table {number} was not acknowledged by every worker within {} s", within.as_secs()),
-            )),
-        }
+        let published = async {
+            self.command(Command::Publish(publication, Some(reply))).await?;
+            answer.await.map_err(|_| gone())?
+        };
+        timeout(within, published).await.map_err(|_| silent(number, within))?.map(Some)
     }
 
     async fn ask(&self) -> Option<Arc<Statistics>> {
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Ask(reply)).await.ok()?;
-        timeout(ASK_WITHIN, answer).await.ok()?.ok()
+        let asked = async {
+            self.command(Command::Ask(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(ASK_WITHIN, asked).await.ok()?
     }
 
     fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
@@ -187,32 +190,44 @@ struct Keeper {
     publication: Option<Publication>,
     sent_processes: HashSet<BackendId>,
     sent_us: u64,
-    waiting: Vec<(teal_model::ids::TableNumber, oneshot::Sender<Result<Published, Fault>>)>,
+    waiting: Vec<(TableNumber, oneshot::Sender<Result<Published, Fault>>)>,
     asked: HashMap<u64, oneshot::Sender<Arc<Statistics>>>,
     next_token: u64,
     crashes: VecDeque<Instant>,
 }
 
 impl Keeper {
-    /// A proxy that an earlier agent started, with its table.
+    /// A proxy that an earlier agent started, with its table. One that is there and gives no greeting is ended: never two
+    /// proxies with two tables.
     async fn find(&mut self) -> Option<(Peer, Option<RouteTable>)> {
-        let stream = UnixStream::connect(&self.options.socket).await.ok()?;
-        match timeout(RELINK_WITHIN, self.greet(stream)).await {
-            Ok(Ok(found)) => Some(found),
-            Ok(Err(Greeting::Version { pid, theirs })) => {
-                tracing::warn!(pid, ?theirs, "the proxy that runs speaks another protocol: it is replaced");
-                end(pid).await;
-                None
-            }
-            Ok(Err(Greeting::Link(why))) => {
-                tracing::warn!(why, "the proxy's socket gave no greeting");
-                None
-            }
-            Err(_) => {
-                tracing::warn!("the proxy's socket took the connection and said nothing");
-                None
-            }
+        let greeting = async {
+            let stream = UnixStream::connect(&self.options.socket).await.map_err(Greeting::link)?;
+            self.greet(stream).await
+        };
+        let why = match timeout(HELLO_WITHIN, greeting).await {
+            Ok(Ok(found)) => return Some(found),
+            Ok(Err(Greeting::Version { theirs })) => format!("it speaks protocol {theirs:?}"),
+            Ok(Err(Greeting::Link(why))) => why,
+            Err(_) => "it took the connection and said nothing".to_owned(),
+        };
+        if let Some(process) = self.recorded() {
+            tracing::warn!(why, "a proxy is there and cannot be used: it is replaced");
+            end(&process).await;
         }
+        None
+    }
+
+    /// Where the proxy's process is written down: its pid and start time, so that a reused pid is not taken for it.
+    fn record(&self) -> PathBuf {
+        self.options.socket.with_extension("pid")
+    }
+
+    fn recorded(&self) -> Option<Process> {
+        let text = std::fs::read_to_string(self.record()).ok()?;
+        let (pid, started) = text.trim().split_once(' ')?;
+        let pid = pid.parse().ok()?;
+        let process = Process::open(pid).ok()?;
+        (process::started(pid).as_deref() == Some(started)).then_some(process)
     }
 
     async fn greet(&mut self, stream: UnixStream) -> Result<(Peer, Option<RouteTable>), Greeting> {
@@ -222,7 +237,7 @@ impl Keeper {
             return Err(Greeting::Link("its first word was not Hello".to_owned()));
         };
         let Some(protocol) = protocol.common(PROTOCOL) else {
-            return Err(Greeting::Version { pid, theirs: protocol });
+            return Err(Greeting::Version { theirs: protocol });
         };
         // Opened before anything else is believed of this process.
         let process = Process::open(pid).map_err(|error| Greeting::Link(format!("its process {pid}: {error}")))?;
@@ -282,6 +297,9 @@ impl Keeper {
         let mut child = command.spawn().map_err(|error| {
             fault(format!("the proxy cannot be started ({}): {error}", self.options.program.display()))
         })?;
+        let started = process::started(child.id()).unwrap_or_default();
+        std::fs::write(self.record(), format!("{} {started}\n", child.id()))
+            .map_err(|error| Fault::new(Code::StateDir, format!("{}: {error}", self.record().display())))?;
         // Reaps it; its end is seen by pidfd.
         std::thread::spawn(move || child.wait());
         let stream = UnixStream::connect(&self.options.socket)
@@ -289,7 +307,7 @@ impl Keeper {
             .map_err(|error| fault(format!("the proxy's socket: {error}")))?;
         match timeout(HELLO_WITHIN, self.greet(stream)).await {
             Ok(Ok((peer, _))) => Ok(peer),
-            Ok(Err(Greeting::Version { theirs, .. })) => {
+            Ok(Err(Greeting::Version { theirs })) => {
                 Err(fault(format!("the proxy speaks protocol {theirs:?}, the agent {PROTOCOL:?}")))
             }
             Ok(Err(Greeting::Link(why))) => Err(fault(format!("the proxy ended while it started: {why}"))),
@@ -316,7 +334,7 @@ impl Keeper {
                         continue;
                     }
                     // Never two proxies with two tables.
-                    end(peer.pid).await;
+                    end(&peer.process).await;
                 }
             }
             self.note_crash();
@@ -495,6 +513,8 @@ impl Keeper {
                 self.publication = Some(publication.clone());
                 self.send_table(peer, &publication).await?;
             }
+            // Whoever asked while the proxy was being replaced has given up.
+            Command::Ask(reply) if reply.is_closed() => {}
             Command::Ask(reply) => {
                 self.next_token += 1;
                 self.asked.insert(self.next_token, reply);
@@ -508,10 +528,12 @@ impl Keeper {
                 let message = FromAgent::Shutdown { within_ms: within.as_millis() as u64 };
                 let told = peer.sender.send(&message, &[]).await;
                 if told.is_err() || timeout(within + Duration::from_secs(2), peer.process.ended()).await.is_err() {
-                    end(peer.pid).await;
+                    end(&peer.process).await;
                 }
-                if let Err(error) = std::fs::remove_file(&self.options.socket) {
-                    tracing::warn!(%error, "the proxy's socket file stays behind");
+                for file in [self.options.socket.clone(), self.record()] {
+                    if let Err(error) = std::fs::remove_file(&file) {
+                        tracing::warn!(%error, file = %file.display(), "stays behind");
+                    }
                 }
                 let _ = reply.send(());
                 return Ok(true);
@@ -542,7 +564,7 @@ impl Keeper {
 
 enum Greeting {
     Link(String),
-    Version { pid: u32, theirs: teal_model::wire::ProtocolRange },
+    Version { theirs: teal_model::wire::ProtocolRange },
 }
 
 impl Greeting {
@@ -552,14 +574,11 @@ impl Greeting {
 }
 
 /// Ends a process and waits until it is gone.
-async fn end(pid: u32) {
-    // No such process: it is gone.
-    let Ok(process) = Process::open(pid) else { return };
+async fn end(process: &Process) {
     if let Err(error) = process.kill() {
-        tracing::warn!(%error, "the old proxy cannot be ended");
-        return;
+        tracing::debug!(%error, "it is gone already");
     }
     if timeout(Duration::from_secs(5), process.ended()).await.is_err() {
-        tracing::error!(pid, "the old proxy was killed and is still there");
+        tracing::error!("the old proxy was killed and is still there");
     }
 }
