@@ -154,9 +154,10 @@ fn recreates(size: &Size, figures: &mut Figures) -> Done {
 fn awkward(size: &Size, figures: &mut Figures) -> Done {
     let stage = Stage::new("bench-keepalive");
     let run = keepalive::run(&stage, size.keepalive_seconds)?;
-    let failed = run.gaps.failed() + run.early.failed();
     let detail = format!("gaps: {}; early answers: {}", first_failures(&run.gaps), first_failures(&run.early));
-    figures.at_most("keepalive.failed", failed as f64, "requests", 0.0, detail);
+    figures.at_most("keepalive.failed", run.failed() as f64, "requests", 0.0, detail);
+    let detail = format!("had read or answered the request, by its own log, and closed: {:?}", run.lost_by_app);
+    figures.note("keepalive.lost_by_app", run.lost_by_app.len() as f64, "requests", Better::Lower, detail);
     Ok(())
 }
 

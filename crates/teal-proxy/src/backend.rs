@@ -45,6 +45,9 @@ pub(crate) struct Backend {
     idle: RefCell<Vec<Idle>>,
     /// The longest idle time believed safe, as learned from connections that the application closed.
     learned: Cell<Duration>,
+    /// The same for requests that may not be repeated: without a lower bound, since a fresh connection costs less than a
+    /// lost request.
+    learned_unrepeatable: Cell<Duration>,
     failures: Cell<u32>,
     ejections: Cell<u32>,
     ejected_until: Cell<Option<Instant>>,
@@ -68,6 +71,7 @@ impl Backend {
             retired: Cell::new(false),
             idle: RefCell::default(),
             learned: Cell::new(IDLE),
+            learned_unrepeatable: Cell::new(UNREPEATABLE_IDLE),
             failures: Cell::new(0),
             ejections: Cell::new(0),
             ejected_until: Cell::new(None),
@@ -126,10 +130,10 @@ impl Backend {
     /// The one used last, so that the others age and are closed. Not so for a request that may not be repeated: the oldest
     /// one that is young enough.
     fn take(&self, now: Instant, repeatable: bool) -> Option<Idle> {
-        let learned = self.learned.get();
+        let learned = self.learned_unrepeatable.get();
         let fits = |connection: &Idle| {
             let age = now.saturating_duration_since(connection.since);
-            let longest = UNREPEATABLE_IDLE.min(connection.limit.min(learned) / 2);
+            let longest = learned.min(connection.limit / 2);
             (FRESH..longest).contains(&age)
         };
         self.set_idle(|idle| if repeatable { idle.pop() } else { idle.iter().position(fits).map(|at| idle.remove(at)) })
@@ -170,6 +174,7 @@ impl Backend {
 
     /// The application closed a connection that was idle for `age`: half of that is safe.
     fn learn(&self, age: Duration) {
+        self.learned_unrepeatable.set(self.learned_unrepeatable.get().min(age / 4));
         self.learned.set(self.learned.get().min((age / 2).max(SHORTEST_IDLE)));
     }
 

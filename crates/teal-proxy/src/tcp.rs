@@ -15,7 +15,8 @@ const TRIES: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(1);
 
 /// Whether an application that closed its end certainly never saw the last `sent` bytes. Asked after its FIN was read
-/// before any byte of an answer.
+/// before any byte of an answer, and no write had failed (a failed write takes the error of a reset away, and then the end
+/// of the stream no longer says that there was a FIN).
 ///
 /// A kernel sends FIN for a socket that was closed with nothing unread (else a reset, RFC 2525 section 2.17), so a request
 /// that the application had read was acknowledged with or before that FIN. What is not acknowledged came after it, and

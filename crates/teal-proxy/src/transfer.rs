@@ -107,9 +107,10 @@ impl Upload {
         self.replayable && self.sent < self.head
     }
 
-    /// What the backend's socket has taken of the request, as far as it could be sent again.
+    /// What the backend's socket has taken of the request, as far as it could be sent again. None after a failed write:
+    /// that has taken the socket's error away, so a read that ends says nothing of how the backend closed.
     pub(crate) fn taken_by_socket(&self) -> Option<usize> {
-        self.replayable.then_some(self.sent)
+        (self.replayable && self.mode != Mode::Broken).then_some(self.sent)
     }
 
     /// For another connection. Only while replayable.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For the rest of a request that has begun, where idle connections have a shorter life.
+/// For the first request of a connection, and for the rest of one that has begun, where idle connections have a shorter life.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const RANDOM_REQUESTS_MAX: u64 = 50;
 const RANDOM_IDLE: Duration = Duration::from_secs(2);
@@ -105,7 +105,8 @@ impl<'a> Exchanges<'a> {
         }
         let exact = settings.early_answer != EarlyAnswer::No;
         let reader = Reader::new(&peer.stream, exact);
-        reader.set_timeout(idle);
+        // Keep-alive is for connections that were used: the first request of a new one gets the time that servers give it.
+        reader.set_timeout(idle.map(|_| BODY_TIMEOUT));
         Self { app, peer, reader, count: 0, enough, idle, out: Vec::with_capacity(1024) }
     }
 

@@ -43,8 +43,7 @@ fn a_recreated_service_holds_its_requests() {
 fn an_app_that_closes_under_its_clients_loses_nothing() {
     let stage = Stage::new("keepalive");
     let kept = keepalive::run(&stage, 10).unwrap();
-    nothing_failed(&kept.gaps, &stage);
-    nothing_failed(&kept.early, &stage);
+    assert_eq!(kept.failed(), 0, "{:#?}\n{:#?}\n{}", kept.gaps.failures, kept.early.failures, stage.logs());
     assert!(kept.gaps.requests() > 500 && kept.early.requests() > 500);
 }
 
@@ -187,4 +186,68 @@ fn one_deployment_at_a_time_and_an_abort_reverts() {
     assert_eq!(first.wait().unwrap().code(), Some(9));
     assert_eq!(stage.containers(), before);
     assert!(stage.deploy("3", &[]).done(), "nothing is locked afterwards");
+}
+
+#[test]
+fn another_project_cannot_take_a_port_that_serves() {
+    let stage = Stage::new("taken");
+    stage.compose(&web(1, "", "")).up();
+    stage.must_deploy("1");
+    let prober =
+        Prober::start(Config::new(stage.address()).with(Clients::steady(4).pace(Pace::per_second(50.0)))).unwrap();
+    let other = format!("{}-other", stage.project);
+    let refused = stage.teal(&["deploy", "--project-name", &other]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(7), "{said}");
+    assert!(said.contains(&format!("is published by {}/web already", stage.project)), "{said}");
+    let report = prober.stop().unwrap();
+    nothing_failed(&report, &stage);
+    assert_eq!(report.answers_of("1"), report.requests());
+}
+
+/// `api` is recreated and comes first, `web` depends on it; both are one deployment.
+const GROUP: &str = "
+services:
+  web:
+    image: teal-sample:v1
+    environment: { VERSION: \"${VERSION:-0}\", SIGTERM: drain, HEALTH: \"${HEALTH:-ok}\" }
+    ports: [\"PORT:8080\"]
+    depends_on: [api]
+    x-teal: { health: { path: /health, interval: 50ms, deadline: 2s }, route: /headers }
+  api:
+    image: teal-sample:v1
+    environment: { VERSION: \"${VERSION:-0}\", SIGTERM: drain }
+    ports: [\"PORT:8080\"]
+    volumes: [\"data:/data\"]
+    x-teal: { health: { path: /health, interval: 50ms }, hold: 30s, route: / }
+volumes:
+  data: {}
+";
+
+#[test]
+fn a_group_flips_together_and_reverts_together() {
+    let stage = Stage::new("group");
+    stage.compose(GROUP).up();
+    stage.must_deploy("1");
+    let clients = |path: &str| Clients { get_path: path.to_owned(), ..Clients::steady(8).pace(Pace::per_second(50.0)) };
+    let load = || Config::new(stage.address()).with(clients("/headers")).with(clients("/"));
+    let prober = Prober::start(Config { timeout: Duration::from_secs(30), ..load() }).unwrap();
+    let deployed = stage.must_deploy("2");
+    assert_eq!(deployed.receipt().unwrap().releases.len(), 2);
+    // web never gets healthy: api, replaced before it, goes back, too.
+    let output = stage.command(&["deploy"]).env("VERSION", "3").env("HEALTH", "never").output().unwrap();
+    assert_eq!(output.status.code(), Some(8), "{}", String::from_utf8_lossy(&output.stdout));
+    std::thread::sleep(Duration::from_millis(300));
+    let end = teal_e2e::clock::monotonic_us();
+    std::thread::sleep(Duration::from_millis(500));
+    let report = prober.stop().unwrap();
+    nothing_failed(&report, &stage);
+    let three = report.versions.iter().position(|version| version == "3");
+    let late =
+        report.records.iter().filter(|record| record.sent_us() > end && Some(usize::from(record.version)) == three);
+    assert_eq!(late.count(), 0, "after the revert no request reaches version 3");
+    let volume = format!("{}_data", stage.project);
+    stage.must(&["remove", "--yes"]);
+    assert!(docker(&["volume", "ls", "--quiet"]).lines().any(|name| name == volume), "no volume is ever removed");
+    docker(&["volume", "rm", &volume]);
 }
