@@ -7,18 +7,19 @@ use crate::agent::Agent;
 use crate::clock::unix_ms;
 use crate::journal::{JournalError, Kept};
 use crate::meter::Window;
-use crate::runtime::PullProgress;
+use crate::pulls::Pulls;
+use crate::words::{release_lines, step_words, steps};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Notice, What};
 use teal_model::config::PullPolicy;
-use teal_model::deployment::{Action, Deployment, Event, Health, Phase, Published, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{Action, Deployment, Event, Health, Phase, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
-use teal_model::receipt::{Outcome, Receipt, ReleaseLine, StepTime, Traffic};
-use tokio::sync::{Notify, broadcast, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use teal_model::receipt::{Outcome, Receipt, Traffic};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::sleep;
 
 /// How often an in-flight count that is waited for is asked for: often at first, so that a quick drain costs nothing.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -41,41 +42,6 @@ pub struct Conductor {
     progress: (std::time::Instant, String),
     /// The journal failed: the rest of the revert is done without it, and written down when it can be.
     unjournaled: Vec<(Event, What)>,
-}
-
-/// What is known of the pulls of this run of the agent.
-#[derive(Default)]
-struct Pulls {
-    by_image: Mutex<BTreeMap<String, Pull>>,
-    words: Mutex<BTreeMap<String, String>>,
-    changed: Notify,
-}
-
-impl Pulls {
-    fn all(&self) -> BTreeMap<String, Pull> {
-        self.by_image.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, image: &str, pull: Pull) {
-        self.by_image.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned(), pull);
-        self.changed.notify_one();
-    }
-
-    fn say(&self, image: &str, progress: &PullProgress) {
-        let words = format!(
-            "pull {image}: {} of {} layers, {} of {} MB",
-            progress.layers_done,
-            progress.layers,
-            progress.bytes_done >> 20,
-            progress.bytes >> 20
-        );
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned(), words);
-        self.changed.notify_one();
-    }
-
-    fn words(&self) -> String {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>().join("; ")
-    }
 }
 
 impl Conductor {
@@ -479,154 +445,4 @@ impl Conductor {
             traffic,
         }
     }
-}
-
-impl Agent {
-    /// The image is here, pulled where it has to be.
-    async fn ensure_image(
-        &self,
-        reference: &str,
-        policy: PullPolicy,
-        progress: mpsc::Sender<PullProgress>,
-    ) -> Result<(), Fault> {
-        let here = self.runtime.image(reference).await.map_err(crate::agent::fault_of)?;
-        match here {
-            Some(image) if !crate::agent::is_pulled(policy, reference, !image.repo_digests.is_empty()) => return Ok(()),
-            None if policy == PullPolicy::Never => {
-                return Err(Fault::new(
-                    Code::ImageMissing,
-                    format!("the image {reference} is not here, and pull_policy is `never`"),
-                )
-                .hint("build or load it first, or change pull_policy"));
-            }
-            _ => {}
-        }
-        self.runtime.pull(reference, progress).await.map(drop).map_err(crate::agent::fault_of)
-    }
-}
-
-/// For people: what the deployment does in this state.
-fn step_words(deployment: &Deployment, state: &State) -> String {
-    let members = &deployment.plan.members;
-    let of = |member: &usize| {
-        members.get(*member).map_or_else(String::new, |member| {
-            format!("{} ({}, {})", member.candidate, member.color, plural(member.replicas, "replica"))
-        })
-    };
-    let live = |member: &usize| {
-        members
-            .get(*member)
-            .and_then(|member| member.live.as_ref())
-            .map_or_else(String::new, |live| live.release.to_string())
-    };
-    let candidates = || {
-        members
-            .iter()
-            .filter(|member| !member.is_recreate())
-            .map(|member| member.candidate.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let retiring = || {
-        members
-            .iter()
-            .filter_map(|member| member.live.as_ref())
-            .map(|live| live.release.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    match state {
-        State::Planned => "plan".to_owned(),
-        State::Pulling => "pull images".to_owned(),
-        State::Migrating => "migrate: nothing to do".to_owned(),
-        State::Holding { member } => format!("hold requests, let {} finish", live(member)),
-        State::Stopping { member } => format!("stop {}", live(member)),
-        State::Starting { member } => format!("start {}", of(member)),
-        State::Warming { member } => format!("wait until {} is ready", of(member)),
-        State::Releasing { member } => format!("send held requests to {}", of(member)),
-        State::Shifting => format!("flip to {}", candidates()),
-        State::Baking => "bake".to_owned(),
-        State::Draining { closing: false } => match retiring() {
-            none if none.is_empty() => "drain: nothing to do".to_owned(),
-            some => format!("drain {some}"),
-        },
-        State::Draining { closing: true } => "the drain time is over: close what is left".to_owned(),
-        State::Retiring => match retiring() {
-            none if none.is_empty() => "finish".to_owned(),
-            some => format!("retire {some}"),
-        },
-        State::Done => "done".to_owned(),
-        State::Reverting { phase, .. } => match phase {
-            Phase::Back => "revert".to_owned(),
-            Phase::Hold { member } => format!("revert: hold requests, let {} finish", of(member)),
-            Phase::Swap { member } => format!("revert: start {} again", live(member)),
-            Phase::Release { member } => format!("revert: send held requests to {}", live(member)),
-            Phase::Drain => "revert: let the candidates finish".to_owned(),
-            Phase::Clean => "revert: remove the candidates".to_owned(),
-        },
-        State::Reverted { .. } => "reverted".to_owned(),
-        State::Stuck { .. } => "stuck".to_owned(),
-    }
-}
-
-fn plural(n: u32, word: &str) -> String {
-    if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
-}
-
-fn release_lines(deployment: &Deployment) -> Vec<ReleaseLine> {
-    let lines = deployment.plan.members.iter().map(|member| ReleaseLine {
-        service: member.service.service.clone(),
-        from: member.live.as_ref().map(|live| live.release.number),
-        to: member.candidate.number,
-        color: member.color.to_string(),
-        strategy: if member.is_recreate() { "recreate" } else { "blue-green" }.to_owned(),
-        image: member.image.clone(),
-        image_id: member.image_id.clone().unwrap_or_default(),
-        repo_digests: member.repo_digests.clone(),
-        replicas: member.replicas,
-    });
-    lines.collect()
-}
-
-/// How long each state lasted, from the journal's own times.
-fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime> {
-    let mut steps: Vec<StepTime> = Vec::new();
-    let mut began = started_ms;
-    let mut current = ("plan".to_owned(), None::<Published>);
-    let close = |steps: &mut Vec<StepTime>, (step, published): (String, Option<Published>), from: u64, to: u64| {
-        let acknowledged_in_us = published.map(|published| published.acknowledged_us.saturating_sub(published.sent_us));
-        steps.push(StepTime {
-            step,
-            ms: to.saturating_sub(from),
-            table: published.map(|published| published.table),
-            acknowledged_in_us,
-        });
-    };
-    for notice in notices {
-        match &notice.what {
-            What::Entered { step, .. } => {
-                close(&mut steps, std::mem::replace(&mut current, (step.clone(), None)), began, notice.at_ms);
-                began = notice.at_ms;
-            }
-            What::Failed { .. } => {
-                close(&mut steps, std::mem::replace(&mut current, ("revert".to_owned(), None)), began, notice.at_ms);
-                began = notice.at_ms;
-            }
-            What::Did { published: Some(published), .. } => current.1 = Some(*published),
-            _ => {}
-        }
-    }
-    close(&mut steps, current, began, ended_ms);
-    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted"));
-    steps
-}
-
-/// Waits until a deployment has ended, for those who ask for its abort; false: it took longer than `within`.
-pub async fn ended(agent: &Agent, deployment: u64, within: Duration) -> bool {
-    let wait = async {
-        while agent.handle(deployment).is_some() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(within, wait).await.is_ok()
 }

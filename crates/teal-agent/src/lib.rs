@@ -10,11 +10,13 @@ pub mod meter;
 mod probe;
 mod process;
 pub mod publish;
+mod pulls;
 pub mod reconcile;
 pub mod run;
 pub mod runtime;
 pub mod store;
 pub mod traffic;
+mod words;
 pub mod world;
 
 pub use run::{Options, run};

@@ -1,0 +1,122 @@
+//! A deployment in words: its steps as they are shown, and the lines of its receipt.
+
+use teal_model::api::{Notice, What};
+use teal_model::deployment::{Deployment, Phase, Published, State};
+use teal_model::receipt::{ReleaseLine, StepTime};
+
+/// For people: what the deployment does in this state.
+pub fn step_words(deployment: &Deployment, state: &State) -> String {
+    let members = &deployment.plan.members;
+    let of = |member: &usize| {
+        members.get(*member).map_or_else(String::new, |member| {
+            format!("{} ({}, {})", member.candidate, member.color, plural(member.replicas, "replica"))
+        })
+    };
+    let live = |member: &usize| {
+        members
+            .get(*member)
+            .and_then(|member| member.live.as_ref())
+            .map_or_else(String::new, |live| live.release.to_string())
+    };
+    let candidates = || {
+        members
+            .iter()
+            .filter(|member| !member.is_recreate())
+            .map(|member| member.candidate.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let retiring = || {
+        members
+            .iter()
+            .filter_map(|member| member.live.as_ref())
+            .map(|live| live.release.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match state {
+        State::Planned => "plan".to_owned(),
+        State::Pulling => "pull images".to_owned(),
+        State::Migrating => "migrate: nothing to do".to_owned(),
+        State::Holding { member } => format!("hold requests, let {} finish", live(member)),
+        State::Stopping { member } => format!("stop {}", live(member)),
+        State::Starting { member } => format!("start {}", of(member)),
+        State::Warming { member } => format!("wait until {} is ready", of(member)),
+        State::Releasing { member } => format!("send held requests to {}", of(member)),
+        State::Shifting => format!("flip to {}", candidates()),
+        State::Baking => "bake".to_owned(),
+        State::Draining { closing: false } => match retiring() {
+            none if none.is_empty() => "drain: nothing to do".to_owned(),
+            some => format!("drain {some}"),
+        },
+        State::Draining { closing: true } => "the drain time is over: close what is left".to_owned(),
+        State::Retiring => match retiring() {
+            none if none.is_empty() => "finish".to_owned(),
+            some => format!("retire {some}"),
+        },
+        State::Done => "done".to_owned(),
+        State::Reverting { phase, .. } => match phase {
+            Phase::Back => "revert".to_owned(),
+            Phase::Hold { member } => format!("revert: hold requests, let {} finish", of(member)),
+            Phase::Swap { member } => format!("revert: start {} again", live(member)),
+            Phase::Release { member } => format!("revert: send held requests to {}", live(member)),
+            Phase::Drain => "revert: let the candidates finish".to_owned(),
+            Phase::Clean => "revert: remove the candidates".to_owned(),
+        },
+        State::Reverted { .. } => "reverted".to_owned(),
+        State::Stuck { .. } => "stuck".to_owned(),
+    }
+}
+
+fn plural(n: u32, word: &str) -> String {
+    if n == 1 { format!("{n} {word}") } else { format!("{n} {word}s") }
+}
+
+/// What the deployment brought, a line a service.
+pub fn release_lines(deployment: &Deployment) -> Vec<ReleaseLine> {
+    let lines = deployment.plan.members.iter().map(|member| ReleaseLine {
+        service: member.service.service.clone(),
+        from: member.live.as_ref().map(|live| live.release.number),
+        to: member.candidate.number,
+        color: member.color.to_string(),
+        strategy: if member.is_recreate() { "recreate" } else { "blue-green" }.to_owned(),
+        image: member.image.clone(),
+        image_id: member.image_id.clone().unwrap_or_default(),
+        repo_digests: member.repo_digests.clone(),
+        replicas: member.replicas,
+    });
+    lines.collect()
+}
+
+/// How long each state lasted, from the journal's own times.
+pub fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime> {
+    let mut steps: Vec<StepTime> = Vec::new();
+    let mut began = started_ms;
+    let mut current = ("plan".to_owned(), None::<Published>);
+    let close = |steps: &mut Vec<StepTime>, (step, published): (String, Option<Published>), from: u64, to: u64| {
+        let acknowledged_in_us = published.map(|published| published.acknowledged_us.saturating_sub(published.sent_us));
+        steps.push(StepTime {
+            step,
+            ms: to.saturating_sub(from),
+            table: published.map(|published| published.table),
+            acknowledged_in_us,
+        });
+    };
+    for notice in notices {
+        match &notice.what {
+            What::Entered { step, .. } => {
+                close(&mut steps, std::mem::replace(&mut current, (step.clone(), None)), began, notice.at_ms);
+                began = notice.at_ms;
+            }
+            What::Failed { .. } => {
+                close(&mut steps, std::mem::replace(&mut current, ("revert".to_owned(), None)), began, notice.at_ms);
+                began = notice.at_ms;
+            }
+            What::Did { published: Some(published), .. } => current.1 = Some(*published),
+            _ => {}
+        }
+    }
+    close(&mut steps, current, began, ended_ms);
+    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted"));
+    steps
+}

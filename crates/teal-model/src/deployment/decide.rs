@@ -1,0 +1,245 @@
+//! The next step of a deployment, from what is seen now: what to do, what to wait for, and what is not waited for.
+
+use super::routing::had_share;
+use super::{Action, CLOSING_MS, Deployment, Health, LOST_AFTER_MS, Phase, Pull, Seen, State, Step};
+use crate::fault::{Code, Fault};
+use crate::ids::ReleaseKey;
+
+/// The next step of a deployment, given what is seen now.
+pub fn decide(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
+    if deployment.state.has_ended() {
+        return Step::Finish;
+    }
+    if deployment.state.may_revert() {
+        if let Some(who) = &seen.abort {
+            return Step::Fail(Fault::new(Code::Aborted, format!("aborted by {who}")));
+        }
+        if let Some(fault) = lost_candidate(deployment, seen) {
+            return Step::Fail(fault);
+        }
+    }
+    let Some(action) = deployment.script().into_iter().find(|action| !deployment.done.contains(action)) else {
+        return gate(deployment, seen, now_ms);
+    };
+    if action == Action::Publish
+        && let Some(step) = hesitation(deployment, seen, now_ms)
+    {
+        return step;
+    }
+    Step::Do(action)
+}
+
+/// Why the routing of this state is not published now: those that would get the requests are not there.
+fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
+    let members = &deployment.plan.members;
+    let ready = |release: &ReleaseKey, wanted| readiness(seen.replicas.get(release), wanted);
+    match &deployment.state {
+        State::Shifting => {
+            let candidates = members.iter().filter(|member| !member.is_recreate());
+            candidates
+                .map(|member| (member, ready(&member.candidate, member.replicas)))
+                .find_map(|(member, seen)| lost(&member.candidate, seen, deployment, now_ms))
+        }
+        State::Releasing { member } => {
+            let member = &members[*member];
+            lost(&member.candidate, ready(&member.candidate, member.replicas), deployment, now_ms)
+        }
+        // Back to what does not serve would be worse than staying: the candidate may still do.
+        State::Reverting { phase: Phase::Back, from, .. } if had_share(from) => {
+            let blue_green = members.iter().filter(|member| !member.is_recreate());
+            blue_green.filter_map(|member| Some((&member.live.as_ref()?.release, &member.candidate))).find_map(
+                |(live, candidate)| match (serving(seen.replicas.get(live)), serving(seen.replicas.get(candidate))) {
+                    (false, true) => {
+                        lost(live, readiness(seen.replicas.get(live), 1), deployment, now_ms).map(|step| match step {
+                            Step::Fail(fault) => Step::Fail(Fault { code: Code::Stuck, ..fault }),
+                            step => step,
+                        })
+                    }
+                    _ => None,
+                },
+            )
+        }
+        _ => None,
+    }
+}
+
+/// None: it is ready. A release that was ready before is given a moment to be so again.
+fn lost(release: &ReleaseKey, readiness: Readiness, deployment: &Deployment, now_ms: u64) -> Option<Step> {
+    let last = match readiness {
+        Readiness::Ready => return None,
+        Readiness::Failed(fault) => return Some(Step::Fail(fault)),
+        Readiness::Waiting(last) => last,
+    };
+    let fault = || Fault::new(Code::NeverReady, format!("{release} was ready and is not any more")).detail(vec![last]);
+    Some(before(deployment.entered_ms + LOST_AFTER_MS, now_ms, || Step::Fail(fault())))
+}
+
+fn serving(replicas: Option<&Vec<Health>>) -> bool {
+    replicas.is_some_and(|replicas| replicas.contains(&Health::Ready))
+}
+
+/// The candidates that have the requests, before those of the releases behind them are taken away: one that serves, each.
+fn still_there(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
+    deployment.plan.members.iter().find_map(|member| {
+        lost(&member.candidate, readiness(seen.replicas.get(&member.candidate), 1), deployment, now_ms)
+    })
+}
+
+/// A candidate that had been ready and is not any more: a fact, at once.
+fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
+    let ready = match &deployment.state {
+        State::Starting { member } | State::Holding { member } | State::Stopping { member } => *member,
+        State::Releasing { member } | State::Warming { member } => *member + 1,
+        State::Shifting | State::Baking | State::Draining { .. } => deployment.plan.members.len(),
+        _ => 0,
+    };
+    deployment.plan.members.iter().take(ready).find_map(|member| {
+        seen.replicas.get(&member.candidate)?.iter().find_map(|health| match health {
+            Health::Failed { fault } => Some(fault.clone()),
+            _ => None,
+        })
+    })
+}
+
+/// Everything of this state is done: what is waited for now?
+fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
+    let members = &deployment.plan.members;
+    let next = || deployment.successors().into_iter().next().map_or(Step::Finish, Step::Enter);
+    match &deployment.state {
+        State::Pulling => pulled(deployment, seen),
+        State::Warming { member } => {
+            let member = &members[*member];
+            match readiness(seen.replicas.get(&member.candidate), member.replicas) {
+                Readiness::Ready => next(),
+                Readiness::Failed(fault) => Step::Fail(fault),
+                Readiness::Waiting(last) => before(deployment.entered_ms + member.deadline_ms, now_ms, || {
+                    Step::Fail(
+                        Fault::new(
+                            Code::NeverReady,
+                            format!("{} was not ready within {} s", member.candidate, member.deadline_ms / 1000),
+                        )
+                        .detail(vec![format!("waited for: {}", member.readiness), last]),
+                    )
+                }),
+            }
+        }
+        State::Holding { member } => {
+            let member = &members[*member];
+            drained(member.live.as_ref().map(|live| &live.release), member.drain_ms, deployment, seen, now_ms, next)
+        }
+        State::Baking => {
+            let bake = members.iter().map(|member| member.bake_ms).max().unwrap_or(0);
+            match still_there(deployment, seen, now_ms) {
+                Some(step) => step,
+                None => before(deployment.entered_ms + bake, now_ms, next),
+            }
+        }
+        State::Draining { closing } => {
+            let retiring =
+                members.iter().filter(|member| !member.is_recreate()).filter_map(|member| member.live.as_ref());
+            let (patience, over) = match closing {
+                false => {
+                    (members.iter().map(|member| member.drain_ms).max().unwrap_or(0), State::Draining { closing: true })
+                }
+                true => (CLOSING_MS, State::Retiring),
+            };
+            if let Some(step) = still_there(deployment, seen, now_ms) {
+                return step;
+            }
+            if retiring.clone().all(|live| seen.in_flight.get(&live.release) == Some(&Some(0))) {
+                return Step::Enter(State::Retiring);
+            }
+            before(deployment.entered_ms + patience, now_ms, || Step::Enter(over.clone()))
+        }
+        State::Reverting { phase, from, .. } => match phase {
+            Phase::Hold { member } => {
+                let member = &members[*member];
+                drained(Some(&member.candidate), member.drain_ms, deployment, seen, now_ms, next)
+            }
+            Phase::Swap { member } => match &members[*member].live {
+                None => next(),
+                Some(live) if serving(seen.replicas.get(&live.release)) => next(),
+                Some(live) => {
+                    let replicas = seen.replicas.get(&live.release).map(Vec::as_slice).unwrap_or_default();
+                    let failed = |health: &Health| matches!(health, Health::Failed { .. });
+                    let stuck = || {
+                        let said = replicas.iter().map(|health| format!("{health:?}")).collect();
+                        Step::Fail(
+                            Fault::new(Code::Stuck, format!("{} did not get ready again", live.release)).detail(said),
+                        )
+                    };
+                    if !replicas.is_empty() && replicas.iter().all(failed) {
+                        return stuck();
+                    }
+                    before(deployment.entered_ms + members[*member].deadline_ms, now_ms, stuck)
+                }
+            },
+            Phase::Drain => {
+                let patience = members.iter().map(|member| member.drain_ms).max().unwrap_or(0);
+                // A candidate that never had a share has nothing to finish.
+                let reached = from.reached(&deployment.plan);
+                let idle = members
+                    .iter()
+                    .take(reached)
+                    .all(|member| matches!(seen.in_flight.get(&member.candidate), Some(Some(0))));
+                if idle || !had_share(from) { next() } else { before(deployment.entered_ms + patience, now_ms, next) }
+            }
+            _ => next(),
+        },
+        _ => next(),
+    }
+}
+
+fn pulled(deployment: &Deployment, seen: &Seen) -> Step {
+    let mut waiting = false;
+    for member in &deployment.plan.members {
+        match seen.pulls.get(&member.image) {
+            Some(Pull::Failed(fault)) => return Step::Fail(fault.clone()),
+            Some(Pull::Here) => {}
+            Some(Pull::Running) | None => waiting = true,
+        }
+    }
+    if waiting { Step::Wait { until_ms: None } } else { Step::Resolve }
+}
+
+fn before(deadline_ms: u64, now_ms: u64, over: impl FnOnce() -> Step) -> Step {
+    if now_ms >= deadline_ms { over() } else { Step::Wait { until_ms: Some(deadline_ms) } }
+}
+
+/// Nothing in flight, or the drain time is over. Unknown is not zero.
+fn drained(
+    release: Option<&ReleaseKey>,
+    drain_ms: u64,
+    deployment: &Deployment,
+    seen: &Seen,
+    now_ms: u64,
+    next: impl FnOnce() -> Step,
+) -> Step {
+    let Some(release) = release else { return next() };
+    if seen.in_flight.get(release) == Some(&Some(0)) {
+        return next();
+    }
+    before(deployment.entered_ms + drain_ms, now_ms, next)
+}
+
+enum Readiness {
+    Ready,
+    Waiting(String),
+    Failed(Fault),
+}
+
+fn readiness(replicas: Option<&Vec<Health>>, wanted: u32) -> Readiness {
+    let none = Vec::new();
+    let replicas = replicas.unwrap_or(&none);
+    let mut ready = 0;
+    let mut last = "no replica was seen yet".to_owned();
+    for health in replicas {
+        match health {
+            Health::Failed { fault } => return Readiness::Failed(fault.clone()),
+            Health::Ready => ready += 1,
+            Health::Warming { last: said } => last = format!("last probe: {said}"),
+            Health::Unknown { why } => last = format!("unknown: {why}"),
+        }
+    }
+    if ready >= wanted { Readiness::Ready } else { Readiness::Waiting(last) }
+}
