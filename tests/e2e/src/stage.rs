@@ -106,9 +106,9 @@ impl Stage {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// `compose.yaml` of the project; `PORT` stands for its port.
+    /// `compose.yaml` of the project; `"PORT:` of a published port stands for its own.
     pub fn compose(&self, text: &str) -> &Self {
-        let text = text.replace("PORT", &format!("127.0.0.1:{}", self.port));
+        let text = text.replace("\"PORT:", &format!("\"127.0.0.1:{}:", self.port));
         std::fs::write(self.folder().join("compose.yaml"), text)
             .unwrap_or_else(|error| panic!("compose.yaml: {error}"));
         self
@@ -208,7 +208,7 @@ impl Stage {
         let deadline = Instant::now() + within;
         while !holds() {
             assert!(Instant::now() < deadline, "not within {within:?}: {what}\n{}", self.logs());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -146,8 +146,9 @@ fn a_container_that_dies_leaves_the_pool_and_returns() {
     };
     let first = stage.containers()[0].clone();
     docker(&["kill", &first]);
+    stage.until("it has left the pool", Duration::from_secs(10), || ready() == 1);
     docker(&["start", &first]);
-    stage.until("a killed and started container is ready again", Duration::from_secs(20), || ready() == 2);
+    stage.until("it is ready again", Duration::from_secs(20), || ready() == 2);
     let second = stage.containers()[1].clone();
     docker(&["rm", "--force", &second]);
     stage.until("a removed container is there again", Duration::from_secs(30), || {
@@ -156,7 +157,7 @@ fn a_container_that_dies_leaves_the_pool_and_returns() {
     let report = prober.stop().unwrap();
     // Requests that were being answered by the container in the moment it was killed are lost with it.
     assert!(report.failed() <= 8, "{:#?}", report.failures);
-    assert!(report.requests() > 500);
+    assert!(report.requests() > 100, "{} requests", report.requests());
 }
 
 #[test]

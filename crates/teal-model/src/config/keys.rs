@@ -172,7 +172,10 @@ pub static SERVICE: Level = Level {
         no("ipc", "Take it out."),
         no("isolation", "Take it out: it is for Windows."),
         no("label_file", "Use `labels`."),
-        no("links", "Take it out: services reach each other by name. For the order of starting use `depends_on`."),
+        no(
+            "links",
+            "Take it out: a recreated service is reached by its name, a blue-green one through its published port. For the order of starting use `depends_on`.",
+        ),
         no("mac_address", "Take it out."),
         no("mem_reservation", "Use `mem_limit`."),
         no("mem_swappiness", "Take it out."),
@@ -386,7 +389,8 @@ pub static SERVICE_NETWORKS: Level = Level {
     keys: &[yes("default", "The one network of the project; without settings.")],
 };
 
-const ATTACHMENT: &str = "Take it out: services reach each other by their names.";
+const ATTACHMENT: &str =
+    "Take it out: a recreated service is reached by its name, a blue-green one through its published port.";
 
 pub static SERVICE_NETWORK: Level = Level {
     name: "services.<name>.networks.default",

@@ -256,7 +256,7 @@ fn read_networks(item: &Item<'_>) {
                 map.finish();
             }
         } else {
-            let hint = "Take it out: all services of a project share one network, and reach each other by name.";
+            let hint = "Take it out: all services of a project share one network; a recreated service is reached by its name, a blue-green one through its published port.";
             let what = "networks other than `default` are not supported";
             item.report.problem(entry.key_mark, &item.path, what, Some(hint.to_owned()));
         }

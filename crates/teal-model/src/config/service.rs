@@ -280,7 +280,7 @@ fn read_replicas(item: &Item<'_>) -> Option<u32> {
 }
 
 fn read_networks(item: &Item<'_>) {
-    const ONE: &str = "Take it out: all services of a project share one network, and reach each other by name.";
+    const ONE: &str = "Take it out: all services of a project share one network; a recreated service is reached by its name, a blue-green one through its published port.";
     if item.is_list() {
         for item in item.list().unwrap_or_default() {
             if item.text().is_some_and(|name| name != "default") {

@@ -98,7 +98,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs a Docker daemon, and root for the firewall"]
     fn each_thing_that_docker_makes_is_found_and_found_gone() {
         let name = format!("teal-e2e-{}", std::process::id());
         let image = format!("{name}:left");

@@ -30,26 +30,29 @@ pub fn run(stage: &Stage, kills: usize, pause: Duration) -> std::io::Result<Cras
     let mut killed = Vec::new();
     for _ in 0..kills {
         let proxy = stage.proxy_pid();
-        killed.push(crate::clock::monotonic_us());
+        let told = crate::clock::monotonic_us();
         kill(proxy, Signal::KILL);
+        // It lives, and takes requests, until the kernel has closed its sockets.
+        stage.until("the proxy is dead", Duration::from_secs(5), || is_dead(proxy));
+        killed.push((told, crate::clock::monotonic_us()));
         std::thread::sleep(pause);
     }
     let report = prober.stop()?;
-    let serving_us = killed
-        .iter()
-        .map(|at| {
-            report
-                .records
-                .iter()
-                .filter(|record| record.ok() && record.sent_us() > *at)
-                .map(|record| record.ended_us())
-                .min()
-                .map_or(u64::MAX, |first| first - at)
-        })
-        .collect();
+    let serving_us = killed.iter().map(|(told, _)| {
+        let after = report.records.iter().filter(|record| record.ok() && record.sent_us() > *told);
+        after.map(|record| record.ended_us()).min().map_or(u64::MAX, |first| first - told)
+    });
+    let serving_us = serving_us.collect();
     let in_flight = |failed: &crate::prober::Record| {
-        killed.iter().any(|at| failed.sent_us() <= at + 2_000 && failed.ended_us() + 2_000 >= *at)
+        killed.iter().any(|(told, dead)| failed.sent_us() <= *dead && failed.ended_us() >= *told)
     };
     let failed_elsewhere = report.records.iter().filter(|record| !record.ok() && !in_flight(record)).count() as u64;
     Ok(Crashes { report, serving_us, failed_elsewhere })
+}
+
+/// Gone, or a zombie without another thread: its sockets are closed.
+fn is_dead(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads <= 1 && !status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
