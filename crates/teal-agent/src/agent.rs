@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
 use teal_model::config::{PullPolicy, Service};
-use teal_model::deployment::{Deployment, State};
+use teal_model::deployment::{Deployment, Event};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::{ImageFacts, Plan, Running, plan};
@@ -98,33 +98,40 @@ impl Agent {
     async fn resume(self: &Arc<Self>, serving: Option<RouteTable>) -> Result<(), Fault> {
         self.watch.refresh().await;
         self.forget_settings().await?;
-        // One by one: a port that somebody else took meanwhile must not keep the others closed.
-        for listener in self.needed_listeners(None).await? {
-            if let Err(fault) = self.traffic.bind(&BTreeSet::from([listener.clone()])).await {
-                self.alert(&listener.to_string(), format!("a port of a live service cannot be opened: {fault}"));
-            }
-        }
         let unfinished = self.journal.unfinished()?;
-        let reverted: Vec<u64> = unfinished
-            .iter()
-            .filter(|kept| was_reverted(kept, serving.as_ref()))
-            .map(|kept| kept.deployment.number)
-            .collect();
-        // Nobody knows what runs: the proxy goes on with the table it has.
-        if self.watch.now().known && reverted.is_empty() {
-            for fault in self.publisher.refresh().await? {
-                self.alert("table", fault.to_string());
-            }
+        let mut reverted = Vec::new();
+        for kept in unfinished.iter().filter(|kept| was_reverted(kept, serving.as_ref())) {
+            reverted.push(kept.deployment.number);
+            self.publisher.adopt(taken_back(kept).routing()).await;
+        }
+        // Table before ports, so that no request finds a port without a route.
+        if self.watch.now().known {
+            self.serve().await?;
         }
         tokio::spawn(crate::reconcile::follow(Arc::downgrade(self)));
         tokio::spawn(crate::reconcile::keep_whole(Arc::downgrade(self)));
         for kept in unfinished {
             let number = kept.deployment.number;
             tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
-            let fault = reverted.contains(&number).then(|| {
-                Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so")
-            });
+            let fault = reverted.contains(&number).then(unsaid);
             self.conduct(kept, None, fault);
+        }
+        Ok(())
+    }
+
+    /// Publishes what the journal says, and opens the ports of it. Not before the engine has said what runs: a table made
+    /// earlier would have no backend, and a proxy that has one goes on with it.
+    pub async fn serve(&self) -> Result<(), Fault> {
+        for fault in self.publisher.refresh().await? {
+            self.alert("table", fault.to_string());
+        }
+        // One by one: a port that somebody else took meanwhile must not keep the others closed.
+        for listener in self.needed_listeners(None).await? {
+            let subject = listener.to_string();
+            match self.traffic.bind(&BTreeSet::from([listener])).await {
+                Ok(()) => self.clear_alert(&subject),
+                Err(fault) => self.alert(&subject, format!("a port of a live service cannot be opened: {fault}")),
+            }
         }
         Ok(())
     }
@@ -255,6 +262,7 @@ impl Agent {
             return Err(Fault::new(Code::Busy, format!("{key} is being removed")).hint("wait for it: `teal status`"));
         }
         self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
+        self.refuse_taken_routes(&plan, &request, None).await?;
         let window = plan.members.iter().any(|member| member.serves()).then(|| window.only(keys));
         let mut deployment = Deployment::new(0, plan, now);
         self.journal.begin(&mut deployment, &request.who, now)?;
@@ -410,19 +418,36 @@ impl Agent {
     }
 }
 
-/// The proxy's table outranks the journal: a candidate that has no share there was taken back before the journal could say so.
+/// The proxy's table outranks the journal: a candidate that has no share there, and has one by the journal, was taken back
+/// before the journal could say so.
 fn was_reverted(kept: &Kept, serving: Option<&RouteTable>) -> bool {
     let Some(table) = serving else { return false };
     let deployment = &kept.deployment;
-    if !matches!(deployment.state, State::Baking | State::Draining { .. }) {
+    if !deployment.state.may_revert() || !deployment.script().iter().all(|action| deployment.done.contains(action)) {
         return false;
     }
-    deployment.plan.members.iter().filter(|member| !member.is_recreate()).any(|member| {
-        table
-            .services
-            .get(&member.service)
-            .is_some_and(|entry| !entry.split.iter().any(|share| share.release == member.candidate && share.weight > 0))
+    deployment.routing().iter().any(|(service, routing)| {
+        let candidate = deployment.plan.members.iter().find(|member| &member.service == service);
+        let Some((candidate, routing)) = candidate.map(|member| &member.candidate).zip(routing.as_ref()) else {
+            return false;
+        };
+        let meant = routing.split.iter().any(|(release, _)| release == candidate);
+        let has = |share: &teal_model::wire::Share| &share.release == candidate && share.weight > 0;
+        meant && table.services.get(service).is_some_and(|entry| !entry.split.iter().any(has))
     })
+}
+
+/// The deployment as it would be after saying so.
+fn taken_back(kept: &Kept) -> Deployment {
+    let mut deployment = kept.deployment.clone();
+    // Every state that may revert takes this event.
+    let applied = deployment.apply(&Event::Failed { action: None, fault: unsaid() }, unix_ms());
+    debug_assert!(applied.is_ok(), "{applied:?}");
+    deployment
+}
+
+fn unsaid() -> Fault {
+    Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so")
 }
 
 /// Does a deployment pull an image that is here already? A tag is pulled unless it was built here or the policy says otherwise.

@@ -7,11 +7,12 @@ use crate::store::StoredRelease;
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use teal_model::api::DeployRequest;
 use teal_model::config::{MountKind, Restart, Volume};
 use teal_model::deployment::{Action, Deployment, Published};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::listeners;
+use teal_model::plan::{Plan, listeners};
 use teal_model::wire::{ListenerKey, Route};
 
 /// Compose's `stop_grace_period` where nothing else is known.
@@ -88,7 +89,6 @@ impl Agent {
     }
 
     async fn bind(&self, deployment: &Deployment) -> Result<(), Fault> {
-        self.refuse_taken_routes(deployment).await?;
         let wanted = deployment.plan.members.iter().flat_map(|member| member.listeners.iter().cloned()).collect();
         let Err(fault) = self.traffic.bind(&wanted).await else { return Ok(()) };
         // Who has it? Docker's own publishing is the likeliest.
@@ -108,20 +108,26 @@ impl Agent {
         Err(fault.detail(detail))
     }
 
-    /// A route that leads to another service already would take its requests away.
-    async fn refuse_taken_routes(&self, deployment: &Deployment) -> Result<(), Fault> {
-        let ours: BTreeSet<&ServiceKey> = deployment.plan.members.iter().map(|member| &member.service).collect();
+    /// A route that leads to another service already would take its requests away. `asking`: the deployment that asks, once
+    /// it has a number.
+    pub async fn refuse_taken_routes(
+        &self,
+        plan: &Plan,
+        request: &DeployRequest,
+        asking: Option<u64>,
+    ) -> Result<(), Fault> {
+        let ours: BTreeSet<&ServiceKey> = plan.members.iter().map(|member| &member.service).collect();
         let mut others = self.publisher.routes().await;
-        for kept in self.journal.unfinished()? {
-            for member in kept.deployment.plan.members.iter().filter(|_| kept.deployment.number != deployment.number) {
+        for kept in self.journal.unfinished()?.into_iter().filter(|kept| Some(kept.deployment.number) != asking) {
+            for member in &kept.deployment.plan.members {
                 // One whose settings are gone will not get as far as having routes.
                 let settings = self.store.release(&member.candidate);
-                others.extend(settings.iter().flat_map(|settings| routes(&member.service, settings)));
+                others.extend(settings.iter().flat_map(|settings| routes(&member.service, &settings.service)));
             }
         }
         others.retain(|other| !ours.contains(&other.service));
-        for member in &deployment.plan.members {
-            for route in routes(&member.service, &self.store.release(&member.candidate)?) {
+        for key in ours {
+            for route in routes(key, &request.project.services[&key.service]) {
                 let same = |other: &&Route| {
                     (&other.listener, &other.host, &other.path) == (&route.listener, &route.host, &route.path)
                 };

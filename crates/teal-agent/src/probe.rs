@@ -15,7 +15,9 @@ const HEAD: usize = 1024;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     Passed,
-    /// Not yet; in words.
+    /// Nothing takes the connection yet; in words.
+    Closed(String),
+    /// It answers, and not well yet; in words.
     NotYet(String),
     /// It will never pass.
     Never(Fault),
@@ -82,7 +84,7 @@ pub async fn round(service: &Service, ip: IpAddr) -> Answer {
 async fn once(address: SocketAddr, check: &Check) -> Answer {
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
-        Err(error) => return Answer::NotYet(format!("{address}: {error}")),
+        Err(error) => return Answer::Closed(format!("{address}: {error}")),
     };
     let Some(request) = &check.request else { return Answer::Passed };
     let host = request.host.clone().unwrap_or_else(|| address.to_string());

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::config::RouteRule;
+use teal_model::config::{RouteRule, Service};
 use teal_model::deployment::{Health, Published, Routing};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
@@ -18,7 +18,8 @@ use teal_model::wire::{
 };
 use tokio::sync::Mutex;
 
-/// No acknowledgement within this time is Unknown: traffic stays where it is while the proxy is asked again or replaced.
+/// No acknowledgement within this time: the proxy is being replaced, or hangs. The effect has failed then, and the deployment
+/// goes back.
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Publisher {
@@ -70,12 +71,7 @@ impl Publisher {
         let mut tables = self.state.lock().await;
         let mut routings = tables.routings.clone();
         let changed: Vec<ServiceKey> = changes.keys().cloned().collect();
-        for (service, routing) in changes {
-            match routing {
-                Some(routing) => drop(routings.insert(service, routing)),
-                None => drop(routings.remove(&service)),
-            }
-        }
+        merge(&mut routings, changes);
         let mut built = self.build(&mut tables, &routings)?;
         if let Some(at) = built.faults.iter().position(|(service, _)| changed.contains(service)) {
             return Err(built.faults.swap_remove(at).1);
@@ -84,6 +80,11 @@ impl Publisher {
         let publication = tables.number_it(built);
         let published = self.traffic.publish(publication, Some(ACKNOWLEDGE_WITHIN)).await?;
         published.ok_or_else(|| Fault::new(Code::Internal, "a table was published without waiting"))
+    }
+
+    /// Takes routings over without a table of their own: the next one has them.
+    pub async fn adopt(&self, routings: BTreeMap<ServiceKey, Option<Routing>>) {
+        merge(&mut self.state.lock().await.routings, routings);
     }
 
     /// Sends a table if what runs now makes one that differs from the last. Returns what could not be built anew.
@@ -110,7 +111,7 @@ impl Publisher {
         let mut all = Vec::new();
         for (service, routing) in tables.routings.clone() {
             match self.settings(&mut tables, &routing.settings) {
-                Ok(settings) => all.extend(routes(&service, &settings)),
+                Ok(settings) => all.extend(routes(&service, &settings.service)),
                 Err(_) => all.extend(tables.last.0.routes.iter().filter(|route| route.service == service).cloned()),
             }
         }
@@ -143,7 +144,7 @@ impl Publisher {
             match self.entry(tables, &world, routing) {
                 Ok(entry) => {
                     trusted.extend(entry.settings.trusted_proxies.iter().cloned());
-                    built.table.routes.extend(routes(service, &entry.settings));
+                    built.table.routes.extend(routes(service, &entry.settings.service));
                     built.processes.extend(entry.processes);
                     built.table.services.insert(service.clone(), entry.entry);
                 }
@@ -192,6 +193,15 @@ impl Publisher {
     }
 }
 
+fn merge(routings: &mut BTreeMap<ServiceKey, Routing>, changes: BTreeMap<ServiceKey, Option<Routing>>) {
+    for (service, routing) in changes {
+        match routing {
+            Some(routing) => drop(routings.insert(service, routing)),
+            None => drop(routings.remove(&service)),
+        }
+    }
+}
+
 struct Entry {
     entry: ServiceEntry,
     settings: Arc<StoredRelease>,
@@ -221,11 +231,11 @@ fn backend(replica: &Replica, settings: &StoredRelease) -> Option<Backend> {
 }
 
 /// The routes of a service with these settings.
-pub fn routes(service: &ServiceKey, settings: &StoredRelease) -> Vec<Route> {
+pub fn routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
     let everything = [RouteRule { host: None, path: "/".to_owned(), port: None }];
-    let rules = if settings.service.teal.routes.is_empty() { &everything[..] } else { &settings.service.teal.routes };
+    let rules = if settings.teal.routes.is_empty() { &everything[..] } else { &settings.teal.routes };
     let mut routes = Vec::new();
-    for listener in listeners(&settings.service) {
+    for listener in listeners(settings) {
         let port = listener.addr.port();
         for rule in rules.iter().filter(|rule| rule.port.is_none_or(|only| only == port)) {
             routes.push(Route {

@@ -22,6 +22,7 @@ pub async fn follow(agent: Weak<Agent>) {
         return;
     };
     let mut looping = false;
+    let mut opened = world.borrow_and_update().known;
     loop {
         let changed = tokio::select! {
             changed = world.changed() => changed.is_ok(),
@@ -32,8 +33,18 @@ pub async fn follow(agent: Weak<Agent>) {
         if crash_loop && !looping {
             stop_crashing(&agent);
         }
+        if looping && !crash_loop {
+            agent.clear_alert("proxy");
+        }
         looping = crash_loop;
-        if !world.borrow_and_update().known {
+        let known = world.borrow_and_update().known;
+        if known && !std::mem::replace(&mut opened, known) {
+            // An engine that was away when the agent began.
+            if let Err(fault) = agent.serve().await {
+                agent.alert("table", fault.to_string());
+            }
+        }
+        if !known {
             continue;
         }
         match agent.publisher.refresh().await {

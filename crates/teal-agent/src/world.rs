@@ -24,7 +24,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 const RESYNC: Duration = Duration::from_secs(15);
-/// A replica that refuses connections is asked again after this, so that a quick start is seen quickly.
+/// A replica on whose port nobody listens yet is asked again after this, so that a quick start is seen quickly.
 const EAGER: Duration = Duration::from_millis(50);
 const LOG_LINES: u32 = 10;
 
@@ -414,7 +414,8 @@ impl Warming {
         let mut successes = 0;
         let mut said = String::new();
         loop {
-            let next = Instant::now() + if successes == 0 { interval.min(EAGER) } else { interval };
+            let began = Instant::now();
+            let mut pause = interval;
             match probe::round(&service, ip).await {
                 Answer::Passed => {
                     successes += 1;
@@ -423,15 +424,25 @@ impl Warming {
                     }
                 }
                 Answer::Never(fault) => return self.report(Probed::Never(fault)).await,
+                Answer::Closed(last) => {
+                    successes = 0;
+                    // Nobody is bothered by being asked more often while nobody listens.
+                    pause = interval.min(EAGER);
+                    self.say(&mut said, last).await;
+                }
                 Answer::NotYet(last) => {
                     successes = 0;
-                    if last != said {
-                        said.clone_from(&last);
-                        self.report(Probed::NotYet(last)).await;
-                    }
+                    self.say(&mut said, last).await;
                 }
             }
-            sleep_until(next).await;
+            sleep_until(began + pause).await;
+        }
+    }
+
+    async fn say(&self, said: &mut String, last: String) {
+        if *said != last {
+            said.clone_from(&last);
+            self.report(Probed::NotYet(last)).await;
         }
     }
 }

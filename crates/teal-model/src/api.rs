@@ -182,7 +182,7 @@ pub struct ServiceStatus {
     pub in_flight: Option<u64>,
     /// Requests a second over the last ten seconds; None when the proxy gave no statistics.
     pub rate: Option<f64>,
-    /// Since the proxy started.
+    /// Of the releases that the proxy still counts: those that it serves, and those that it stopped serving seconds ago.
     pub requests: Option<u64>,
     pub failed: Option<u64>,
 }

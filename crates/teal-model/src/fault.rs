@@ -134,7 +134,9 @@ impl Code {
     /// What to do, where the fault itself has no better word.
     pub fn hint(self) -> &'static str {
         match self {
-            Code::Internal => "see the agent's log (`agent.log` in the state directory) and report it",
+            Code::Internal => {
+                "see the agent's log (`agent.log` in the state directory, or the journal of its service) and report it"
+            }
             Code::Usage => "see `teal help`",
             Code::Config => "correct the file, then `teal check`",
             Code::NoAgent => "start it with `teal up --detach`, or name its directory with --run-dir",

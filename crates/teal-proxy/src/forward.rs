@@ -250,7 +250,8 @@ impl Exchange<'_> {
             claim.backend().failed(now);
             journey.tried.push(claim.backend().clone());
         }
-        let safe = silent && self.upload.is_replayable() && (self.request.idempotent || unseen);
+        let safe =
+            silent && self.upload.is_replayable() && ((self.request.idempotent && !self.request.upgrade) || unseen);
         let elsewhere = reused || target.has_other(&journey.tried) || claim.backend().is_retired();
         if safe && elsewhere && journey.attempts < ATTEMPTS && self.worker.budget.retry(now) {
             claim.ends(journey.retried());

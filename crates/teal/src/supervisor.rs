@@ -25,7 +25,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(10);
 /// The exit code of an agent that ended by this fault: its own when starting again would only say the same.
 pub fn exit_code(fault: &Fault) -> u8 {
     match fault.code {
-        Code::Usage | Code::AgentRuns | Code::StateDir => fault.code.exit(),
+        Code::Usage | Code::AgentRuns | Code::AgentVersion | Code::StateDir => fault.code.exit(),
         _ => TRY_AGAIN,
     }
 }
@@ -159,7 +159,7 @@ mod tests {
     fn only_what_would_fail_the_same_way_again_is_final() {
         for code in Code::ALL {
             let exit = exit_code(&Fault::new(*code, ""));
-            let is_final = matches!(code, Code::Usage | Code::AgentRuns | Code::StateDir);
+            let is_final = matches!(code, Code::Usage | Code::AgentRuns | Code::AgentVersion | Code::StateDir);
             assert_eq!(exit == TRY_AGAIN, !is_final, "{code}");
         }
     }

@@ -438,7 +438,11 @@ impl Keeper {
     fn hear(&mut self, peer: &Peer, message: FromProxy, descriptors: Vec<OwnedFd>) {
         match message {
             FromProxy::Acknowledged { table, at_us } => {
-                self.state.send_modify(|state| state.acknowledged = Some(table));
+                let calm = self.crashes.back().is_none_or(|at| at.elapsed() > CRASH_WINDOW);
+                self.state.send_modify(|state| {
+                    state.acknowledged = Some(table);
+                    state.crash_loop &= !calm;
+                });
                 let published = Published { table, sent_us: self.sent_us, acknowledged_us: at_us };
                 for (number, reply) in std::mem::take(&mut self.waiting) {
                     match number <= table {

@@ -113,7 +113,10 @@ pub static SERVICE: Level = Level {
         yes("env_file", "A path, a list, or the long form. Later files win, `environment` wins over all."),
         yes("ports", "`[ADDRESS:]HOST:CONTAINER` or the long form: the proxy listens on HOST. TCP only."),
         yes("volumes", "Short and long form: `volume`, `bind`, `tmpfs`."),
-        yes("depends_on", "Short and long form, with all three conditions."),
+        yes(
+            "depends_on",
+            "Short and long form, `service_started` and `service_healthy`: either way a service starts when those before it are ready.",
+        ),
         yes("labels", "A map or a list. `teal.*` and `com.docker.compose.*` are reserved."),
         yes("user", "User or UID, with an optional group."),
         yes("working_dir", "An absolute path in the container."),

@@ -249,7 +249,7 @@ impl Default for Health {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Probe {
-    /// Nothing written: HTTP `GET /` on every published container port, any answer that is HTTP counts; a service
+    /// Nothing written: HTTP `HEAD /` on every published container port, any answer that is HTTP counts; a service
     /// without published ports is ready when its container runs (and its HEALTHCHECK passes).
     Default,
     /// `health.path` (and `health.port`, else the first published container port): 2xx or 3xx, or `status` when given.

@@ -328,6 +328,16 @@ fn read_dependency<'a>(on: &str, item: Item<'a>) -> Option<Dependency<'a>> {
             None
         }
     };
+    let condition = condition.filter(|condition| {
+        let job = *condition == DependsOn::ServiceCompletedSuccessfully;
+        if job {
+            item.problem(
+                "`service_completed_successfully` is not supported: every service is expected to go on running",
+                "Run the job beside the deployment, and take the dependency out.",
+            );
+        }
+        !job
+    });
     let required = map.take("required").and_then(|v| v.boolean()).unwrap_or(true);
     if let Some(restart) = map.take_filled("restart")
         && restart.node.value != Value::Unknown

@@ -356,6 +356,10 @@ impl Deployment {
         let members = &self.plan.members;
         let candidate = |member: usize| members[member].candidate.clone();
         match &self.state {
+            // Where nothing is live yet, requests that come from now on wait.
+            State::Planned if members.iter().any(|member| member.live.is_none()) => {
+                vec![Action::Publish, Action::BindListeners]
+            }
             State::Planned => vec![Action::BindListeners],
             State::Holding { .. } | State::Releasing { .. } | State::Shifting | State::Draining { closing: true } => {
                 vec![Action::Publish]

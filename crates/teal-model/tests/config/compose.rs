@@ -349,12 +349,14 @@ fn volumes_that_cannot_be_mounted_are_refused_with_the_reason() {
 
 #[test]
 fn dependencies_are_read_checked_and_free_of_cycles() {
-    let text = "services:\n  a: {image: x, depends_on: [b]}\n  b:\n    image: x\n    depends_on:\n      c: {condition: service_healthy, restart: false}\n      d: {condition: service_completed_successfully, required: false}\n      zz: {condition: service_started, required: false}\n  c: {image: x}\n  d: {image: x}\n";
+    let text = "services:\n  a: {image: x, depends_on: [b]}\n  b:\n    image: x\n    depends_on:\n      c: {condition: service_healthy, restart: false}\n      d: {condition: service_started, required: false}\n      zz: {condition: service_started, required: false}\n  c: {image: x}\n  d: {image: x}\n";
     let parsed = file(text).ok();
     assert_eq!(parsed.project.services["a"].depends_on["b"], DependsOn::ServiceStarted);
     let b = &parsed.project.services["b"].depends_on;
     assert_eq!(b["c"], DependsOn::ServiceHealthy);
-    assert_eq!(b["d"], DependsOn::ServiceCompletedSuccessfully);
+    assert_eq!(b["d"], DependsOn::ServiceStarted);
+    let job = text.replace("service_healthy", "service_completed_successfully");
+    assert!(file(&job).fail().contains("`service_completed_successfully` is not supported"));
     assert!(!b.contains_key("zz"));
     assert!(show(&parsed.warnings).contains("there is no service `zz`, and it is not required"));
 
