@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use teal_model::config::Strategy;
-use teal_model::deployment::{Action, Deployment, Event, Health, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{LiveRelease, Member, Plan};
@@ -173,8 +173,11 @@ impl World {
     }
 }
 
-/// Invariants 2 and 5: a share for what is ready in this moment, and nothing taken away from behind what does not serve.
-fn gets_requests_only_when_ready(deployment: &Deployment, seen: &Seen, step: &Step) {
+/// Invariants 2, 3 and 5: a share for what is ready in this moment, nothing stopped that has requests and time left, and
+/// nothing taken away from behind what does not serve.
+fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms: u64) {
+    let waited = now_ms - deployment.entered_ms;
+    let none_in_flight = |release: &ReleaseKey| seen.in_flight.get(release) == Some(&Some(0));
     let ready =
         |member: &Member| seen.replicas[&member.candidate].iter().filter(|health| **health == Health::Ready).count();
     match (&deployment.state, step) {
@@ -186,7 +189,21 @@ fn gets_requests_only_when_ready(deployment: &Deployment, seen: &Seen, step: &St
         (State::Releasing { member }, Step::Do(Action::Publish)) => {
             assert_eq!(ready(&deployment.plan.members[*member]), 2);
         }
-        (_, Step::Enter(State::Retiring)) => assert!(deployment.plan.members.iter().all(|member| ready(member) > 0)),
+        (state, Step::Enter(State::Retiring)) => {
+            assert!(deployment.plan.members.iter().all(|member| ready(member) > 0));
+            let retiring = deployment.plan.members.iter().filter(|member| !member.is_recreate());
+            let idle = retiring.filter_map(|member| member.live.as_ref()).all(|live| none_in_flight(&live.release));
+            // Unknown is not none.
+            assert!(idle || (*state == State::Draining { closing: true } && waited >= CLOSING_MS));
+        }
+        (State::Holding { member }, Step::Enter(_)) => {
+            let member = &deployment.plan.members[*member];
+            let live = member.live.as_ref().unwrap();
+            assert!(none_in_flight(&live.release) || waited >= member.drain_ms);
+        }
+        (State::Draining { closing: false }, Step::Enter(State::Draining { closing: true })) => {
+            assert!(waited >= deployment.plan.members.iter().map(|member| member.drain_ms).max().unwrap());
+        }
         _ => {}
     }
 }
@@ -209,7 +226,7 @@ fn walk(seed: u64) -> (State, usize) {
             }
         }
         let step = decide(&deployment, &seen, now);
-        gets_requests_only_when_ready(&deployment, &seen, &step);
+        keeps_its_promises(&deployment, &seen, &step, now);
         let event = match step {
             Step::Finish => break,
             Step::Wait { until_ms } => {
