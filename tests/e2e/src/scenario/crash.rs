@@ -4,9 +4,9 @@ use super::web;
 use crate::leftovers::{Leftovers, Part, Scope, Snapshot};
 use crate::prober::{Clients, Config, Pace, Prober, Report};
 use crate::stage::{Stage, kill};
+use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 pub use teal_model::deployment::State;
@@ -22,14 +22,15 @@ pub struct Crashes {
 pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
     stage.compose(&web(2, "", "")).up();
     stage.must_deploy("0");
-    let lines = lines_of(&journal(stage), 1);
+    let journal = Journal::open(stage).map_err(std::io::Error::other)?;
+    let lines = journal.lines(1).map_err(std::io::Error::other)?;
     let before = snapshot(stage);
     let load = Config::new(stage.address())
         .with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
     let prober = Prober::start(load)?;
     let mut ends = Vec::new();
     for (version, line) in (1..).zip((1..=lines).step_by(stride.max(1))) {
-        ends.push(kill_at(stage, version, line)?);
+        ends.push(kill_at(stage, &journal, version, line)?);
     }
     let report = prober.stop()?;
     // Kept connections of the prober are gone when the proxy has seen their end.
@@ -62,38 +63,42 @@ fn journal(stage: &Stage) -> std::path::PathBuf {
     stage.state_dir().join("journal.sqlite3")
 }
 
-fn lines_of(journal: &Path, deployment: u64) -> u64 {
-    let query = format!("SELECT count(*) FROM entries WHERE deployment = {deployment}");
-    sqlite(journal, &query).trim().parse().unwrap_or(0)
+/// The agent's journal, read beside it.
+struct Journal(Connection);
+
+impl Journal {
+    fn open(stage: &Stage) -> rusqlite::Result<Self> {
+        let db = Connection::open_with_flags(journal(stage), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.busy_timeout(Duration::from_secs(5))?;
+        Ok(Self(db))
+    }
+
+    fn lines(&self, deployment: u64) -> rusqlite::Result<u64> {
+        let count = "SELECT count(*) FROM entries WHERE deployment = ?1";
+        self.0.query_row(count, [deployment as i64], |row| row.get::<_, i64>(0)).map(|lines| lines as u64)
+    }
+
+    fn last(&self, deployment: u64) -> rusqlite::Result<String> {
+        let last = "SELECT coalesce(entry, 'end') FROM entries WHERE deployment = ?1 ORDER BY sequence DESC LIMIT 1";
+        self.0.query_row(last, [deployment as i64], |row| row.get(0))
+    }
 }
 
-/// Reads beside the agent: SQLite's own shell would need to be installed, Python's module is there.
-fn sqlite(journal: &Path, query: &str) -> String {
-    let script = "import sqlite3,sys\nd=sqlite3.connect('file:%s?mode=ro'%sys.argv[1],uri=True,timeout=5)\nprint(d.execute(sys.argv[2]).fetchone()[0])";
-    let output = std::process::Command::new("python3").args(["-c", script]).arg(journal).arg(query).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
-}
-
-fn kill_at(stage: &Stage, version: u64, line: u64) -> std::io::Result<(String, State)> {
+fn kill_at(stage: &Stage, journal: &Journal, version: u64, line: u64) -> std::io::Result<(String, State)> {
     let deployment = version + 1;
+    let agent = stage.agent_pid();
     let mut cli = stage
         .command(&["deploy", "--output", "json"])
         .env("VERSION", version.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let agent = stage.agent_pid();
     let deadline = Instant::now() + Duration::from_secs(30);
-    while lines_of(&journal(stage), deployment) < line && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+    while journal.lines(deployment).map_err(std::io::Error::other)? < line && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_micros(200));
     }
     kill(agent, Signal::KILL);
-    let place = sqlite(
-        &journal(stage),
-        &format!(
-            "SELECT coalesce(entry, 'end') FROM entries WHERE deployment = {deployment} ORDER BY sequence DESC LIMIT 1"
-        ),
-    );
+    let place = journal.last(deployment).map_err(std::io::Error::other)?;
     stage.until("the agent comes back", Duration::from_secs(20), || {
         let output = stage.teal(&["status", "--output", "json"]);
         output.status.success() && stage.agent_pid() != agent
@@ -108,5 +113,5 @@ fn kill_at(stage: &Stage, version: u64, line: u64) -> std::io::Result<(String, S
     });
     cli.wait()?;
     let state = state.unwrap_or_else(|| panic!("it ended"));
-    Ok((format!("line {line}: {}", place.trim()), state))
+    Ok((format!("line {line}: {}", place), state))
 }
