@@ -219,6 +219,27 @@ impl Agent {
         self.plan_with(request, &images)
     }
 
+    /// The same for people who only look: what would be refused is a warning.
+    pub async fn preview(&self, request: &DeployRequest) -> Result<Plan, Fault> {
+        let mut plan = self.plan(request).await?;
+        let keys: Vec<ServiceKey> = plan.members.iter().map(|member| member.service.clone()).collect();
+        let refused = [
+            self.journal.refuse_busy(&keys, unix_ms()).map_err(Fault::from),
+            self.refuse_taken_routes(&plan, request, None).await,
+        ];
+        let refused = refused.into_iter().filter_map(Result::err);
+        plan.warnings.extend(refused.map(|fault| format!("as it stands this is refused: {fault}")));
+        for member in &plan.members {
+            let live = member.live.as_ref().and_then(|live| self.store.release(&live.release).ok());
+            let before = live.iter().flat_map(|live| teal_model::plan::listeners(&live.service));
+            for listener in before.filter(|listener| !member.listeners.contains(listener)) {
+                let name = &member.service.service;
+                plan.warnings.push(format!("{listener} will be closed: {name} does not publish it any more"));
+            }
+        }
+        Ok(plan)
+    }
+
     pub fn plan_with(&self, request: &DeployRequest, images: &BTreeMap<String, ImageFacts>) -> Result<Plan, Fault> {
         let project = &request.project;
         let mut running = Running { live: BTreeMap::new(), next: self.journal.next_releases(&project.name)? };
@@ -227,8 +248,16 @@ impl Agent {
                 running.live.insert(record.service.service, live);
             }
         }
-        plan(project, &request.choice, &running, images, &|service| self.hash(service))
-            .map_err(|error| Fault::new(Code::NotFound, error.to_string()))
+        let names = running.live.keys().filter(|name| !project.services.contains_key(*name));
+        let orphans: Vec<String> = names.cloned().collect();
+        let mut plan =
+            plan(project, &request.choice, &running, images, &|service| self.hash(service)).map_err(|error| {
+                Fault::new(Code::NotFound, error.to_string()).hint("see the services of the compose file")
+            })?;
+        plan.warnings.extend(orphans.into_iter().map(|name| {
+            format!("{name} runs and is not in the file: it goes on as it is. `teal remove {name}` ends it")
+        }));
+        Ok(plan)
     }
 
     pub async fn facts(&self, reference: &str) -> Result<Option<ImageFacts>, Fault> {

@@ -136,7 +136,7 @@ async fn hello(State(shared): State<Shared>) -> axum::Json<teal_model::api::Hell
 }
 
 async fn plan(State(shared): State<Shared>, Json(request): Json<DeployRequest>) -> Answer<Plan> {
-    Ok(axum::Json(shared.agent.plan(&request).await?))
+    Ok(axum::Json(shared.agent.preview(&request).await?))
 }
 
 async fn deploy(State(shared): State<Shared>, Json(request): Json<DeployRequest>) -> Answer<Accepted> {

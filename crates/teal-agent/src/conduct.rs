@@ -264,7 +264,9 @@ impl Conductor {
                 member.color = planned.color;
             }
         }
-        plan.unchanged.extend(self.deployment.plan.unchanged.iter().cloned());
+        let before = self.deployment.plan.unchanged.iter().filter(|one| !plan.unchanged.contains(one)).cloned();
+        let before: Vec<_> = before.collect();
+        plan.unchanged.extend(before);
         self.agent.store_candidates(&plan, &request)?;
         // Their numbers are given back with the plan, and may be another deployment's a moment later.
         for planned in &self.deployment.plan.members {

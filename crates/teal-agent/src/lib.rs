@@ -8,7 +8,7 @@ pub mod effects;
 pub mod journal;
 pub mod meter;
 mod probe;
-mod process;
+pub mod process;
 pub mod publish;
 mod pulls;
 pub mod reconcile;

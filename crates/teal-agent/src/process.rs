@@ -27,6 +27,11 @@ impl Process {
         self.fd.readable().await.map(drop)
     }
 
+    /// SIGTERM.
+    pub fn terminate(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(self.fd.get_ref(), Signal::TERM)?)
+    }
+
     /// SIGKILL.
     pub fn kill(&self) -> io::Result<()> {
         Ok(pidfd_send_signal(self.fd.get_ref(), Signal::KILL)?)

@@ -147,7 +147,7 @@ impl Code {
             Code::Busy => "wait for it, watch it with `teal status`, or end it with `teal abort`",
             Code::NotFound => "see `teal status` and `teal history`",
             Code::DockerDown => "start Docker (`systemctl start docker`), and see that this user may use its socket",
-            Code::DockerRefused => "see Docker's words above",
+            Code::DockerRefused => "see the words above",
             Code::DiskFull => "make room (`docker system df` shows what Docker uses), then deploy again",
             Code::PortInUse => "stop what listens there, or publish another port",
             Code::ImageMissing => {

@@ -159,9 +159,7 @@ fn an_agent_of_another_version_is_named_with_both_versions() {
 #[test]
 fn without_an_agent_the_way_to_start_it_is_named() {
     let fake = Fake::absent();
-    for verb in
-        [&["plan"][..], &["deploy"], &["status"], &["history"], &["show", "1"], &["logs"], &["down"], &["remove", "-y"]]
-    {
+    for verb in [&["plan"][..], &["deploy"], &["status"], &["history"], &["show", "1"], &["logs"], &["remove", "-y"]] {
         let ran = fake.teal(verb);
         assert_eq!(ran.code, Some(4), "{verb:?}: {ran:?}");
         assert!(ran.stderr.contains("teal up --detach"), "{}", ran.stderr);

@@ -35,6 +35,48 @@ fn traffic_goes_on_without_an_agent_and_the_next_agent_takes_over() {
 }
 
 #[test]
+fn a_proxy_without_an_agent_can_be_ended() {
+    let stage = Stage::new("orphan");
+    stage.compose(&web(1, "", "")).up();
+    stage.must_deploy("1");
+    stage.must(&["down"]);
+    assert!(std::net::TcpStream::connect(stage.address()).is_ok());
+    assert!(stage.must(&["down"]).contains("teal down --proxy"));
+    stage.must(&["down", "--proxy"]);
+    assert!(std::net::TcpStream::connect(stage.address()).is_err(), "nothing listens any more");
+    // The containers were left: the next agent serves them again.
+    stage.up();
+    stage.until("the service is back", Duration::from_secs(10), || {
+        std::net::TcpStream::connect(stage.address()).is_ok()
+    });
+    let prober =
+        Prober::start(Config::new(stage.address()).with(Clients::steady(2).pace(Pace::per_second(50.0)))).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(prober.stop().unwrap().failed(), 0);
+}
+
+#[test]
+fn a_candidate_that_somebody_removes_fails_the_deployment_at_once() {
+    let stage = Stage::new("gone");
+    stage.compose(&web(2, "", "      BOOT_MS: \"${BOOT:-0}\"")).up();
+    stage.must_deploy("1");
+    let before = stage.containers();
+    let mut deploy = stage.command(&["deploy"]);
+    let deploy = deploy.env("VERSION", "2").env("BOOT", "60000").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    stage.until("both candidates run", Duration::from_secs(20), || {
+        let text = stage.must(&["status"]);
+        text.contains("green-1") && text.contains("green-2")
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    docker(&["rm", "--force", &format!("{}-web-green-1", stage.project)]);
+    let output = deploy.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(8), "{said}");
+    assert!(said.contains("1 of 2 containers of"), "{said}");
+    assert_eq!(stage.containers(), before);
+}
+
+#[test]
 fn a_command_runs_in_a_container_and_its_exit_code_comes_back() {
     let stage = Stage::new("exec");
     stage.compose(&web(1, "", "")).up();

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -210,7 +210,7 @@ impl Keeper {
             Ok(Err(Greeting::Link(why))) => why,
             Err(_) => "it took the connection and said nothing".to_owned(),
         };
-        if let Some(process) = self.recorded() {
+        if let Some((_, process)) = recorded(&self.options.socket) {
             tracing::warn!(why, "a proxy is there and cannot be used: it is replaced");
             end(&process).await;
         }
@@ -220,14 +220,6 @@ impl Keeper {
     /// Where the proxy's process is written down: its pid and start time, so that a reused pid is not taken for it.
     fn record(&self) -> PathBuf {
         self.options.socket.with_extension("pid")
-    }
-
-    fn recorded(&self) -> Option<Process> {
-        let text = std::fs::read_to_string(self.record()).ok()?;
-        let (pid, started) = text.trim().split_once(' ')?;
-        let pid = pid.parse().ok()?;
-        let process = Process::open(pid).ok()?;
-        (process::started(pid).as_deref() == Some(started)).then_some(process)
     }
 
     async fn greet(&mut self, stream: UnixStream) -> Result<(Peer, Option<RouteTable>), Greeting> {
@@ -575,6 +567,15 @@ impl Greeting {
     fn link(error: impl std::fmt::Display) -> Self {
         Greeting::Link(error.to_string())
     }
+}
+
+/// The proxy that an agent started on this socket, if it still runs.
+pub fn recorded(socket: &Path) -> Option<(u32, Process)> {
+    let text = std::fs::read_to_string(socket.with_extension("pid")).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    let pid = pid.parse().ok()?;
+    let process = Process::open(pid).ok()?;
+    (process::started(pid).as_deref() == Some(started)).then_some((pid, process))
 }
 
 /// Ends a process and waits until it is gone.

@@ -4,6 +4,7 @@ use super::routing::had_share;
 use super::{Action, CLOSING_MS, Deployment, Health, LOST_AFTER_MS, Phase, Pull, Seen, State, Step};
 use crate::fault::{Code, Fault};
 use crate::ids::ReleaseKey;
+use crate::plan::Member;
 
 /// The next step of a deployment, given what is seen now.
 pub fn decide(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
@@ -94,10 +95,22 @@ fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
         _ => 0,
     };
     deployment.plan.members.iter().take(ready).find_map(|member| {
-        seen.replicas.get(&member.candidate)?.iter().find_map(|health| match health {
+        let replicas = seen.replicas.get(&member.candidate)?;
+        let failed = replicas.iter().find_map(|health| match health {
             Health::Failed { fault } => Some(fault.clone()),
             _ => None,
-        })
+        });
+        failed.or_else(|| missing(member, replicas))
+    })
+}
+
+/// Containers that were started and are not there any more. Where something is unknown, so is this.
+fn missing(member: &Member, replicas: &[Health]) -> Option<Fault> {
+    let unknown = replicas.iter().any(|health| matches!(health, Health::Unknown { .. }));
+    let wanted = member.replicas as usize;
+    (replicas.len() < wanted && !unknown).then(|| {
+        let what = format!("{} of {wanted} containers of {} are gone", wanted - replicas.len(), member.candidate);
+        Fault::new(Code::ReplicaExited, what).hint("somebody removed them; deploy again")
     })
 }
 
@@ -176,13 +189,13 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             },
             Phase::Drain => {
                 let patience = members.iter().map(|member| member.drain_ms).max().unwrap_or(0);
-                // A candidate that never had a share has nothing to finish.
+                // One that never had a share has none in flight.
                 let reached = from.reached(&deployment.plan);
                 let idle = members
                     .iter()
                     .take(reached)
                     .all(|member| matches!(seen.in_flight.get(&member.candidate), Some(Some(0))));
-                if idle || !had_share(from) { next() } else { before(deployment.entered_ms + patience, now_ms, next) }
+                if idle { next() } else { before(deployment.entered_ms + patience, now_ms, next) }
             }
             _ => next(),
         },
@@ -232,7 +245,7 @@ fn readiness(replicas: Option<&Vec<Health>>, wanted: u32) -> Readiness {
     let none = Vec::new();
     let replicas = replicas.unwrap_or(&none);
     let mut ready = 0;
-    let mut last = "no replica was seen yet".to_owned();
+    let mut last = String::new();
     for health in replicas {
         match health {
             Health::Failed { fault } => return Readiness::Failed(fault.clone()),
@@ -241,5 +254,9 @@ fn readiness(replicas: Option<&Vec<Health>>, wanted: u32) -> Readiness {
             Health::Unknown { why } => last = format!("unknown: {why}"),
         }
     }
-    if ready >= wanted { Readiness::Ready } else { Readiness::Waiting(last) }
+    if ready >= wanted {
+        return Readiness::Ready;
+    }
+    let separator = if last.is_empty() { "" } else { "; " };
+    Readiness::Waiting(format!("{ready} of {wanted} ready{separator}{last}"))
 }

@@ -451,12 +451,11 @@ impl Deployment {
 
     fn next_phase(&self, from: &State, phase: Phase) -> Option<Phase> {
         let reached = from.reached(&self.plan);
-        // The recreate member before this one, counted down from what was reached.
+        // The recreate member before this one, counted down from what was reached. Without a live release there is nothing to
+        // swap it for: it goes with the others.
+        let swapped = |i: &usize| self.plan.members[*i].is_recreate() && self.plan.members[*i].live.is_some();
         let before = |end: usize| {
-            (0..end.min(reached))
-                .rev()
-                .find(|i| self.plan.members[*i].is_recreate())
-                .map_or(Phase::Drain, |member| Phase::Hold { member })
+            (0..end.min(reached)).rev().find(swapped).map_or(Phase::Drain, |member| Phase::Hold { member })
         };
         Some(match phase {
             Phase::Back => before(reached),
