@@ -26,7 +26,9 @@ struct Round {
 
 pub fn run(rounds: usize) -> Result<Cpu, Box<dyn Error>> {
     let stage = Stage::new("bench-cpu");
-    stage.compose(&web(1, "", "")).up();
+    stage.compose(&web(1, "", ""));
+    // One core for each, so one worker for each.
+    stage.must(&["up", "--detach", "--workers", "1"]);
     stage.must_deploy("0");
     let container = stage.containers().first().cloned().ok_or("no container runs")?;
     let inspect = |format: &str| docker(&["inspect", "--format", format, &container]).trim().to_owned();

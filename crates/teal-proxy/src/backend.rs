@@ -48,6 +48,9 @@ pub(crate) struct Backend {
     /// The same for requests that may not be repeated: without a lower bound, since a fresh connection costs less than a
     /// lost request.
     learned_unrepeatable: Cell<Duration>,
+    /// A connection was seen alive after [`UNREPEATABLE_IDLE`], or the application says how long it keeps them. Before that
+    /// nothing is known of how soon it closes, and a request that may not be repeated takes a fresh one.
+    keeps_connections: Cell<bool>,
     failures: Cell<u32>,
     ejections: Cell<u32>,
     ejected_until: Cell<Option<Instant>>,
@@ -72,6 +75,7 @@ impl Backend {
             idle: RefCell::default(),
             learned: Cell::new(IDLE),
             learned_unrepeatable: Cell::new(UNREPEATABLE_IDLE),
+            keeps_connections: Cell::new(false),
             failures: Cell::new(0),
             ejections: Cell::new(0),
             ejected_until: Cell::new(None),
@@ -130,6 +134,9 @@ impl Backend {
     /// The one used last, so that the others age and are closed. Not so for a request that may not be repeated: the oldest
     /// one that is young enough.
     fn take(&self, now: Instant, repeatable: bool) -> Option<Idle> {
+        if !repeatable && !self.keeps_connections.get() {
+            return None;
+        }
         let learned = self.learned_unrepeatable.get();
         let fits = |connection: &Idle| {
             let age = now.saturating_duration_since(connection.since);
@@ -144,6 +151,9 @@ impl Backend {
         let limit = granted.map_or(IDLE, |granted| {
             granted.saturating_sub(Duration::from_secs(1)).max(granted.min(SHORTEST_IDLE) / 2).min(IDLE)
         });
+        if granted.is_some() {
+            self.keeps_connections.set(true);
+        }
         if !self.retired.get() {
             self.set_idle(|idle| {
                 if idle.len() < MAX_IDLE {
@@ -163,6 +173,9 @@ impl Backend {
                 let silent = is_silent(&connection.stream, false);
                 if !silent {
                     closed_at = Some(age);
+                }
+                if silent && age >= UNREPEATABLE_IDLE {
+                    self.keeps_connections.set(true);
                 }
                 silent && age < connection.limit.min(learned)
             });
@@ -257,6 +270,11 @@ mod tests {
     async fn a_request_that_may_not_be_repeated_takes_only_a_young_connection() {
         let (backend, (stream, _server), now) = (backend(), pair().await, Instant::now());
         backend.checkin(stream, now, None);
+        assert!(
+            backend.checkout(now + SECOND / 2, false).is_none(),
+            "nor any while nothing is known of the application"
+        );
+        backend.sweep(now + SECOND);
         assert!(backend.checkout(now + SECOND, false).is_none());
         let stream = backend.checkout(now + SECOND, true).expect("kept for those that may");
         backend.checkin(stream, now, None);
