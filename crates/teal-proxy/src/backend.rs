@@ -82,6 +82,13 @@ impl Backend {
         }
     }
 
+    /// Takes over what was learned of another backend of the same service and port.
+    pub(crate) fn inherit(&self, elder: &Backend) {
+        self.learned.set(elder.learned.get());
+        self.learned_unrepeatable.set(elder.learned_unrepeatable.get());
+        self.keeps_connections.set(elder.keeps_connections.get());
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.get()
     }
@@ -279,6 +286,18 @@ mod tests {
         let stream = backend.checkout(now + SECOND, true).expect("kept for those that may");
         backend.checkin(stream, now, None);
         assert!(backend.checkout(now + FRESH / 2, false).is_none(), "nor one that may be closing");
+        assert!(backend.checkout(now + SECOND / 2, false).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_one_release_has_shown_is_believed_of_the_next() {
+        let (elder, now) = (backend(), Instant::now());
+        let (kept, _server) = pair().await;
+        elder.checkin(kept, now, None);
+        elder.sweep(now + SECOND);
+        let (backend, (stream, _other)) = (backend(), pair().await);
+        backend.inherit(&elder);
+        backend.checkin(stream, now, None);
         assert!(backend.checkout(now + SECOND / 2, false).is_some());
     }
 

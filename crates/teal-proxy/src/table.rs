@@ -176,7 +176,17 @@ fn keep_release(entry: &ReleaseEntry, known: &mut Known, fresh: &mut Known, coun
                 Some(backend) if backend.addr == *addr => backend,
                 other => {
                     other.inspect(|moved| moved.retire());
-                    Rc::new(Backend::new(listed.id.clone(), *addr, &release.counters))
+                    let backend = Backend::new(listed.id.clone(), *addr, &release.counters);
+                    // How an application treats its connections changes rarely from one release to the next.
+                    let elder = known
+                        .backends
+                        .iter()
+                        .chain(&fresh.backends)
+                        .find(|((of, _, at), _)| of.service == entry.release.service && at == port);
+                    if let Some((_, elder)) = elder {
+                        backend.inherit(elder);
+                    }
+                    Rc::new(backend)
                 }
             };
             fresh.backends.insert(key, backend);
