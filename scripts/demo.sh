@@ -35,7 +35,8 @@ clean() {
         teal down --proxy || true
     fi
     docker rmi --force "$sample:v1" >/dev/null 2>&1 || true
-    [ -n "${KEEP_DOCKER:-}" ] || scripts/docker.sh stop || true
+    # Only a daemon that was started here; one that cannot be stopped is said, and fails the demo.
+    [ -n "${KEEP_DOCKER:-}" ] || "$root/scripts/docker.sh" stop || status=1
     rm -rf "$place"
     exit "$status"
 }
