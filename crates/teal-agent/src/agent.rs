@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
 use teal_model::config::{PullPolicy, Service};
-use teal_model::deployment::{Deployment, Event};
+use teal_model::deployment::{Deployment, Event, Routing};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::{ImageFacts, Plan, Running, plan};
@@ -99,10 +99,16 @@ impl Agent {
         self.watch.refresh().await;
         self.forget_settings().await?;
         let unfinished = self.journal.unfinished()?;
-        let mut reverted = Vec::new();
-        for kept in unfinished.iter().filter(|kept| was_reverted(kept, serving.as_ref())) {
-            reverted.push(kept.deployment.number);
-            self.publisher.adopt(taken_back(kept).routing()).await;
+        let recorded = self.publisher.routings().await;
+        let mut first = BTreeMap::new();
+        for kept in &unfinished {
+            let Some(event) = taken_back(kept, &recorded, serving.as_ref()) else { continue };
+            let mut deployment = kept.deployment.clone();
+            // Every state that may revert takes this event.
+            let applied = deployment.apply(&event, unix_ms());
+            debug_assert!(applied.is_ok(), "{applied:?}");
+            self.publisher.adopt(deployment.routing()).await;
+            first.insert(deployment.number, event);
         }
         // Table before ports, so that no request finds a port without a route.
         if self.watch.now().known {
@@ -113,8 +119,7 @@ impl Agent {
         for kept in unfinished {
             let number = kept.deployment.number;
             tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
-            let fault = reverted.contains(&number).then(unsaid);
-            self.conduct(kept, None, fault);
+            self.conduct(kept, None, first.remove(&number));
         }
         Ok(())
     }
@@ -136,14 +141,14 @@ impl Agent {
         Ok(())
     }
 
-    fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, fault: Option<Fault>) {
+    fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, first: Option<Event>) {
         let (abort, aborted) = watch::channel(None);
         let (notices, _) = broadcast::channel(NOTICES);
         let number = kept.deployment.number;
         self.running().insert(number, Handle { abort, notices: notices.clone() });
         let agent = self.clone();
         let conductor = Conductor::new(agent.clone(), kept, window, aborted, notices);
-        let ended = tokio::spawn(conductor.run(fault));
+        let ended = tokio::spawn(conductor.run(first));
         tokio::spawn(async move {
             if let Err(error) = ended.await {
                 // Its journal is whole: the next agent goes on with it.
@@ -313,7 +318,7 @@ impl Agent {
             ended_ms: None,
             receipt: None,
         };
-        self.conduct(kept, window, stored.err());
+        self.conduct(kept, window, stored.err().map(|fault| Event::Failed { action: None, fault }));
         Ok(accepted)
     }
 
@@ -447,36 +452,32 @@ impl Agent {
     }
 }
 
-/// The proxy's table outranks the journal: a candidate that has no share there, and has one by the journal, was taken back
-/// before the journal could say so.
-fn was_reverted(kept: &Kept, serving: Option<&RouteTable>) -> bool {
-    let Some(table) = serving else { return false };
+/// The proxy's table outranks the journal: what was taken back there, against what was published last by the journal, was
+/// taken back before the journal could say so. None: nothing was.
+fn taken_back(kept: &Kept, recorded: &BTreeMap<ServiceKey, Routing>, serving: Option<&RouteTable>) -> Option<Event> {
     let deployment = &kept.deployment;
-    if !deployment.state.may_revert() || !deployment.script().iter().all(|action| deployment.done.contains(action)) {
-        return false;
-    }
-    deployment.routing().iter().any(|(service, routing)| {
-        let candidate = deployment.plan.members.iter().find(|member| &member.service == service);
-        let Some((candidate, routing)) = candidate.map(|member| &member.candidate).zip(routing.as_ref()) else {
-            return false;
+    let table = serving.filter(|_| deployment.state.may_revert())?;
+    let (mut some, mut all) = (false, true);
+    for member in &deployment.plan.members {
+        let Some(recorded) = recorded.get(&member.service) else { continue };
+        let shares = |release: &ReleaseKey| {
+            let entry = table.services.get(&member.service);
+            entry.is_some_and(|entry| entry.split.iter().any(|share| &share.release == release && share.weight > 0))
         };
-        let meant = routing.split.iter().any(|(release, _)| release == candidate);
-        let has = |share: &teal_model::wire::Share| &share.release == candidate && share.weight > 0;
-        meant && table.services.get(service).is_some_and(|entry| !entry.split.iter().any(has))
-    })
-}
-
-/// The deployment as it would be after saying so.
-fn taken_back(kept: &Kept) -> Deployment {
-    let mut deployment = kept.deployment.clone();
-    // Every state that may revert takes this event.
-    let applied = deployment.apply(&Event::Failed { action: None, fault: unsaid() }, unix_ms());
-    debug_assert!(applied.is_ok(), "{applied:?}");
-    deployment
-}
-
-fn unsaid() -> Fault {
-    Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so")
+        let is_back = match &member.live {
+            Some(live) => shares(&live.release),
+            None => !shares(&member.candidate),
+        };
+        let meant = recorded.split.iter().any(|(release, _)| release == &member.candidate);
+        some |= is_back && (meant || recorded.holding && member.live.is_some());
+        all &= is_back;
+    }
+    let fault = Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so");
+    match (some, all) {
+        (true, true) => Some(Event::TakenBack { fault }),
+        (true, false) => Some(Event::Failed { action: None, fault }),
+        (false, _) => None,
+    }
 }
 
 /// Does a deployment pull an image that is here already? A tag is pulled unless it was built here or the policy says otherwise.

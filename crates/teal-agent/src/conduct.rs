@@ -67,10 +67,11 @@ impl Conductor {
         }
     }
 
-    /// Carries the deployment out to its end. `fault`: it has failed already, before this loop began.
-    pub async fn run(mut self, fault: Option<Fault>) {
-        if let Some(fault) = fault.filter(|_| self.deployment.state.may_revert()) {
-            self.record(Event::Failed { action: None, fault }).await;
+    /// Carries the deployment out to its end. `first`: what happened to it before this loop began, if it may still be taken
+    /// back.
+    pub async fn run(mut self, first: Option<Event>) {
+        if let Some(event) = first.filter(|_| self.deployment.state.may_revert()) {
+            self.record(event).await;
         }
         loop {
             self.wait_for_engine().await;
@@ -334,7 +335,7 @@ impl Conductor {
     async fn record(&mut self, event: Event) {
         let what = match &event {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
-            Event::Failed { fault, .. } => What::Failed { fault: fault.clone() },
+            Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },
             Event::Resolved { plan } => What::Planned { plan: plan.clone() },
             Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
         };
@@ -355,7 +356,7 @@ impl Conductor {
             // A state that was not written down was not entered: what may be taken back is, from where the journal is.
             Err(error) if before.state.may_revert() => {
                 self.deployment = before;
-                let failed = matches!(event, Event::Failed { .. });
+                let failed = matches!(event, Event::Failed { .. } | Event::TakenBack { .. });
                 if failed {
                     let applied = self.deployment.apply(&event, unix_ms());
                     debug_assert!(applied.is_ok(), "it was applied a moment ago");

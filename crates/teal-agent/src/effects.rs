@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use teal_model::api::DeployRequest;
 use teal_model::config::{MountKind, Restart, Volume};
-use teal_model::deployment::{Action, Deployment, Published};
+use teal_model::deployment::{Action, Deployment, Published, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Plan, listeners};
@@ -17,8 +17,11 @@ use teal_model::wire::{ListenerKey, Route};
 
 /// Compose's `stop_grace_period` where nothing else is known.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(500);
 /// How long an action waits for a daemon that is being restarted.
 const ENGINE_AWAY: Duration = Duration::from_secs(30);
+/// How long a table without the retiring release is sent again when nobody confirms it: there is nothing to go back to.
+const SILENT_FOR: Duration = Duration::from_secs(60);
 
 pub fn grace(stored: &StoredRelease) -> Duration {
     Duration::from_millis(stored.service.container.stop_grace_period_ms)
@@ -71,7 +74,8 @@ impl Agent {
         Ok(None)
     }
 
-    /// An action whose daemon is away is tried again for a while: it may only be restarting.
+    /// An action whose daemon is away is tried again for a while: it may only be restarting. So is a table of the last state
+    /// that the proxy does not confirm.
     pub async fn perform_patiently(
         &self,
         deployment: &Deployment,
@@ -81,7 +85,14 @@ impl Agent {
         loop {
             match self.perform(deployment, action).await {
                 Err(fault) if fault.code == Code::DockerDown && since.elapsed() < ENGINE_AWAY => {
-                    tokio::time::sleep(Duration::from_millis(500)).await
+                    tokio::time::sleep(AGAIN).await
+                }
+                Err(fault)
+                    if fault.code == Code::ProxyDown
+                        && deployment.state == State::Retiring
+                        && since.elapsed() < SILENT_FOR =>
+                {
+                    tokio::time::sleep(AGAIN).await
                 }
                 done => return done,
             }

@@ -9,6 +9,7 @@
 use crate::probe::{self, Answer};
 use crate::runtime::{Container, ContainerHealth, Runtime, Status, label};
 use crate::store::ReleaseStore;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -27,6 +28,8 @@ const RESYNC: Duration = Duration::from_secs(15);
 /// A replica on whose port nobody listens yet is asked again after this, so that a quick start is seen quickly.
 const EAGER: Duration = Duration::from_millis(50);
 const LOG_LINES: u32 = 10;
+/// A process that could not be held is tried again after this.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A snapshot; replaced, never changed.
 #[derive(Clone, Default)]
@@ -380,9 +383,21 @@ impl Warming {
 
     /// A pidfd names one process for ever, a pid does not: it is believed only when the container still has it afterwards.
     async fn hold_process(&self) {
-        // A process that is gone is no error: its end is an event of its own.
         let Some(pid) = Pid::from_raw(self.container.pid) else { return };
-        let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return };
+        let process = loop {
+            match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+                Ok(process) => break process,
+                // A process that is gone is no error: its end is an event of its own.
+                Err(Errno::SRCH) => return,
+                // Out of descriptors or memory: without it a restart could give its address to another container unseen.
+                Err(error) if !self.passed => {
+                    let last = format!("its process {} cannot be held: {error}", self.container.pid);
+                    self.report(Probed::NotYet(last)).await;
+                }
+                Err(_) => {}
+            }
+            sleep(AGAIN).await;
+        };
         loop {
             match self.runtime.inspect(&self.container.id).await {
                 Ok(Some(now)) if now.pid == self.container.pid && now.started_at == self.container.started_at => {
@@ -391,8 +406,7 @@ impl Warming {
                     return;
                 }
                 Ok(_) => return,
-                // Without it a restart could give its address to another container unseen.
-                Err(_) => sleep(Duration::from_millis(200)).await,
+                Err(_) => sleep(AGAIN).await,
             }
         }
     }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Time is tokio's, so a paused clock boots a container in no time. Addresses are 127.0.0.2 and up, the lowest free
-//! one at each start, as Docker's permute; pids are 0. Whether an app answers at an address, ask `answers_at`.
+//! one at each start, as Docker's permute; pids are 0 unless the app has one. Whether an app answers at an address, ask `answers_at`.
 
 mod engine;
 mod passing;
@@ -41,6 +41,8 @@ pub struct App {
     pub cannot_start: Option<String>,
     /// Lines that it writes when it starts.
     pub says: Vec<String>,
+    /// The host's process id of its containers while they run; 0: none that could be held.
+    pub pid: i32,
     /// What a command run inside prints, and its exit code.
     pub exec: (String, i64),
 }
@@ -227,6 +229,11 @@ impl FakeRuntime {
         let made = self.world().add_stranger(name, image_id, published);
         self.schedule();
         made
+    }
+
+    /// From now on (or no more) containers can be listed and not inspected.
+    pub fn fail_inspections(&self, fail: bool) {
+        self.world().inspections_fail = fail;
     }
 
     /// From now on (or no more) every call finds the engine unreachable; event streams end.

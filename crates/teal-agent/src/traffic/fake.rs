@@ -9,7 +9,7 @@ use std::time::Duration;
 use teal_model::deployment::Published;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
-use teal_model::wire::{ListenerKey, ReleaseStatistics, RouteTable, Statistics};
+use teal_model::wire::{BackendId, ListenerKey, ReleaseStatistics, RouteTable, Statistics};
 use tokio::sync::{broadcast, watch};
 
 /// When the agent is to die at a publication.
@@ -21,14 +21,30 @@ pub enum Crash {
     After(usize),
 }
 
+/// Publications that nobody confirms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// The first of them, counted over the life of the proxy.
+    pub at: usize,
+    pub times: usize,
+    /// The table is in force all the same, and only its acknowledgement is lost.
+    pub taken: bool,
+}
+
+type OnTable = Box<dyn Fn(&RouteTable) + Send>;
+
 #[derive(Default)]
 pub struct Proxy {
     pub listeners: BTreeSet<ListenerKey>,
     pub tables: Vec<Arc<RouteTable>>,
     pub in_flight: BTreeMap<ReleaseKey, u64>,
     pub crash: Option<Crash>,
-    /// The next publications are not acknowledged.
-    pub silent: u32,
+    pub silence: Option<Silence>,
+    /// Every backend whose process was sent.
+    pub processes: BTreeSet<BackendId>,
+    /// Looks at each table in the moment that it is in force.
+    pub on_table: Option<OnTable>,
+    published: usize,
     /// Addresses that are taken by somebody else.
     pub taken: BTreeSet<ListenerKey>,
     sequence: u64,
@@ -110,12 +126,21 @@ impl Traffic for FakeTraffic {
                     format!("the proxy refused table {number}: it serves by {}", last.number),
                 ));
             }
-            if proxy.silent > 0 {
-                proxy.silent -= 1;
+            let at = proxy.published;
+            proxy.published += 1;
+            let silence =
+                proxy.silence.filter(|silence| (silence.at..silence.at.saturating_add(silence.times)).contains(&at));
+            if silence.is_none_or(|silence| silence.taken) {
+                proxy.processes.extend(publication.processes.iter().map(|(backend, _)| backend.clone()));
+                proxy.tables.push(publication.table);
+                if let (Some(look), Some(table)) = (&proxy.on_table, proxy.tables.last()) {
+                    look(table);
+                }
+            }
+            if silence.is_some() {
                 let what = format!("table {number} was not acknowledged by every worker");
                 return if within.is_some() { Err(Fault::new(Code::ProxyDown, what)) } else { Ok(None) };
             }
-            proxy.tables.push(publication.table);
         }
         self.state.send_modify(|state| state.acknowledged = Some(number));
         if crash == Some(Crash::After(index)) {

@@ -158,6 +158,10 @@ pub enum Event {
         action: Option<Action>,
         fault: Fault,
     },
+    /// The route table was found to be back at what was live, for every member: only what is left over is to be cleaned.
+    TakenBack {
+        fault: Fault,
+    },
 }
 
 /// When a table went to the workers and when the last of them took it; CLOCK_MONOTONIC microseconds.
@@ -326,6 +330,13 @@ impl Deployment {
                 if !self.done.contains(action) {
                     self.done.push(action.clone());
                 }
+            }
+            Event::TakenBack { fault } => {
+                if !self.state.may_revert() {
+                    return illegal(&self.state, "taken back".to_owned());
+                }
+                let from = Box::new(self.state.clone());
+                self.enter(State::Reverting { why: fault.clone(), from, phase: Phase::Drain }, now_ms);
             }
             Event::Failed { action, fault } => {
                 if self.state.has_ended() {

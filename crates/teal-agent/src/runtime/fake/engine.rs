@@ -103,7 +103,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>> {
-        self.look(|world| Ok(world.find(id))).await
+        self.look(|world| match world.inspections_fail {
+            true => Err(RuntimeError::Refused { what: format!("inspect container {id}"), why: "try again".into() }),
+            false => Ok(world.find(id)),
+        })
+        .await
     }
 
     async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {

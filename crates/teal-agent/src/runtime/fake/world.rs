@@ -22,6 +22,7 @@ pub(super) struct World {
     pub(super) crash_told: Arc<Notify>,
     pub(super) crash_at: Option<(usize, Moment)>,
     pub(super) failures: Vec<(Op, RuntimeError)>,
+    pub(super) inspections_fail: bool,
     pub(super) hook: Option<Hook>,
     pub(super) next_index: usize,
     pub(super) journal: Vec<Effect>,
@@ -65,6 +66,7 @@ impl World {
             crash_told: Arc::default(),
             crash_at: None,
             failures: Vec::new(),
+            inspections_fail: false,
             hook: None,
             next_index: 0,
             journal: Vec::new(),
@@ -205,6 +207,7 @@ impl World {
         kept.seen.status = Status::Running;
         kept.seen.health = kept.checked.then_some(ContainerHealth::Starting);
         kept.seen.started_at = stamp.clone();
+        kept.seen.pid = kept.app.pid;
         kept.seen.addresses = BTreeMap::from([(kept.network.clone(), address)]);
         let (id, lines) = (kept.seen.id.clone(), kept.app.says.clone());
         self.tell(&id, "start");

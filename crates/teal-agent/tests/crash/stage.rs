@@ -1,8 +1,4 @@
-//! The agent dies at every effect of a deployment, before and after it; the next agent goes on, and the promises hold.
-//!
-//! Engine and proxy are in memory and outlive the agent; the journal is the real one on disk.
-
-#![allow(clippy::unwrap_used)]
+//! A project of three services, an engine and a proxy that outlive the agent, and what must be true at every moment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,18 +8,17 @@ use teal_agent::agent::Agent;
 use teal_agent::journal::Journal;
 use teal_agent::runtime::fake::{App, FakeRuntime, Moment};
 use teal_agent::runtime::label;
-use teal_agent::traffic::fake::{Crash, FakeTraffic};
+use teal_agent::traffic::fake::FakeTraffic;
 use teal_model::api::DeployRequest;
 use teal_model::config::{
     ContainerSettings, Health, Port, Probe, Project, PullPolicy, Restart, Service, ServiceSettings, Strategy,
 };
 use teal_model::deployment::State;
-use teal_model::fault::Code;
 use teal_model::ids::ServiceKey;
 use teal_model::plan::Choice;
 use teal_model::wire::RouteTable;
 
-fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
+pub fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
     Service {
         name: name.to_owned(),
         container: ContainerSettings {
@@ -57,7 +52,7 @@ fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
 }
 
 /// `db` is recreated, `web` and `api` are blue-green: one deployment goes through every state there is.
-fn request(version: &str) -> DeployRequest {
+pub fn request(version: &str) -> DeployRequest {
     let image = format!("app:{version}");
     let web = format!("web:{version}");
     let services = [
@@ -78,14 +73,14 @@ fn request(version: &str) -> DeployRequest {
     }
 }
 
-async fn start(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic) -> Arc<Agent> {
+pub async fn start(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic) -> Arc<Agent> {
     let journal = Arc::new(Journal::open(dir).unwrap());
     let serving = traffic.table().map(|table| (*table).clone());
     Agent::start(dir.to_owned(), journal, Arc::new(engine.clone()), Arc::new(traffic.clone()), serving).await.unwrap()
 }
 
 /// One life of an agent: everything it spawned dies with the runtime, as with `kill -9`.
-fn life<T>(body: impl Future<Output = T>) -> T {
+pub fn life<T>(body: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let value = runtime.block_on(async {
         // An end that never comes is a failure, not a hang.
@@ -95,7 +90,7 @@ fn life<T>(body: impl Future<Output = T>) -> T {
     value
 }
 
-async fn until_ended(agent: &Agent, deployment: u64) -> State {
+pub async fn until_ended(agent: &Agent, deployment: u64) -> State {
     while agent.handle(deployment).is_some() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -103,7 +98,7 @@ async fn until_ended(agent: &Agent, deployment: u64) -> State {
 }
 
 /// Invariant 1, as far as tables tell: every service that was live has a backend in every table, or holds its requests.
-fn every_table_serves_or_holds(traffic: &FakeTraffic, from: usize) {
+pub fn every_table_serves_or_holds(traffic: &FakeTraffic, from: usize) {
     for table in &traffic.proxy().tables[from..] {
         for name in ["api", "db", "web"] {
             let key = ServiceKey::new("shop", name);
@@ -120,7 +115,7 @@ fn every_table_serves_or_holds(traffic: &FakeTraffic, from: usize) {
     }
 }
 
-fn only_live_is_left(engine: &FakeRuntime, table: &RouteTable, image: &str) {
+pub fn only_live_is_left(engine: &FakeRuntime, table: &RouteTable, image: &str) {
     let mut there: Vec<String> = engine.containers().iter().map(|container| container.name.clone()).collect();
     there.sort();
     assert_eq!(there.len(), 6, "two replicas of three services are left, not {there:?}");
@@ -139,7 +134,7 @@ fn only_live_is_left(engine: &FakeRuntime, table: &RouteTable, image: &str) {
 }
 
 /// A container that is being stopped must not be in the table (invariant 3).
-fn stops_only_what_is_out_of_the_table(engine: &FakeRuntime, traffic: &FakeTraffic) {
+pub fn stops_only_what_is_out_of_the_table(engine: &FakeRuntime, traffic: &FakeTraffic) {
     let (world, proxy) = (engine.clone(), traffic.clone());
     engine.hook(move |effect, moment| {
         use teal_agent::runtime::fake::{Fault, Op};
@@ -162,13 +157,13 @@ fn stops_only_what_is_out_of_the_table(engine: &FakeRuntime, traffic: &FakeTraff
     });
 }
 
-enum Died {
+pub enum Died {
     Engine,
     Proxy,
     Not(State),
 }
 
-fn deploy_and_die(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic, version: &str) -> Died {
+pub fn deploy_and_die(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic, version: &str) -> Died {
     life(async {
         let deploy = async {
             let agent = start(dir, engine, traffic).await;
@@ -184,16 +179,16 @@ fn deploy_and_die(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic, versi
     })
 }
 
-struct Stage {
-    dir: tempfile::TempDir,
-    engine: FakeRuntime,
-    traffic: FakeTraffic,
+pub struct Stage {
+    pub dir: tempfile::TempDir,
+    pub engine: FakeRuntime,
+    pub traffic: FakeTraffic,
     /// Ids of v1 and v2.
-    images: [String; 2],
+    pub images: [String; 2],
 }
 
 /// v1 is live, v2 behaves as told.
-fn stage(app: App) -> Stage {
+pub fn stage(app: App) -> Stage {
     let (dir, engine, traffic) = (tempfile::tempdir().unwrap(), FakeRuntime::new(), FakeTraffic::default());
     let images = [engine.add_image("app:v1", good()).id, engine.add_image("app:v2", good()).id];
     // The last member in flip order, so that a revert has all the others to take back.
@@ -205,7 +200,7 @@ fn stage(app: App) -> Stage {
 }
 
 /// Deploys v2 with a death planned, lets a second agent end it, and returns how it ended; None: there was no such point.
-fn die_once(app: App, plan: impl FnOnce(&FakeRuntime, &FakeTraffic)) -> Option<State> {
+pub fn die_once(app: App, plan: impl FnOnce(&FakeRuntime, &FakeTraffic)) -> Option<State> {
     let Stage { dir, engine, traffic, images } = &stage(app);
     let engine = &engine.restarted();
     let before = traffic.proxy().tables.len() - 1;
@@ -242,7 +237,7 @@ fn no_secret_in(path: &Path) {
     }
 }
 
-fn effects_of(app: &App) -> (usize, usize, usize, usize) {
+pub fn effects_of(app: &App) -> (usize, usize, usize, usize) {
     let Stage { dir, engine, traffic, .. } = &stage(app.clone());
     let engine = &engine.restarted();
     let (effects, tables) = (engine.journal().len(), traffic.proxy().tables.len());
@@ -250,67 +245,15 @@ fn effects_of(app: &App) -> (usize, usize, usize, usize) {
     (effects, engine.journal().len(), tables, traffic.proxy().tables.len())
 }
 
-fn good() -> App {
+pub fn good() -> App {
     App { boots_in: Duration::from_millis(300), stops_in: Duration::from_millis(100), ..App::default() }
 }
 
-fn exits() -> App {
+pub fn exits() -> App {
     App {
         boots_in: Duration::from_secs(1),
         exits: Some((Duration::from_millis(200), 3)),
         says: vec!["no database".to_owned()],
         ..App::default()
     }
-}
-
-#[test]
-fn a_good_release_survives_a_death_at_every_engine_effect() {
-    let (from, to, ..) = effects_of(&good());
-    let mut died = 0;
-    for index in from..to {
-        for moment in [Moment::Before, Moment::After] {
-            let Some(state) = die_once(good(), |engine, _| engine.crash_at(index, moment)) else { continue };
-            assert!(matches!(state, State::Done), "died at effect {index} {moment:?}: {state:?}");
-            died += 1;
-        }
-    }
-    assert!(died >= 2 * (to - from) - 2, "{died} deaths of {} effects", to - from);
-}
-
-#[test]
-fn a_good_release_survives_a_death_at_every_publication() {
-    let (_, _, from, to) = effects_of(&good());
-    let mut died = 0;
-    for index in from..to {
-        for crash in [Crash::Before(index), Crash::After(index)] {
-            let Some(state) = die_once(good(), |_, traffic| traffic.proxy().crash = Some(crash)) else { continue };
-            assert!(matches!(state, State::Done), "died {crash:?}: {state:?}");
-            died += 1;
-        }
-    }
-    assert!(died >= 2 * (to - from) - 4, "{died} deaths of {} publications", to - from);
-}
-
-#[test]
-fn a_release_that_exits_is_reverted_whatever_death_comes_between() {
-    let (from, to, first, last) = effects_of(&exits());
-    let mut died = 0;
-    for index in from..to {
-        for moment in [Moment::Before, Moment::After] {
-            let Some(state) = die_once(exits(), |engine, _| engine.crash_at(index, moment)) else { continue };
-            assert!(
-                matches!(&state, State::Reverted { why } if why.code == Code::ReplicaExited),
-                "died at effect {index} {moment:?}: {state:?}"
-            );
-            died += 1;
-        }
-    }
-    for index in first..last {
-        for crash in [Crash::Before(index), Crash::After(index)] {
-            let Some(state) = die_once(exits(), |_, traffic| traffic.proxy().crash = Some(crash)) else { continue };
-            assert!(matches!(state, State::Reverted { .. }), "died {crash:?}: {state:?}");
-            died += 1;
-        }
-    }
-    assert!(died > to - from, "{died} deaths");
 }

@@ -1,0 +1,11 @@
+//! The agent dies, its disk is full, its proxy is silent, at every step of a deployment; the promises hold.
+//!
+//! Engine and proxy are in memory and outlive the agent; the journal is the real one on disk.
+
+#![allow(clippy::unwrap_used)]
+
+mod acknowledgement;
+mod death;
+mod journal;
+mod process;
+mod stage;
