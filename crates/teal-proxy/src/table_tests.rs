@@ -1,4 +1,5 @@
 use super::*;
+use crate::contradiction::contradiction;
 use std::net::IpAddr;
 use teal_model::wire::{Backend as WireBackend, Protocol, Route, Share as WireShare};
 
@@ -224,6 +225,24 @@ fn a_table_that_contradicts_itself_is_told_why() {
         }))
         .contains("twice")
     );
+}
+
+#[test]
+fn a_tcp_listener_has_one_route_for_everything() {
+    let tcp = |host, path| Route { protocol: Protocol::Tcp, ..route(host, path, "web") };
+    let why = |routes| contradiction(&table(routes, vec![("web", entry("web", &[(1, 1, &["a"])]))]));
+    assert_eq!(why(vec![tcp(None, "/")]), None);
+    assert!(
+        why(vec![tcp(None, "/"), tcp(None, "/")]).is_some_and(|why| why.contains("0.0.0.0:80") && why.contains("two"))
+    );
+    assert!(why(vec![tcp(Some("a"), "/")]).is_some_and(|why| why.contains("a host or a path")));
+    assert!(why(vec![tcp(None, "/x")]).is_some_and(|why| why.contains("a host or a path")));
+    for both in [vec![tcp(None, "/"), route(None, "/", "web")], vec![route(None, "/x", "web"), tcp(None, "/")]] {
+        assert!(why(both).is_some_and(|why| why.contains("both")));
+    }
+    let mut inside = tcp(None, "/");
+    inside.listener.namespace = Some("shop/web@1".into());
+    assert_eq!(why(vec![route(None, "/", "web"), inside]), None, "the same address elsewhere is another listener");
 }
 
 #[test]
