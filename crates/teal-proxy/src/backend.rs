@@ -103,6 +103,14 @@ impl Backend {
         self.counters.in_flight.down();
     }
 
+    /// A new connection, if one is taken in time.
+    pub(crate) async fn connect(&self, within_ms: u64) -> Option<TcpStream> {
+        let connecting = tokio::time::timeout(Duration::from_millis(within_ms), TcpStream::connect(self.addr));
+        let stream = connecting.await.ok()?.ok()?;
+        stream.set_nodelay(true).ok()?;
+        Some(stream)
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.get()
     }

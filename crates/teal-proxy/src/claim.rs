@@ -1,4 +1,4 @@
-//! What one request holds while it is under way: its release and backend, and its place among those that wait.
+//! What one request or TCP connection holds while it is under way: its release and backend, and its place among those that wait.
 
 use crate::backend::Backend;
 use crate::gap;
@@ -7,6 +7,7 @@ use crate::table::{Release, Service};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
+use teal_model::wire::Protocol;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy)]
@@ -20,20 +21,30 @@ pub(crate) enum Outcome {
     RetriedMore,
 }
 
-/// A request's hold on a release and a backend. It begins on the table that the request is routed by, so it is counted before
+/// A request's or TCP connection's hold on a release and a backend. It begins on the table that the request is routed by, so it is counted before
 /// the worker acknowledges a later one, and ends when the answer has been handed to the client.
 #[derive(Debug)]
 pub(crate) struct Claim {
     release: Rc<Release>,
     backend: Rc<Backend>,
+    protocol: Protocol,
     outcome: Cell<Outcome>,
 }
 
 impl Claim {
     pub(crate) fn new(release: &Rc<Release>, backend: &Rc<Backend>) -> Self {
-        release.counters.in_flight.up();
+        Self::begin(release, backend, Protocol::Http)
+    }
+
+    /// Of a connection to a listener that speaks plain TCP.
+    pub(crate) fn of_connection(release: &Rc<Release>, backend: &Rc<Backend>) -> Self {
+        Self::begin(release, backend, Protocol::Tcp)
+    }
+
+    fn begin(release: &Rc<Release>, backend: &Rc<Backend>, protocol: Protocol) -> Self {
+        release.counters.under_way(protocol).up();
         backend.claim();
-        Self { release: release.clone(), backend: backend.clone(), outcome: Cell::new(Outcome::ClientGone) }
+        Self { release: release.clone(), backend: backend.clone(), protocol, outcome: Cell::new(Outcome::ClientGone) }
     }
 
     pub(crate) fn backend(&self) -> &Rc<Backend> {
@@ -62,14 +73,17 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let counters = &self.release.counters;
         match self.outcome.get() {
+            Outcome::Retried if self.protocol == Protocol::Tcp => {}
+            Outcome::Retried => counters.retries.up(),
+            Outcome::RetriedMore => {}
+            Outcome::Failed(_) if self.protocol == Protocol::Tcp => counters.tcp_failed.up(),
+            _ if self.protocol == Protocol::Tcp => counters.tcp_ended.up(),
             Outcome::ClientGone => counters.client_aborts.up(),
             // Heads below 100 and above 599 do not get here as anything but 5xx.
             Outcome::Answered(status) => counters.answered[usize::from(status / 100).clamp(1, 5) - 1].up(),
             Outcome::Failed(failure) => counters.failed(failure),
-            Outcome::Retried => counters.retries.up(),
-            Outcome::RetriedMore => {}
         }
-        counters.in_flight.down();
+        counters.under_way(self.protocol).down();
         self.backend.unclaim();
     }
 }

@@ -9,10 +9,10 @@
 //! An agent that goes away changes nothing: the last table is served by, and the next agent gets the sockets back.
 
 use crate::agent::{self, Agent, Heard};
+use crate::contradiction::contradiction;
 use crate::processes::Processes;
 use crate::run::{Options, RunError};
 use crate::stats::{Collector, WorkerCounters};
-use crate::table;
 use crate::worker::{Command, Report};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -237,7 +237,7 @@ impl Control {
                 }
                 return;
             }
-            _ => table::contradiction(&table),
+            _ => contradiction(&table),
         };
         if let Some(why) = refusal {
             tracing::warn!(table = %table.number, why, "a table is refused");
@@ -288,14 +288,15 @@ impl Control {
             }
             return;
         }
-        for (key, socket) in add.into_iter().zip(sockets) {
-            if self.finish_by.is_none() && !self.sockets.contains_key(&key) {
-                self.listen(key, socket).await;
-            }
-        }
+        // First, so that a listener in both gets another socket.
         for key in remove {
             if self.sockets.remove(&key).is_some() {
                 self.command(|_| Command::Unlisten(key.clone())).await;
+            }
+        }
+        for (key, socket) in add.into_iter().zip(sockets) {
+            if self.finish_by.is_none() && !self.sockets.contains_key(&key) {
+                self.listen(key, socket).await;
             }
         }
         self.had_listeners = true;

@@ -6,13 +6,13 @@
 //!   └────────── on the current table ────────┘ and safe to repeat, and within the budget
 //! ```
 
-use crate::backend::Backend;
 use crate::claim::{Claim, Outcome, Waiting};
 use crate::hold::{self, Held};
 use crate::http1::body::Decoder;
 use crate::http1::buffer::Buffer;
 use crate::http1::request::Request;
 use crate::http1::response::{self, Response};
+use crate::journey::{self, Journey, Onward};
 use crate::serve::Connection;
 use crate::stats::Failure;
 use crate::table::{Choice, Target};
@@ -29,8 +29,6 @@ use tokio::net::TcpStream;
 
 /// How often one request is sent, at most.
 const ATTEMPTS: usize = 4;
-/// Between two looks for a backend while none takes connections.
-const RECONNECT_AFTER: Duration = Duration::from_millis(20);
 /// What a client is told to wait after its hold has expired, in seconds.
 const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 
@@ -77,7 +75,7 @@ pub(crate) async fn forward(
         return answer.send(connection, scratch, request, upload).await;
     };
     let waiting = Waiting::new(&target.service, worker.shared.epoch, arrived);
-    let journey = Journey { arrived, tried: Vec::new(), attempts: 0, reconnect_until: None, retried: false };
+    let journey = Journey::new(arrived);
     Exchange { worker, connection, scratch, request, upload, waiting, journey }.run(target).await
 }
 
@@ -94,22 +92,6 @@ struct Exchange<'a> {
     upload: &'a mut Upload,
     waiting: Waiting,
     journey: Journey,
-}
-
-/// What one request remembers from attempt to attempt.
-struct Journey {
-    arrived: Instant,
-    tried: Vec<Rc<Backend>>,
-    attempts: usize,
-    /// Until when a backend is looked for, once none took a connection.
-    reconnect_until: Option<Instant>,
-    retried: bool,
-}
-
-impl Journey {
-    fn retried(&mut self) -> Outcome {
-        if std::mem::replace(&mut self.retried, true) { Outcome::RetriedMore } else { Outcome::Retried }
-    }
 }
 
 impl Exchange<'_> {
@@ -160,7 +142,7 @@ impl Exchange<'_> {
         let reused = pooled.is_some();
         let mut backend = match pooled {
             Some(stream) => stream,
-            None => match self.connect(claim.backend(), target.timeouts.connect_ms).await {
+            None => match self.connect(&claim, target.timeouts.connect_ms).await {
                 None => return Attempt::Ended(Next::Drop),
                 Some(Some(stream)) => stream,
                 Some(None) => return self.no_connection(target, claim).await,
@@ -204,40 +186,23 @@ impl Exchange<'_> {
     }
 
     /// None: the client has gone. Some(None): no connection.
-    async fn connect(&mut self, backend: &Backend, within_ms: u64) -> Option<Option<TcpStream>> {
-        let connecting = connect(backend, within_ms);
+    async fn connect(&mut self, claim: &Claim, within_ms: u64) -> Option<Option<TcpStream>> {
+        let connecting = claim.backend().connect(within_ms);
         unless_client_leaves(&mut self.connection.stream, &mut self.scratch.input, connecting).await
     }
 
-    /// No connection to this backend: another one, or the same again for a moment, since its container may just be going
-    /// and the table behind it.
     async fn no_connection(&mut self, target: &Target, claim: Claim) -> Attempt {
-        let now = Instant::now();
-        let journey = &mut self.journey;
-        claim.backend().failed(now);
-        journey.tried.push(claim.backend().clone());
-        if target.has_other(&journey.tried) {
-            if !self.worker.budget.retry(now) {
-                return Attempt::Failed(claim, Failed::Connect);
+        match self.journey.no_connection(&self.worker, target, claim.backend()) {
+            Onward::Elsewhere => {}
+            Onward::AfterPause => {
+                let pause = journey::pause(&self.worker);
+                if unless_client_leaves(&mut self.connection.stream, &mut self.scratch.input, pause).await.is_none() {
+                    return Attempt::Ended(Next::Drop);
+                }
             }
-            claim.ends(journey.retried());
-            return Attempt::Again;
+            Onward::GiveUp => return Attempt::Failed(claim, Failed::Connect),
         }
-        let within = Duration::from_millis(target.timeouts.connect_ms);
-        if now >= *journey.reconnect_until.get_or_insert(now + within) {
-            return Attempt::Failed(claim, Failed::Connect);
-        }
-        journey.tried.clear();
-        let pause = async {
-            tokio::select! {
-                () = self.worker.changed.notified() => {}
-                () = tokio::time::sleep(RECONNECT_AFTER) => {}
-            }
-        };
-        if unless_client_leaves(&mut self.connection.stream, &mut self.scratch.input, pause).await.is_none() {
-            return Attempt::Ended(Next::Drop);
-        }
-        claim.ends(journey.retried());
+        claim.ends(self.journey.retried());
         Attempt::Again
     }
 
@@ -384,13 +349,6 @@ impl Exchange<'_> {
     async fn answer(&mut self, status: &str, text: &str, extra: &str) -> Next {
         Answer { status, text, extra }.send(self.connection, self.scratch, self.request, self.upload).await
     }
-}
-
-async fn connect(backend: &Backend, within_ms: u64) -> Option<TcpStream> {
-    let connecting = tokio::time::timeout(Duration::from_millis(within_ms), TcpStream::connect(backend.addr));
-    let stream = connecting.await.ok()?.ok()?;
-    stream.set_nodelay(true).ok()?;
-    Some(stream)
 }
 
 /// Runs `work` while the client is there. None: it has gone.

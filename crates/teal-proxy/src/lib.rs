@@ -4,8 +4,9 @@
 //!  agent ──Link──▶ control thread ──Command──▶ worker threads (one a core, nothing shared)
 //!                                               │
 //!  client ──▶ listen ─▶ serve ─▶ forward ─▶ table ─▶ backend (pool) ──▶ application
-//!                         │         ├─ hold      waits while there is no backend
-//!                         └ park    └─ transfer  the bytes, both ways at once ─▶ tunnel
+//!                │        │         ├─ hold      waits while there is no backend
+//!                │        └ park    └─ transfer  the bytes, both ways at once ─▶ tunnel
+//!                └─▶ plain (TCP) ─▶ table ─▶ hold, backend ─▶ tunnel
 //! ```
 
 mod agent;
@@ -13,15 +14,17 @@ mod alarm;
 mod backend;
 mod budget;
 mod claim;
+mod contradiction;
 mod control;
 mod forward;
 mod gap;
 pub mod harness;
 mod hold;
 mod http1;
-
+mod journey;
 mod listen;
 mod pidfd;
+mod plain;
 mod processes;
 mod run;
 mod serve;

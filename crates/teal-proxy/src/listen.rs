@@ -1,11 +1,14 @@
 //! Accepting connections from a listening socket that all workers share.
 
+use crate::plain;
 use crate::serve;
+use crate::tcp;
 use crate::worker::{Listener, Worker};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
+use teal_model::wire::Protocol;
 use tokio::net::TcpListener;
 
 /// After this many in a row the other workers get their turn.
@@ -22,6 +25,7 @@ pub(crate) fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // Linux hands this down to what is accepted.
     rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    tcp::keep_alive(&socket)?;
     TcpListener::from_std(socket)
 }
 
@@ -31,7 +35,16 @@ pub(crate) async fn accept(worker: Rc<Worker>, listener: Rc<Listener>, socket: T
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     worker.counters.accepted.up();
-                    tokio::task::spawn_local(serve::connection(worker.clone(), listener.clone(), stream, peer));
+                    let (worker, listener) = (worker.clone(), listener.clone());
+                    let protocol = listener.routes.borrow().protocol;
+                    match protocol {
+                        Protocol::Http => {
+                            tokio::task::spawn_local(serve::connection(worker, listener, stream, peer));
+                        }
+                        Protocol::Tcp => {
+                            tokio::task::spawn_local(plain::connection(worker, listener, stream));
+                        }
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {

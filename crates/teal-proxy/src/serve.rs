@@ -60,7 +60,9 @@ struct JudgedPeer {
 impl JudgedPeer {
     fn new(addr: IpAddr, listener: &Listener, worker: &Worker) -> Self {
         let table = worker.table();
-        Self { addr, words: Peer::new(addr, table.trusts(addr), listener.key.addr.to_string()), by: table.number }
+        let inside = listener.key.namespace.is_some();
+        let words = Peer::new(addr, table.trusts(addr), inside, listener.key.addr.to_string());
+        Self { addr, words, by: table.number }
     }
 
     /// By the table of this moment: a connection outlives many.
@@ -89,7 +91,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, listener: Rc<Listener>, strea
         match Box::pin(connection.serve()).await {
             Ended::Idle => {}
             Ended::Closed => return,
-            Ended::Tunnel(tunnel) => return tunnel.run(&mut connection).await,
+            Ended::Tunnel(tunnel) => return tunnel.run(&connection.worker, &mut connection.stream).await,
         }
         if !connection.park().await {
             return;

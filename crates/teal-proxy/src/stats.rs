@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::wire::{
-    BackendId, BackendStatistics, Connections, Counters, Failed, Latency, ReleaseStatistics, ServiceStatistics,
-    Statistics,
+    BackendId, BackendStatistics, Connections, Counters, Failed, Latency, Protocol, ReleaseStatistics,
+    ServiceStatistics, Statistics, TcpCounters,
 };
 
 /// How long a release that no table lists any more, and that has nothing in flight, is still reported.
@@ -52,8 +52,12 @@ pub(crate) enum Failure {
 
 #[derive(Debug)]
 pub(crate) struct ReleaseCounters {
+    /// Requests.
     pub(crate) in_flight: Counter,
     pub(crate) tunnels: Counter,
+    pub(crate) tcp_open: Counter,
+    pub(crate) tcp_ended: Counter,
+    pub(crate) tcp_failed: Counter,
     /// By class of status, 1xx first.
     pub(crate) answered: [Counter; 5],
     pub(crate) connect: Counter,
@@ -71,6 +75,9 @@ impl Default for ReleaseCounters {
         Self {
             in_flight: Counter::default(),
             tunnels: Counter::default(),
+            tcp_open: Counter::default(),
+            tcp_ended: Counter::default(),
+            tcp_failed: Counter::default(),
             answered: Default::default(),
             connect: Counter::default(),
             reset: Counter::default(),
@@ -115,6 +122,18 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl ReleaseCounters {
+    /// Exchanges that have not ended.
+    pub(crate) fn under_way(&self, protocol: Protocol) -> &Counter {
+        match protocol {
+            Protocol::Http => &self.in_flight,
+            Protocol::Tcp => &self.tcp_open,
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.in_flight.get() == 0 && self.tcp_open.get() == 0
+    }
+
     pub(crate) fn latency(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.latency[Latency::bucket(us)].up();
@@ -205,6 +224,7 @@ impl Collector {
                     in_flight: 0,
                     tunnels: 0,
                     counters: Counters::default(),
+                    tcp: TcpCounters::default(),
                     latency: Latency { buckets: vec![0; Latency::BUCKETS] },
                     backends: Vec::new(),
                 });
@@ -253,7 +273,7 @@ impl Collector {
         for worker in &self.workers {
             lock(&worker.releases).retain(|key, counters| {
                 let since = self.unlisted.get(key);
-                since.is_none_or(|since| now - *since < FORGET_RELEASE_AFTER) || counters.in_flight.get() > 0
+                since.is_none_or(|since| now - *since < FORGET_RELEASE_AFTER) || !counters.is_drained()
             });
             lock(&worker.services).retain(|key, counters| service_listed(key) || counters.held.get() > 0);
         }
@@ -262,7 +282,7 @@ impl Collector {
 }
 
 fn add_release(sum: &mut ReleaseStatistics, part: &ReleaseCounters) {
-    let in_flight = part.in_flight.get();
+    let (in_flight, open) = (part.in_flight.get(), part.tcp_open.get());
     let mut ended = 0;
     let mut add = |to: &mut u64, counter: &Counter| {
         *to += counter.get();
@@ -280,7 +300,11 @@ fn add_release(sum: &mut ReleaseStatistics, part: &ReleaseCounters) {
     // Counted from its parts, so that a statistic taken between two of a worker's writes still adds up.
     sum.counters.requests += ended + in_flight;
     sum.counters.retries += part.retries.get();
-    sum.in_flight += in_flight;
+    let (tcp_ended, tcp_failed) = (part.tcp_ended.get(), part.tcp_failed.get());
+    sum.tcp.connections += tcp_ended + tcp_failed + open;
+    sum.tcp.failed += tcp_failed;
+    sum.tcp.open += open;
+    sum.in_flight += in_flight + open;
     sum.tunnels += part.tunnels.get();
     for (to, counter) in sum.latency.buckets.iter_mut().zip(&part.latency) {
         *to += counter.get();
@@ -320,11 +344,15 @@ mod tests {
             release.client_aborts.up();
             release.latency(Duration::from_micros(100));
             release.backend(&BackendId("a:1".into())).idle.set(2);
+            release.tcp_open.up();
+            release.tcp_ended.set(5);
+            release.tcp_failed.set(3);
         }
         let mut collector = Collector::new(workers.to_vec(), "i".into(), Instant::now());
         let statistics = collector.collect(Some(3), TableNumber::default(), &|_| true, &|_| true);
         let [release] = &statistics.releases[..] else { panic!("one release: {statistics:?}") };
-        assert_eq!((release.counters.requests, release.in_flight, release.latency.count()), (8, 2, 2));
+        assert_eq!((release.counters.requests, release.in_flight, release.latency.count()), (8, 4, 2));
+        assert_eq!(release.tcp, TcpCounters { connections: 18, failed: 6, open: 2 }, "none of them a request");
         assert_eq!(release.backends[0].idle, 4);
         assert_eq!((statistics.token, statistics.sequence), (Some(3), 1));
     }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{BackendId, Hold, ListenerKey, ReleaseEntry, RouteTable, ServiceEntry, Timeouts};
+use teal_model::wire::{
+    BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, RoutePort, RouteTable, ServiceEntry, Timeouts,
+};
 use tokio::sync::Notify;
 
 /// A service, over all tables that name it.
@@ -35,7 +37,7 @@ pub(crate) struct Release {
     pub(crate) closing: Notify,
 }
 
-/// Where requests of one service for one container port go, by one table.
+/// Where requests of one service for one port go, by one table.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) service: Rc<Service>,
@@ -58,6 +60,8 @@ struct Share {
 /// The routes of one listener.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
+    /// For connections that come now.
+    pub(crate) protocol: Protocol,
     exact: HashMap<Box<str>, Vec<Path>>,
     /// `.example.com`, longest first.
     suffixes: Vec<(Box<str>, Vec<Path>)>,
@@ -76,7 +80,7 @@ struct Path {
 pub(crate) struct Known {
     services: HashMap<ServiceKey, Rc<Service>>,
     releases: HashMap<ReleaseKey, Rc<Release>>,
-    backends: HashMap<(ReleaseKey, BackendId, u16), Rc<Backend>>,
+    backends: HashMap<(ReleaseKey, BackendId, RoutePort), Rc<Backend>>,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +122,7 @@ impl Table {
     }
 
     fn add_routes(&mut self, wire: &RouteTable, known: &Known) {
-        let mut targets: BTreeMap<(&ServiceKey, u16), Rc<Target>> = BTreeMap::new();
+        let mut targets: BTreeMap<(&ServiceKey, RoutePort), Rc<Target>> = BTreeMap::new();
         let mut listeners: HashMap<ListenerKey, Routes> = HashMap::new();
         for route in &wire.routes {
             let (Some(entry), Some(service)) = (wire.services.get(&route.service), known.services.get(&route.service))
@@ -131,6 +135,7 @@ impl Table {
                 .clone();
             let path = Path { prefix: route.path.trim_end_matches('/').into(), target };
             let routes = listeners.entry(route.listener.clone()).or_default();
+            routes.protocol = route.protocol;
             match route.host.as_deref() {
                 None => routes.any.push(path),
                 Some(host) => match host.strip_prefix('*') {
@@ -218,7 +223,7 @@ pub(crate) enum Choice<'a> {
 }
 
 impl Target {
-    fn new(service: &Rc<Service>, entry: &ServiceEntry, port: u16, known: &Known) -> Self {
+    fn new(service: &Rc<Service>, entry: &ServiceEntry, port: RoutePort, known: &Known) -> Self {
         let share = |share: &teal_model::wire::Share| {
             let listed = entry.releases.iter().find(|release| release.release == share.release)?;
             let backend = |id: &BackendId| known.backends.get(&(share.release.clone(), id.clone(), port)).cloned();
@@ -391,55 +396,6 @@ fn bits(addr: std::net::IpAddr) -> u128 {
         std::net::IpAddr::V4(v4) => u128::from(v4.to_bits()),
         std::net::IpAddr::V6(v6) => v6.to_bits(),
     }
-}
-
-/// What is wrong with a table, if anything: it must hang together before anyone routes by it.
-pub(crate) fn contradiction(table: &RouteTable) -> Option<String> {
-    for (key, entry) in &table.services {
-        let mut listed = HashSet::new();
-        for release in &entry.releases {
-            if release.release.service != *key {
-                return Some(format!("{key} lists {}, a release of another service", release.release));
-            }
-            if !listed.insert(&release.release) {
-                return Some(format!("{key} lists {} twice", release.release));
-            }
-            let mut ids = HashSet::new();
-            if let Some(twice) = release.backends.iter().find(|backend| !ids.insert(&backend.id)) {
-                return Some(format!("{} lists backend {} twice", release.release, twice.id));
-            }
-        }
-        let mut shared = HashSet::new();
-        for share in &entry.split {
-            if !listed.contains(&share.release) {
-                return Some(format!("{key} gives a share to {}, which it does not list", share.release));
-            }
-            if !shared.insert(&share.release) {
-                return Some(format!("{key} gives {} two shares", share.release));
-            }
-        }
-    }
-    for route in &table.routes {
-        if !table.services.contains_key(&route.service) {
-            return Some(format!("{} is routed to {}, which is not listed", route.listener, route.service));
-        }
-        if !route.path.starts_with('/') {
-            return Some(format!("the path `{}` of {} does not start with `/`", route.path, route.service));
-        }
-        if let Some(host) = &route.host
-            && !is_host(host)
-        {
-            return Some(format!("the host `{host}` of {} is not a lower-case name", route.service));
-        }
-    }
-    let wrong = table.trusted_proxies.iter().find(|text| Network::parse(text).is_none());
-    wrong.map(|text| format!("the trusted proxy `{text}` is not a network"))
-}
-
-fn is_host(host: &str) -> bool {
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._[]:".contains(&b);
-    !name.is_empty() && name.bytes().all(allowed)
 }
 
 #[cfg(test)]

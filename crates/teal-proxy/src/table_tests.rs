@@ -1,6 +1,9 @@
 use super::*;
+use crate::contradiction::contradiction;
 use std::net::IpAddr;
-use teal_model::wire::{Backend as WireBackend, Route, Share as WireShare};
+use teal_model::wire::{Backend as WireBackend, Protocol, Route, Share as WireShare};
+
+const PORT: RoutePort = RoutePort::Published(80);
 
 fn service(name: &str) -> ServiceKey {
     ServiceKey::new("shop", name)
@@ -11,7 +14,14 @@ fn listener() -> ListenerKey {
 }
 
 fn route(host: Option<&str>, path: &str, to: &str) -> Route {
-    Route { listener: listener(), host: host.map(Into::into), path: path.into(), service: service(to), port: 8080 }
+    Route {
+        listener: listener(),
+        host: host.map(Into::into),
+        path: path.into(),
+        service: service(to),
+        port: PORT,
+        protocol: Protocol::Http,
+    }
 }
 
 /// Each release: number, weight, backends.
@@ -19,7 +29,7 @@ fn entry(name: &str, releases: &[(u64, u32, &[&str])]) -> ServiceEntry {
     let key = |number| ReleaseKey::new(service(name), number);
     let backend = |id: &&str| WireBackend {
         id: BackendId((*id).into()),
-        addrs: BTreeMap::from([(8080, "127.0.0.1:1".parse().expect("an address"))]),
+        addrs: BTreeMap::from([(PORT, "127.0.0.1:1".parse().expect("an address"))]),
     };
     ServiceEntry {
         split: releases
@@ -215,6 +225,24 @@ fn a_table_that_contradicts_itself_is_told_why() {
         }))
         .contains("twice")
     );
+}
+
+#[test]
+fn a_tcp_listener_has_one_route_for_everything() {
+    let tcp = |host, path| Route { protocol: Protocol::Tcp, ..route(host, path, "web") };
+    let why = |routes| contradiction(&table(routes, vec![("web", entry("web", &[(1, 1, &["a"])]))]));
+    assert_eq!(why(vec![tcp(None, "/")]), None);
+    assert!(
+        why(vec![tcp(None, "/"), tcp(None, "/")]).is_some_and(|why| why.contains("0.0.0.0:80") && why.contains("two"))
+    );
+    assert!(why(vec![tcp(Some("a"), "/")]).is_some_and(|why| why.contains("a host or a path")));
+    assert!(why(vec![tcp(None, "/x")]).is_some_and(|why| why.contains("a host or a path")));
+    for both in [vec![tcp(None, "/"), route(None, "/", "web")], vec![route(None, "/x", "web"), tcp(None, "/")]] {
+        assert!(why(both).is_some_and(|why| why.contains("both")));
+    }
+    let mut inside = tcp(None, "/");
+    inside.listener.namespace = Some("shop/web@1".into());
+    assert_eq!(why(vec![route(None, "/", "web"), inside]), None, "the same address elsewhere is another listener");
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! What the kernel knows of a connection: whether the other side ever took what was sent.
+//! What the kernel knows of a connection and does for it: whether the other side ever took what was sent, whether it is
+//! still there, how a close looks to it.
 
-// One reason: TCP_INFO has no safe wrapper.
+// One reason: TCP_INFO and SIOCOUTQ have no safe wrappers.
 #![allow(unsafe_code)]
 
+use rustix::net::sockopt;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -13,6 +15,35 @@ const CLOSED: u8 = 7;
 /// The other side's kernel answers bytes for a closed socket with a reset, at once; this is patience for a slow one.
 const TRIES: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(1);
+/// A silent connection is asked after this long whether its peer is still there, again and again, and then given up: a
+/// machine or network that went without a word is noticed within two minutes.
+const ASK_AFTER: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+const ASK_TIMES: u32 = 4;
+
+/// A peer that is gone without a word is noticed. Linux hands this down from a listening socket to what is accepted.
+pub(crate) fn keep_alive(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(&socket, ASK_AFTER)?;
+    sockopt::set_tcp_keepintvl(&socket, ASK_AGAIN)?;
+    sockopt::set_tcp_keepcnt(&socket, ASK_TIMES)?;
+    Ok(sockopt::set_socket_keepalive(&socket, true)?)
+}
+
+/// The coming close is a reset to the peer, unless bytes are on their way to it, which a reset would destroy.
+pub(crate) fn reset_when_closed(stream: &TcpStream) {
+    if unacknowledged(stream) == 0 {
+        // Else it is closed in the usual way.
+        let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    }
+}
+
+/// Bytes that were written and that the peer's kernel has not confirmed.
+fn unacknowledged(stream: &TcpStream) -> libc::c_int {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as `stream` is borrowed, and SIOCOUTQ (TIOCOUTQ) writes one int.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { bytes } else { libc::c_int::MAX }
+}
 
 /// Whether an application that closed its end certainly never saw the last `sent` bytes. Asked after its FIN was read
 /// before any byte of an answer, and no write had failed (a failed write takes the error of a reset away, and then the end

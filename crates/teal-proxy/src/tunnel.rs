@@ -1,14 +1,14 @@
-//! An upgraded connection (WebSocket): bytes both ways until both sides have ended.
+//! An upgraded connection (WebSocket) or a plain TCP one: bytes both ways until both sides have ended.
 //!
 //! ```text
-//! client ═══════▶ backend     each direction ends by itself (half-close); no memory while nothing flows
-//!        ◀═══════
+//! client ═══════▶ backend     each direction ends by itself (half-close), a reset ends both and is passed on;
+//!        ◀═══════             no memory while nothing flows
 //! ```
 
 use crate::claim::Claim;
-use crate::serve::Connection;
+use crate::tcp;
 use crate::worker::Worker;
-use std::io;
+use std::cell::Cell;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,18 +27,27 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) async fn run(self: Box<Self>, connection: &mut Connection) {
+    pub(crate) async fn run(self: Box<Self>, worker: &Worker, client: &mut TcpStream) {
         let Tunnel { mut backend, claim, to_client, to_backend } = *self;
-        let worker = connection.worker.clone();
-        let (client_read, client_write) = connection.stream.split();
-        let (backend_read, backend_write) = backend.split();
         claim.tunnel_begins();
-        tokio::select! {
-            _ = async { tokio::join!(
-                copy(&worker, client_read, backend_write, to_backend),
-                copy(&worker, backend_read, client_write, to_client),
-            ) } => {}
-            () = must_close(&claim) => {}
+        if let Err(error) = tcp::keep_alive(&backend) {
+            tracing::debug!(%error, "a backend that goes silently will not be noticed");
+        }
+        let broken = Cell::new(false);
+        {
+            let (client_read, client_write) = client.split();
+            let (backend_read, backend_write) = backend.split();
+            tokio::select! {
+                both = async { tokio::try_join!(
+                    copy(worker, client_read, backend_write, to_backend, &broken),
+                    copy(worker, backend_read, client_write, to_client, &broken),
+                ) } => broken.set(broken.get() || both.is_err()),
+                () = must_close(&claim) => {}
+            }
+        }
+        if broken.get() {
+            tcp::reset_when_closed(client);
+            tcp::reset_when_closed(&backend);
         }
         claim.tunnel_ends();
     }
@@ -63,22 +72,38 @@ fn jitter() -> Duration {
     CLOSE_WITHIN * (random % 1000) as u32 / 1000
 }
 
-/// Copies one direction, and passes its end on. After an error both directions are useless, which the other one notices.
-async fn copy(worker: &Worker, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, first: Vec<u8>) -> io::Result<()> {
-    to.write_all(&first).await?;
+/// The connection that was read from is broken, not ended, and both directions with it.
+struct Broken;
+
+/// Copies one direction, and passes its end on. What cannot be written ends this direction alone: the other side may have
+/// answered before it closed. `broken`: it has not ended in an orderly way, so the end of what it said is none either.
+async fn copy(
+    worker: &Worker,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    first: Vec<u8>,
+    broken: &Cell<bool>,
+) -> Result<(), Broken> {
+    let mut written = to.write_all(&first).await;
     drop(first);
-    loop {
-        from.readable().await?;
+    while written.is_ok() {
+        from.readable().await.map_err(|_| Broken)?;
         let mut block = worker.block();
-        let copied = async {
-            let n = from.read(&mut block).await?;
-            to.write_all(&block[..n]).await?;
-            io::Result::Ok(n)
+        let read = from.read(&mut block).await;
+        if let Ok(n) = read {
+            written = to.write_all(&block[..n]).await;
         }
-        .await;
         worker.give_block(block);
-        if copied? == 0 {
-            return to.shutdown().await;
+        match read {
+            Ok(0) if !broken.get() => {
+                // Fails where `to` is broken, which its own direction notices.
+                let _ = to.shutdown().await;
+                return Ok(());
+            }
+            Ok(0) | Err(_) => return Err(Broken),
+            Ok(_) => {}
         }
     }
+    broken.set(true);
+    Ok(())
 }

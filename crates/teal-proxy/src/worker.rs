@@ -15,7 +15,7 @@ use crate::table::{Known, Routes, Table};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -106,6 +106,8 @@ pub(crate) struct Worker {
     table: RefCell<Rc<Table>>,
     known: RefCell<Known>,
     listeners: RefCell<HashMap<ListenerKey, Accepting>>,
+    /// Not accepted on any more; their connections may live on, and are routed by the current table.
+    departed: RefCell<Vec<Weak<Listener>>>,
     blocks: RefCell<Vec<Box<[u8]>>>,
     scratch: RefCell<Vec<Scratch>>,
     finishing: Cell<bool>,
@@ -133,6 +135,7 @@ impl Worker {
             table: RefCell::default(),
             known: RefCell::default(),
             listeners: RefCell::default(),
+            departed: RefCell::default(),
             blocks: RefCell::default(),
             scratch: RefCell::default(),
             finishing: Cell::new(false),
@@ -175,13 +178,13 @@ impl Worker {
                 }
             }
             Command::Unlisten(key) => {
-                if let Some((_, accepting)) = self.listeners.borrow_mut().remove(&key) {
-                    accepting.abort();
+                if let Some(accepting) = self.listeners.borrow_mut().remove(&key) {
+                    self.stop_accepting(accepting);
                 }
             }
             Command::Finish => {
                 self.finishing.set(true);
-                self.listeners.borrow_mut().drain().for_each(|(_, (_, accepting))| accepting.abort());
+                self.listeners.borrow_mut().drain().for_each(|(_, accepting)| self.stop_accepting(accepting));
                 self.report_finished().await;
             }
             Command::Stop => {}
@@ -191,9 +194,9 @@ impl Worker {
     fn take(&self, table: &RouteTable, gone: &Gone) {
         let waiting = |service: &ServiceKey| self.shared.waiting(service);
         let table = Table::prepare(table, gone, &mut self.known.borrow_mut(), &self.counters, waiting);
-        for (listener, _) in self.listeners.borrow().values() {
-            *listener.routes.borrow_mut() = table.routes(&listener.key);
-        }
+        let renew = |listener: &Listener| *listener.routes.borrow_mut() = table.routes(&listener.key);
+        self.listeners.borrow().values().for_each(|(listener, _)| renew(listener));
+        self.departed.borrow_mut().retain(|listener| listener.upgrade().inspect(|listener| renew(listener)).is_some());
         *self.table.borrow_mut() = Rc::new(table);
         self.changed.notify_waiters();
     }
@@ -202,10 +205,15 @@ impl Worker {
         let listener = Rc::new(Listener { routes: RefCell::new(self.table.borrow().routes(&key)), key: key.clone() });
         let socket = listen::adopt(socket)?;
         let accepting = tokio::task::spawn_local(listen::accept(self.clone(), listener.clone(), socket));
-        if let Some((_, before)) = self.listeners.borrow_mut().insert(key, (listener, accepting)) {
-            before.abort();
+        if let Some(before) = self.listeners.borrow_mut().insert(key, (listener, accepting)) {
+            self.stop_accepting(before);
         }
         Ok(())
+    }
+
+    fn stop_accepting(&self, (listener, accepting): Accepting) {
+        accepting.abort();
+        self.departed.borrow_mut().push(Rc::downgrade(&listener));
     }
 
     fn sweep(&self) {
@@ -272,7 +280,7 @@ impl Worker {
     }
 }
 
-/// A request that is being served.
+/// A request or a TCP connection that is being served.
 #[derive(Debug)]
 pub(crate) struct Exchange(Rc<Worker>);
 

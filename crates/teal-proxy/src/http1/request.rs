@@ -30,18 +30,20 @@ pub(crate) struct Peer {
     /// As in `Forwarded: for=`
     node: String,
     pub(crate) trusted: bool,
+    /// It calls by a service's name: what it says of earlier clients is passed on as it is, and nothing is added.
+    inside: bool,
     /// What a request without Host (HTTP/1.0) is said to be for: the listener's address.
     local: String,
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr, trusted: bool, local: String) -> Self {
+    pub(crate) fn new(address: IpAddr, trusted: bool, inside: bool, local: String) -> Self {
         let address = address.to_canonical();
         let node = match address {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
         };
-        Self { address: address.to_string(), node, trusted, local }
+        Self { address: address.to_string(), node, trusted, inside, local }
     }
 }
 
@@ -109,7 +111,9 @@ pub(crate) fn translate(bytes: &[u8], peer: &Peer, out: &mut Vec<u8>) -> Result<
         .filter(|_| http11 && facts.connection.upgrade && facts.framing == Framing::NONE)
         .filter(|protocols| !field::elements(protocols).any(|p| p.eq_ignore_ascii_case(b"h2c")));
     write_fields(out, parsed.headers, &facts, peer);
-    write_forwarding(out, parsed.headers, host.clone(), peer);
+    if !peer.inside {
+        write_forwarding(out, parsed.headers, host.clone(), peer);
+    }
     match facts.framing {
         Framing::Length(0) if !body_is_usual(method) => {}
         Framing::Length(n) => field::write(out, b"Content-Length", n.to_string().as_bytes()),
@@ -229,7 +233,8 @@ fn write_fields(out: &mut Vec<u8>, headers: &[Header<'_>], facts: &Facts<'_>, pe
         let name = header.name.as_bytes();
         let passes = match field::known(name) {
             Known::Other => !facts.connection.nominates(name),
-            Known::XForwardedOther => peer.trusted,
+            Known::XForwardedOther => peer.trusted || peer.inside,
+            Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost | Known::Forwarded => peer.inside,
             _ => false,
         };
         if passes {
@@ -282,7 +287,7 @@ mod tests {
     use super::*;
 
     fn translated(text: &str, trusted: bool) -> Result<Option<(Request, String)>, Refusal> {
-        let peer = Peer::new(IpAddr::from([192, 0, 2, 1]), trusted, "10.0.0.1:80".into());
+        let peer = Peer::new(IpAddr::from([192, 0, 2, 1]), trusted, false, "10.0.0.1:80".into());
         let mut out = Vec::new();
         let request = translate(text.as_bytes(), &peer, &mut out)?;
         Ok(request.map(|request| (request, String::from_utf8(out).expect("text"))))
@@ -303,6 +308,17 @@ mod tests {
         );
         assert_eq!((&out[request.path.clone()], &out[request.host.clone()]), ("/a?b", "Example.com:81"));
         assert!(request.keep_alive && request.idempotent && !request.head && request.framing == Framing::NONE);
+    }
+
+    #[test]
+    fn inside_the_forwarding_fields_are_the_callers_own() {
+        let peer = Peer::new(IpAddr::from([10, 0, 0, 7]), false, true, "10.0.0.1:80".into());
+        let mut out = Vec::new();
+        let said = "X-Forwarded-For: 192.0.2.1\r\nforwarded: for=192.0.2.1\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: https\r\n";
+        let text = format!("GET / HTTP/1.1\r\nHost: web\r\n{said}Connection: x-forwarded-for\r\n\r\n");
+        translate(text.as_bytes(), &peer, &mut out).expect("accepted").expect("whole");
+        // Nominated or not: a caller must not be able to make a gateway's word vanish (as in `read_fields`).
+        assert_eq!(String::from_utf8(out).expect("text"), format!("GET / HTTP/1.1\r\nHost: web\r\n{said}\r\n"));
     }
 
     #[test]

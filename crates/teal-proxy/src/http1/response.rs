@@ -201,7 +201,7 @@ mod tests {
     use crate::http1::request::{self, Peer};
 
     fn request(text: &str) -> Request {
-        let peer = Peer::new([192, 0, 2, 1].into(), false, "x".into());
+        let peer = Peer::new([192, 0, 2, 1].into(), false, false, "x".into());
         request::translate(text.as_bytes(), &peer, &mut Vec::new()).expect("accepted").expect("whole")
     }
 
