@@ -37,7 +37,7 @@ fn mount(kind: MountKind, source: Option<&str>, target: &str) -> Mount {
         target: target.into(),
         read_only: false,
         create_host_path: kind == MountKind::Bind,
-        options: Vec::new(),
+        ..Default::default()
     }
 }
 

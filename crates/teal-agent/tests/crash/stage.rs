@@ -23,31 +23,19 @@ pub fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Servic
         name: name.to_owned(),
         container: ContainerSettings {
             image: image.to_owned(),
-            command: None,
-            entrypoint: None,
             environment: BTreeMap::from([("PASSWORD".to_owned(), "hunter2-in-the-clear".to_owned())]),
-            labels: BTreeMap::new(),
-            user: None,
-            working_dir: None,
             restart: Restart::Always,
-            healthcheck: None,
-            stop_signal: None,
-            stop_grace_period_ms: 10_000,
-            mounts: Vec::new(),
-            mem_limit_bytes: None,
-            cpus_milli: None,
-            logging: None,
+            ..Default::default()
         },
         pull_policy: PullPolicy::Never,
-        ports: vec![Port { host_ip: Some("127.0.0.1".parse().unwrap()), published: port, target: 8080 }],
-        depends_on: BTreeMap::new(),
+        ports: vec![Port { host_ip: Some("127.0.0.1".parse().unwrap()), published: port, target: 8080, ..Default::default() }],
         replicas: 2,
-        order: None,
         teal: ServiceSettings {
             strategy: Some(strategy),
             health: Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() },
             ..ServiceSettings::default()
         },
+        ..Default::default()
     }
 }
 
@@ -65,8 +53,7 @@ pub fn request(version: &str) -> DeployRequest {
             name: "shop".to_owned(),
             directory: "/srv/shop".to_owned(),
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
-            volumes: BTreeMap::new(),
-            trusted_proxies: Vec::new(),
+            ..Default::default()
         },
         choice: Choice::default(),
         who: "test".to_owned(),

@@ -27,6 +27,7 @@ async fn every_setting_arrives() {
         timeout_ms: None,
         start_period_ms: Some(100),
         retries: Some(4),
+        ..Default::default()
     });
     s.mounts = vec![
         mount(MountKind::Bind, missing.to_str(), "/bind"),

@@ -12,6 +12,7 @@ async fn health_is_told_with_the_last_checks_output() {
             timeout_ms: None,
             start_period_ms: None,
             retries: Some(1),
+            ..Default::default()
         })
     };
     let mut well = place.spec("well", &["serve"]);
@@ -72,6 +73,7 @@ async fn events_tell_what_happens_after_the_call_and_only_to_these_containers() 
         timeout_ms: None,
         start_period_ms: None,
         retries: None,
+        ..Default::default()
     });
     let made = place.runtime.ensure_container(&checked).await.unwrap();
     let stranger = Place::new().await;

@@ -129,19 +129,8 @@ impl Place {
         let settings = ContainerSettings {
             image: self.image.name.clone(),
             command: Some(words.iter().map(|w| (*w).to_owned()).collect()),
-            entrypoint: None,
-            environment: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            user: None,
-            working_dir: None,
             restart: Restart::Always,
-            healthcheck: None,
-            stop_signal: None,
-            stop_grace_period_ms: 10_000,
-            mounts: Vec::new(),
-            mem_limit_bytes: None,
-            cpus_milli: None,
-            logging: None,
+            ..ContainerSettings::default()
         };
         ContainerSpec {
             name: self.name(what),

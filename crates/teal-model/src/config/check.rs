@@ -4,7 +4,7 @@
 use super::health::check_deadline;
 use super::ports::overlap;
 use super::problem::suggestion;
-use super::project::{Mount, MountKind, Port, RouteRule, Strategy};
+use super::project::{DependsOn, Mount, MountKind, Port, RouteRule, Strategy};
 use super::service::ReadService;
 use std::collections::BTreeMap;
 
@@ -32,7 +32,8 @@ fn resolve_dependencies(services: &mut Services<'_>) {
             if on == name {
                 dependency.item.problem("a service cannot depend on itself", "Take it out.");
             } else if names.contains(on) {
-                read.service.depends_on.insert(on.clone(), dependency.condition);
+                let depends = DependsOn { condition: dependency.condition, ..Default::default() };
+                read.service.depends_on.insert(on.clone(), depends);
             } else if dependency.required {
                 let hint = suggestion(on, names.iter().map(String::as_str));
                 let hint = hint.unwrap_or_else(|| "Add the service, or take this out.".to_owned());

@@ -215,6 +215,7 @@ fn read_project(
         services: services.into_iter().map(|(name, read)| (name, read.service)).collect(),
         volumes,
         trusted_proxies,
+        ..Project::default()
     })
 }
 

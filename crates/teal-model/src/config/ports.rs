@@ -51,7 +51,7 @@ fn short(item: &Item<'_>) -> Option<Port> {
         Some(text) => Some(address_of(item, text)?),
         None => None,
     };
-    Some(Port { host_ip, published: published?, target: target? })
+    Some(Port { host_ip, published: published?, target: target?, ..Default::default() })
 }
 
 fn long(item: &Item<'_>) -> Option<Port> {
@@ -87,7 +87,7 @@ fn long(item: &Item<'_>) -> Option<Port> {
     if !tcp {
         return None;
     }
-    Some(Port { host_ip, published: published?, target: target? })
+    Some(Port { host_ip, published: published?, target: target?, ..Default::default() })
 }
 
 fn single(item: &Item<'_>, what: &str) -> Option<u16> {

@@ -6,7 +6,7 @@ use super::keys;
 use super::parse::Context;
 use super::ports;
 use super::project::{
-    ContainerSettings, DependsOn, Logging, Port, PullPolicy, Restart, RouteRule, Service, UpdateOrder,
+    Condition, ContainerSettings, Logging, Port, PullPolicy, Restart, RouteRule, Service, UpdateOrder,
 };
 use super::read::{Item, MapReader};
 use super::teal::{self, TealSettings};
@@ -33,7 +33,7 @@ pub(super) struct ReadService<'a> {
 
 pub(super) struct Dependency<'a> {
     pub on: String,
-    pub condition: DependsOn,
+    pub condition: Condition,
     pub required: bool,
     pub item: Item<'a>,
 }
@@ -60,10 +60,10 @@ pub(super) fn read<'a>(name: &str, item: Item<'a>, context: &Context<'_>) -> Opt
         container,
         pull_policy: map.take_filled("pull_policy").and_then(|v| read_pull_policy(&v)).unwrap_or(PullPolicy::Default),
         ports: ports.iter().map(|(port, _)| port.clone()).collect(),
-        depends_on: BTreeMap::new(),
         replicas,
         order,
         teal: settings,
+        ..Service::default()
     };
     map.finish();
     Some(ReadService { service, item, ports, depends_on, teal, healthcheck })
@@ -100,6 +100,7 @@ fn read_container(map: &MapReader<'_>, healthcheck: Option<&Item<'_>>, context: 
         mem_limit_bytes: map.take_filled("mem_limit").and_then(|v| read_memory(&v)),
         cpus_milli: map.take_filled("cpus").and_then(|v| read_cpus(&v)),
         logging: map.take("logging").and_then(|v| read_logging(&v)),
+        ..ContainerSettings::default()
     }
 }
 
@@ -307,7 +308,7 @@ fn read_depends_on<'a>(item: &Item<'a>) -> Vec<Dependency<'a>> {
     if item.is_list() {
         let read = |item: Item<'a>| {
             let on = item.word()?.to_owned();
-            Some(Dependency { on, condition: DependsOn::ServiceStarted, required: true, item })
+            Some(Dependency { on, condition: Condition::ServiceStarted, required: true, item })
         };
         return item.list().unwrap_or_default().into_iter().filter_map(read).collect();
     }
@@ -319,9 +320,9 @@ fn read_dependency<'a>(on: &str, item: Item<'a>) -> Option<Dependency<'a>> {
     let map = item.map(&keys::DEPENDENCY)?;
     let condition = match map.take("condition") {
         Some(condition) => condition.choice(&[
-            ("service_started", DependsOn::ServiceStarted),
-            ("service_healthy", DependsOn::ServiceHealthy),
-            ("service_completed_successfully", DependsOn::ServiceCompletedSuccessfully),
+            ("service_started", Condition::ServiceStarted),
+            ("service_healthy", Condition::ServiceHealthy),
+            ("service_completed_successfully", Condition::ServiceCompletedSuccessfully),
         ]),
         None => {
             item.problem("`condition` is missing", "Write `condition: service_started` or `service_healthy`.");
@@ -329,7 +330,7 @@ fn read_dependency<'a>(on: &str, item: Item<'a>) -> Option<Dependency<'a>> {
         }
     };
     let condition = condition.filter(|condition| {
-        let job = *condition == DependsOn::ServiceCompletedSuccessfully;
+        let job = *condition == Condition::ServiceCompletedSuccessfully;
         if job {
             item.problem(
                 "`service_completed_successfully` is not supported: every service is expected to go on running",
@@ -349,6 +350,6 @@ fn read_dependency<'a>(on: &str, item: Item<'a>) -> Option<Dependency<'a>> {
         );
     }
     map.finish();
-    let condition = condition.unwrap_or(DependsOn::ServiceStarted);
+    let condition = condition.unwrap_or(Condition::ServiceStarted);
     Some(Dependency { on: on.to_owned(), condition, required, item })
 }

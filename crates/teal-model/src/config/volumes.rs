@@ -100,7 +100,7 @@ fn short(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
         None => None,
     };
     let target = container_path(item, target)?;
-    Some(Mount { kind, source, target, read_only, create_host_path: is_path, options })
+    Some(Mount { kind, source, target, read_only, create_host_path: is_path, options, ..Default::default() })
 }
 
 fn short_options(item: &Item<'_>, text: &str, kind: MountKind) -> (bool, Vec<String>) {
@@ -200,7 +200,7 @@ fn long(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
     };
     let kind = kind?;
     let create_host_path = kind == MountKind::Bind && create_host_path;
-    Some(Mount { kind, source, target: target?, read_only, create_host_path, options })
+    Some(Mount { kind, source, target: target?, read_only, create_host_path, options, ..Default::default() })
 }
 
 /// Whether the host path is created when it is missing.

@@ -3,7 +3,7 @@
 use crate::common::{Input, each_is_refused, file, show, web, web_and, web_problems, web_warnings};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use teal_model::config::{DependsOn, MountKind, PullPolicy, Restart, UpdateOrder, find_file, find_override};
+use teal_model::config::{Condition, MountKind, PullPolicy, Restart, UpdateOrder, find_file, find_override};
 
 fn strings(words: &[&str]) -> Option<Vec<String>> {
     Some(words.iter().map(|w| (*w).to_owned()).collect())
@@ -19,7 +19,7 @@ fn a_plain_compose_file_is_a_project() {
     let web = &project.services["web"];
     assert_eq!(web.ports[0].published, 80);
     assert_eq!(web.ports[0].target, 8080);
-    assert_eq!(web.depends_on["api"], DependsOn::ServiceHealthy);
+    assert_eq!(web.depends_on["api"].condition, Condition::ServiceHealthy);
     assert_eq!(web.replicas, 2);
     let api = &project.services["api"];
     assert_eq!(api.container.environment["LOG_LEVEL"], "info", "merged from an extension by `<<`");
@@ -351,10 +351,10 @@ fn volumes_that_cannot_be_mounted_are_refused_with_the_reason() {
 fn dependencies_are_read_checked_and_free_of_cycles() {
     let text = "services:\n  a: {image: x, depends_on: [b]}\n  b:\n    image: x\n    depends_on:\n      c: {condition: service_healthy, restart: false}\n      d: {condition: service_started, required: false}\n      zz: {condition: service_started, required: false}\n  c: {image: x}\n  d: {image: x}\n";
     let parsed = file(text).ok();
-    assert_eq!(parsed.project.services["a"].depends_on["b"], DependsOn::ServiceStarted);
+    assert_eq!(parsed.project.services["a"].depends_on["b"].condition, Condition::ServiceStarted);
     let b = &parsed.project.services["b"].depends_on;
-    assert_eq!(b["c"], DependsOn::ServiceHealthy);
-    assert_eq!(b["d"], DependsOn::ServiceStarted);
+    assert_eq!(b["c"].condition, Condition::ServiceHealthy);
+    assert_eq!(b["d"].condition, Condition::ServiceStarted);
     let job = text.replace("service_healthy", "service_completed_successfully");
     assert!(file(&job).fail().contains("`service_completed_successfully` is not supported"));
     assert!(!b.contains_key("zz"));

@@ -92,7 +92,7 @@ fn healthcheck(h: &Healthcheck) -> HealthConfig {
         timeout: nanos(h.timeout_ms),
         start_period: nanos(h.start_period_ms),
         retries: h.retries.map(i64::from),
-        start_interval: None,
+        start_interval: nanos(h.start_interval_ms),
     }
 }
 
@@ -244,6 +244,7 @@ mod tests {
             read_only: true,
             create_host_path,
             options: options.iter().map(|o| (*o).to_owned()).collect(),
+            ..Default::default()
         }
     }
 

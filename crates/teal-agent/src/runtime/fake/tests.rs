@@ -3,23 +3,8 @@ use crate::runtime::{ContainerHealth, Status};
 use teal_model::config::ContainerSettings;
 
 fn spec(name: &str, image: &Image) -> ContainerSpec {
-    let settings = ContainerSettings {
-        image: "app".into(),
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        restart: Restart::Always,
-        healthcheck: None,
-        stop_signal: None,
-        stop_grace_period_ms: 10_000,
-        mounts: Vec::new(),
-        mem_limit_bytes: None,
-        cpus_milli: None,
-        logging: None,
-    };
+    let settings =
+        ContainerSettings { image: "app".into(), restart: Restart::Always, ..ContainerSettings::default() };
     let labels = BTreeMap::from([("teal.service".to_owned(), "web".to_owned())]);
     ContainerSpec {
         name: name.into(),
