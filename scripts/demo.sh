@@ -13,6 +13,8 @@ title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
 began=$(date +%s)
+# A daemon that was there before stays.
+! scripts/docker.sh answers || KEEP_DOCKER=yes
 title "What is missing is installed, and Docker is started"
 scripts/setup.sh demo
 

@@ -3,6 +3,7 @@
 #
 #   scripts/docker.sh         install and start what is missing; safe to repeat
 #   scripts/docker.sh stop    end the daemon that an earlier call started here, and no other
+#   scripts/docker.sh answers whether a daemon answers now, by the exit code
 #
 # A docker client alone is not enough, so it is `dockerd` that is looked for.
 set -eu
@@ -139,5 +140,6 @@ stop() {
 case "${1:-start}" in
 start) start ;;
 stop) stop ;;
-*) fail "usage: $0 [start|stop]" ;;
+answers) answers ;;
+*) fail "usage: $0 [start|stop|answers]" ;;
 esac
