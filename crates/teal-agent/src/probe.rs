@@ -1,15 +1,29 @@
-//! Readiness checks against one replica: an HTTP answer, or a TCP connection.
+//! Readiness checks against one replica, and what it speaks on its ports: an HTTP answer, or a TCP connection.
+//!
+//! ```text
+//! a port of which nothing is written or known:  connect ─ wait for its first words ─ HEAD / ─▶ HTTP, or something else
+//! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use teal_model::config::{Probe, Service};
+use teal_model::config::{Probe, Protocol as Transport, Service};
+use teal_model::door::{self, Door};
 use teal_model::fault::{Code, Fault};
+use teal_model::wire::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// More of an answer's head than any status line needs.
 const HEAD: usize = 1024;
+/// A server that speaks first (SMTP, MySQL, SSH) does so within this.
+const FIRST_WORD: Duration = Duration::from_millis(50);
+/// Once a port has answered something else than HTTP this often in a row, it is believed; and silence, this often.
+const BELIEVED: u32 = 2;
+const SILENCES: u32 = 3;
+/// For the answer of a port that nobody waits for.
+const IN_PASSING: Duration = Duration::from_secs(2);
 
 /// What one round of probes said.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +41,16 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq)]
 struct Check {
     port: u16,
-    /// None: connecting is enough.
-    request: Option<Request>,
+    ask: Ask,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Ask {
+    /// Connecting is enough.
+    Connect,
+    Http(Request),
+    /// Whether it speaks HTTP.
+    Speech,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -40,59 +62,223 @@ struct Request {
     status: Option<Option<u16>>,
 }
 
-/// Everything that a replica of this service must answer to.
-fn checks(service: &Service) -> Vec<Check> {
-    let first = service.ports.first().map(|port| port.target);
-    let mut checks = Vec::new();
-    match &service.teal.health.probe {
-        Probe::Http { path, port, status, host } => {
-            let request = Request { method: "GET", path: path.clone(), host: host.clone(), status: Some(*status) };
-            checks.extend(port.or(first).map(|port| Check { port, request: Some(request) }));
-        }
-        Probe::Tcp { port } => checks.extend(port.or(first).map(|port| Check { port, request: None })),
-        Probe::Default | Probe::None => {}
+impl Request {
+    /// Any answer will do.
+    fn any() -> Self {
+        Self { method: "HEAD", path: "/".to_owned(), host: None, status: None }
     }
-    // The proxy will speak HTTP to every published port, whatever the health check is.
-    let mut published: Vec<u16> = service.ports.iter().map(|port| port.target).collect();
-    published.sort_unstable();
-    published.dedup();
-    if service.teal.health.probe != Probe::None {
-        checks.extend(published.into_iter().map(|port| Check {
+
+    fn text(&self, address: SocketAddr) -> String {
+        let host = self.host.clone().unwrap_or_else(|| address.to_string());
+        format!(
+            "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: teal-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            self.method, self.path
+        )
+    }
+}
+
+/// One replica that is being asked, and what it has shown so far.
+pub struct Interview {
+    service: Service,
+    ip: IpAddr,
+    /// What the release before it spoke: a port that spoke HTTP has to go on doing so.
+    expected: Vec<Door>,
+    doors: BTreeMap<u16, Protocol>,
+    /// Answers in a row that were not HTTP, and silences, by port.
+    doubts: BTreeMap<u16, (u32, u32)>,
+}
+
+impl Interview {
+    pub fn new(service: Service, ip: IpAddr, expected: Vec<Door>, known: &[Door]) -> Self {
+        let doors = known.iter().map(|door| (door.port, door.protocol)).collect();
+        Self { service, ip, expected, doors, doubts: BTreeMap::new() }
+    }
+
+    /// What it speaks, as far as that is known.
+    pub fn doors(&self) -> Vec<Door> {
+        self.doors.iter().map(|(port, protocol)| Door { port: *port, protocol: *protocol }).collect()
+    }
+
+    /// One round: every check of the service, in order, until one does not pass.
+    pub async fn round(&mut self) -> Answer {
+        let within = Duration::from_millis(self.service.teal.health.timeout_ms);
+        for check in self.checks() {
+            let address = SocketAddr::new(self.ip, check.port);
+            let answer = match &check.ask {
+                Ask::Speech => self.learn(check.port, within).await,
+                Ask::Connect => within_time(address, within, connect(address)).await,
+                Ask::Http(request) => within_time(address, within, once(address, request)).await,
+            };
+            if answer != Answer::Passed {
+                return answer;
+            }
+            match check.ask {
+                Ask::Connect => drop(self.doors.entry(check.port).or_insert(Protocol::Tcp)),
+                Ask::Http(_) => drop(self.doors.insert(check.port, Protocol::Http)),
+                Ask::Speech => {}
+            }
+        }
+        Answer::Passed
+    }
+
+    /// Everything that the replica must answer to.
+    fn checks(&self) -> Vec<Check> {
+        let service = &self.service;
+        let first = door::first_port(service);
+        let mut checks = Vec::new();
+        match &service.teal.health.probe {
+            Probe::Http { path, port, status, host } => {
+                let request = Request { method: "GET", path: path.clone(), host: host.clone(), status: Some(*status) };
+                checks.extend(port.or(first).map(|port| Check { port, ask: Ask::Http(request) }));
+            }
+            Probe::Tcp { port } => checks.extend(port.or(first).map(|port| Check { port, ask: Ask::Connect })),
+            Probe::Default => {}
+            Probe::None => return checks,
+        }
+        // What the proxy will speak to it, whatever the health check is.
+        checks.extend(self.published().into_iter().map(|port| Check {
             port,
-            request: Some(Request { method: "HEAD", path: "/".to_owned(), host: None, status: None }),
+            ask: match self.known(port) {
+                Some(Protocol::Http) => Ask::Http(Request::any()),
+                Some(Protocol::Tcp) => Ask::Connect,
+                None => Ask::Speech,
+            },
         }));
+        checks
     }
-    checks
-}
 
-/// One round: every check of the service, in order, until one does not pass.
-pub async fn round(service: &Service, ip: IpAddr) -> Answer {
-    let within = Duration::from_millis(service.teal.health.timeout_ms);
-    for check in checks(service) {
-        let address = SocketAddr::new(ip, check.port);
-        let answer = match timeout(within, once(address, &check)).await {
-            Ok(answer) => answer,
-            Err(_) => Answer::NotYet(format!("{address} said nothing for {} ms", within.as_millis())),
+    fn published(&self) -> BTreeSet<u16> {
+        let ports = self.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
+        ports.map(|port| port.target).collect()
+    }
+
+    fn known(&self, port: u16) -> Option<Protocol> {
+        door::written(&self.service, port)
+            .or_else(|| self.doors.get(&port).copied())
+            .or_else(|| door::spoken(&self.expected, port))
+    }
+
+    /// Asks a port what it speaks; Passed once that is known.
+    async fn learn(&mut self, port: u16, within: Duration) -> Answer {
+        let address = SocketAddr::new(self.ip, port);
+        let (others, silences) = self.doubts.entry(port).or_default();
+        let words = match timeout(within, speech(address)).await {
+            Ok(Speech::Http) => {
+                self.doors.insert(port, Protocol::Http);
+                return Answer::Passed;
+            }
+            Ok(Speech::Closed(why)) => {
+                (*others, *silences) = (0, 0);
+                return Answer::Closed(why);
+            }
+            Ok(Speech::Other(what)) => {
+                *others += 1;
+                what
+            }
+            Err(_) => {
+                *silences += 1;
+                format!("{address} took the connection and said nothing for {} ms", within.as_millis())
+            }
         };
-        if answer != Answer::Passed {
-            return answer;
+        if *others >= BELIEVED || *silences >= SILENCES {
+            self.doors.insert(port, Protocol::Tcp);
+            return Answer::Passed;
+        }
+        Answer::NotYet(words)
+    }
+
+    /// Takes down the ports that it listens on (published ones besides), with what is spoken there; forgets those that are
+    /// closed now. None: which they are cannot be seen, so those that the file names are meant.
+    pub async fn meet(&mut self, listening: Option<BTreeSet<u16>>) {
+        let published = self.published();
+        let named = || self.service.expose.iter().filter(|one| one.protocol == Transport::Tcp).map(|one| one.port);
+        let ports: BTreeSet<u16> = match listening {
+            Some(seen) => {
+                self.doors.retain(|port, _| seen.contains(port) || published.contains(port));
+                seen
+            }
+            None => named().chain(published.iter().copied()).collect(),
+        };
+        for port in ports {
+            if self.doors.contains_key(&port) {
+                continue;
+            }
+            let protocol = match self.known(port) {
+                Some(known) => known,
+                None => self.ask_in_passing(port, published.contains(&port)).await,
+            };
+            self.doors.insert(port, protocol);
         }
     }
-    Answer::Passed
+
+    async fn ask_in_passing(&mut self, port: u16, published: bool) -> Protocol {
+        for _ in 0..BELIEVED {
+            match self.learn(port, IN_PASSING).await {
+                Answer::Passed => return self.doors.get(&port).copied().unwrap_or(Protocol::Tcp),
+                // Nobody listens there: `health: none` leaves what is published to the file, and that means requests.
+                Answer::Closed(_) if published => return Protocol::Http,
+                Answer::Closed(_) => return Protocol::Tcp,
+                _ => {}
+            }
+        }
+        Protocol::Tcp
+    }
 }
 
-async fn once(address: SocketAddr, check: &Check) -> Answer {
+async fn within_time(address: SocketAddr, within: Duration, asked: impl Future<Output = Answer>) -> Answer {
+    timeout(within, asked)
+        .await
+        .unwrap_or_else(|_| Answer::NotYet(format!("{address} said nothing for {} ms", within.as_millis())))
+}
+
+async fn connect(address: SocketAddr) -> Answer {
+    match TcpStream::connect(address).await {
+        Ok(_) => Answer::Passed,
+        Err(error) => Answer::Closed(format!("{address}: {error}")),
+    }
+}
+
+enum Speech {
+    Http,
+    /// Something else; in words.
+    Other(String),
+    Closed(String),
+}
+
+/// Listens first, then asks in the oldest HTTP there is: without a Host field, which some servers of other protocols take
+/// for an attack.
+async fn speech(address: SocketAddr) -> Speech {
+    let mut stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        Err(error) => return Speech::Closed(format!("{address}: {error}")),
+    };
+    let mut head = Vec::new();
+    if let Ok(Ok(_)) = timeout(FIRST_WORD, stream.read_buf(&mut head)).await {
+        return Speech::Other(format!("{address} speaks first: {}", printable(&head)));
+    }
+    if let Err(error) = stream.write_all(b"HEAD / HTTP/1.0\r\n\r\n").await {
+        return Speech::Other(format!("{address}: {error}"));
+    }
+    loop {
+        match status(&head) {
+            Status::Is(_) => return Speech::Http,
+            Status::NotHttp => return Speech::Other(format!("{address} answered: {}", printable(&head))),
+            Status::Incomplete => {}
+        }
+        match stream.read_buf(&mut head).await {
+            Ok(0) => return Speech::Other(format!("{address} closed the connection without an answer")),
+            Ok(_) => {}
+            Err(error) => return Speech::Other(format!("{address}: {error}")),
+        }
+    }
+}
+
+async fn once(address: SocketAddr, request: &Request) -> Answer {
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) => return Answer::Closed(format!("{address}: {error}")),
     };
-    let Some(request) = &check.request else { return Answer::Passed };
-    let host = request.host.clone().unwrap_or_else(|| address.to_string());
-    let text = format!(
-        "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: teal-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        request.method, request.path
-    );
-    if let Err(error) = stream.write_all(text.as_bytes()).await {
+    if let Err(error) = stream.write_all(request.text(address).as_bytes()).await {
         return Answer::NotYet(format!("{address}: {error}"));
     }
     let mut head = Vec::new();
@@ -123,15 +309,17 @@ fn judge(address: SocketAddr, request: &Request, code: u16) -> Answer {
 }
 
 fn not_http(address: SocketAddr, head: &[u8]) -> Answer {
-    let start: String = head
-        .iter()
-        .take(40)
-        .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { *byte as char } else { '.' })
-        .collect();
     Answer::Never(
         Fault::new(Code::NotHttp, format!("{address} takes connections but does not speak HTTP"))
-            .detail(vec![format!("it answered: {start}")]),
+            .detail(vec![format!("it answered: {}", printable(head))]),
     )
+}
+
+fn printable(head: &[u8]) -> String {
+    head.iter()
+        .take(40)
+        .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { *byte as char } else { '.' })
+        .collect()
 }
 
 enum Status {
@@ -158,8 +346,12 @@ fn status(head: &[u8]) -> Status {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use teal_model::config::{ExposedPort, Port};
+    use tokio::net::TcpListener;
 
     #[test]
     fn a_status_line_is_told_from_anything_else() {
@@ -168,5 +360,71 @@ mod tests {
         assert!(matches!(status(b"HT"), Status::Incomplete));
         assert!(matches!(status(b"SSH-2.0-OpenSSH"), Status::NotHttp));
         assert!(matches!(status(b"HTTP/1.1 abc"), Status::NotHttp));
+    }
+
+    /// Greets, reads, answers, closes.
+    async fn server(greeting: &'static str, answer: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = Arc::new(listener);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = served.accept().await.unwrap();
+                tokio::spawn(async move {
+                    stream.write_all(greeting.as_bytes()).await.unwrap();
+                    let mut asked = [0; 256];
+                    let _ = stream.read(&mut asked).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        port
+    }
+
+    fn interview(published: &[u16], exposed: &[u16], expected: &[Door]) -> Interview {
+        let ports = published.iter().map(|port| Port { published: *port, target: *port, ..Port::default() }).collect();
+        let expose = exposed.iter().map(|port| ExposedPort { port: *port, ..ExposedPort::default() }).collect();
+        let service = Service { ports, expose, ..Service::default() };
+        Interview::new(service, "127.0.0.1".parse().unwrap(), expected.to_vec(), &[])
+    }
+
+    #[tokio::test]
+    async fn a_published_port_that_speaks_something_else_is_found_to() {
+        let http = server("", "HTTP/1.0 200 OK\r\n\r\n").await;
+        let greets = server("220 mail ready\r\n", "").await;
+        let hangs_up = server("", "").await;
+        let mut asked = interview(&[http, greets, hangs_up], &[], &[]);
+        let mut rounds = 0;
+        while asked.round().await != Answer::Passed {
+            rounds += 1;
+            assert!(rounds < 10);
+        }
+        let spoken: Vec<_> = [http, greets, hangs_up].iter().map(|port| door::spoken(&asked.doors(), *port)).collect();
+        assert_eq!(spoken, [Some(Protocol::Http), Some(Protocol::Tcp), Some(Protocol::Tcp)]);
+        assert!(rounds >= 2, "one odd answer is not believed");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_spoke_http_before_has_to_go_on_doing_so() {
+        let port = server("", "-ERR unknown command\r\n").await;
+        let mut asked = interview(&[port], &[], &[Door { port, protocol: Protocol::Http }]);
+        assert!(matches!(asked.round().await, Answer::Never(fault) if fault.code == Code::NotHttp));
+        let mut asked = interview(&[port], &[], &[Door { port, protocol: Protocol::Tcp }]);
+        assert_eq!(asked.round().await, Answer::Passed);
+    }
+
+    #[tokio::test]
+    async fn what_it_listens_on_is_met_and_what_it_closed_is_forgotten() {
+        let http = server("", "HTTP/1.1 404 Not Found\r\n\r\n").await;
+        let other = server("", "-ERR\r\n").await;
+        let mut asked = interview(&[], &[other], &[]);
+        asked.meet(Some(BTreeSet::from([http, other]))).await;
+        assert_eq!(door::spoken(&asked.doors(), http), Some(Protocol::Http));
+        assert_eq!(door::spoken(&asked.doors(), other), Some(Protocol::Tcp));
+        asked.meet(Some(BTreeSet::from([http]))).await;
+        assert_eq!(asked.doors().len(), 1);
+        let mut unseen = interview(&[], &[other], &[]);
+        unseen.meet(None).await;
+        assert_eq!(unseen.doors(), [Door { port: other, protocol: Protocol::Tcp }]);
     }
 }
