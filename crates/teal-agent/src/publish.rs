@@ -14,7 +14,8 @@ use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::listeners;
 use teal_model::wire::{
-    Backend, BackendId, Hold, ListenerKey, ReleaseEntry, Route, RouteTable, ServiceEntry, Share, Timeouts,
+    Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry, Share,
+    Timeouts,
 };
 use tokio::sync::Mutex;
 
@@ -226,7 +227,8 @@ fn serving<'a>(world: &'a World, release: &'a ReleaseKey) -> Vec<&'a Replica> {
 /// Published ports name the addresses, so that two releases may listen on different container ports.
 fn backend(replica: &Replica, settings: &StoredRelease) -> Option<Backend> {
     let ip = replica.address()?;
-    let addrs = settings.service.ports.iter().map(|port| (port.published, SocketAddr::new(ip, port.target))).collect();
+    let ports = settings.service.ports.iter();
+    let addrs = ports.map(|port| (RoutePort::Published(port.published), SocketAddr::new(ip, port.target))).collect();
     Some(Backend { id: replica.backend(), addrs })
 }
 
@@ -243,7 +245,8 @@ pub fn routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
                 host: rule.host.clone(),
                 path: rule.path.clone(),
                 service: service.clone(),
-                port,
+                port: RoutePort::Published(port),
+                protocol: Protocol::Http,
             });
         }
     }

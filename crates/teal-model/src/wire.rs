@@ -12,15 +12,18 @@
 //! travel as SCM_RIGHTS beside the bytes, at most [`MAX_DESCRIPTORS`] a frame (the kernel takes 253 a message), and belong
 //! to the frame in the order in which they arrive.
 
+mod port;
+
+pub use port::{NotAPort, RoutePort};
+
 use crate::ids::{ReleaseKey, ServiceKey, TableNumber};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// The protocol versions that this build speaks.
-pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// The protocol versions that this build speaks. 2: ports are text ([`RoutePort`]), routes may be plain TCP.
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 2, max: 2 };
 /// Descriptors in one frame; longer lists are sent as several frames.
 pub const MAX_DESCRIPTORS: usize = 200;
 /// Bytes in one frame; a longer one is a protocol error.
@@ -42,7 +45,13 @@ impl ProtocolRange {
     }
 }
 
-/// A listening address. `namespace` names a network namespace other than the host's own.
+/// A listening address. `namespace` names a network namespace other than the host's own, and then the listener is *inside*:
+/// containers call it by the service's name. The proxy is transparent there: `X-Forwarded-*` and `Forwarded` are passed on
+/// as the caller sent them, since without Teal the two would have talked directly.
+///
+/// The same address in two namespaces is two listeners. The name is the agent's choice; where it says which run of the
+/// namespace it means (`shop/web@1700000000`), the namespace after a restart is another listener by itself, and where it
+/// does not, [`FromAgent::Listeners`] replaces the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListenerKey {
     pub addr: SocketAddr,
@@ -81,11 +90,30 @@ pub struct Route {
     /// A path prefix that starts with `/` and matches whole segments: `/api` matches `/api` and `/api/x`, not `/apix`.
     pub path: String,
     pub service: ServiceKey,
-    /// The published port: the key under which each backend says where it answers, so that two releases may differ there.
-    pub port: u16,
+    /// The key under which each backend says where it answers, so that two releases may differ there.
+    pub port: RoutePort,
+    #[serde(default, skip_serializing_if = "Protocol::is_http")]
+    pub protocol: Protocol,
 }
 
-/// Where the requests of one service go.
+/// What is spoken on a listener: all its routes agree on it. A [`Protocol::Tcp`] listener has exactly one route, without
+/// a host and with the path `/`. A connection ends as it began: by what its listener spoke when it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    #[default]
+    Http,
+    /// Bytes both ways, whatever they mean; a connection stays with the backend that it was given to.
+    Tcp,
+}
+
+impl Protocol {
+    pub fn is_http(&self) -> bool {
+        *self == Protocol::Http
+    }
+}
+
+/// Where the requests of one service go, and its TCP connections, which count as one request each here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ServiceEntry {
     /// Shares of the requests. A release that is not listed, or has weight 0, gets none. Empty: requests are held.
@@ -140,7 +168,7 @@ impl Default for Timeouts {
 pub struct ReleaseEntry {
     pub release: ReleaseKey,
     pub backends: Vec<Backend>,
-    /// Close the tunnels (WebSocket, streams) that are left, with jitter: the drain time is over.
+    /// Close the tunnels (WebSockets, TCP connections) that are left, with jitter: the drain time is over.
     #[serde(default)]
     pub close_tunnels: bool,
 }
@@ -150,15 +178,7 @@ pub struct Backend {
     /// One run of one container: another after a restart. Names the pidfd of [`FromAgent::Processes`].
     pub id: BackendId,
     /// [`Route::port`] -> where the proxy reaches it.
-    #[serde(deserialize_with = "by_port")]
-    pub addrs: BTreeMap<u16, SocketAddr>,
-}
-
-/// JSON keys are text, and behind a tagged enum serde no longer turns them into numbers by itself.
-fn by_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u16, SocketAddr>, D::Error> {
-    let texts = BTreeMap::<String, SocketAddr>::deserialize(deserializer)?;
-    let parse = |(port, addr): (String, SocketAddr)| Ok((port.parse().map_err(D::Error::custom)?, addr));
-    texts.into_iter().map(parse).collect()
+    pub addrs: BTreeMap<RoutePort, SocketAddr>,
 }
 
 /// `container id:start`, so that the same container after a restart is another backend.
@@ -186,8 +206,11 @@ pub enum FromAgent {
         backends: Vec<BackendId>,
     },
     Table(RouteTable),
-    /// Sockets to serve from now on (one descriptor each, in the order of `add`), and to stop accepting on.
-    /// `add` that is already served is a no-op (its descriptor is closed).
+    /// Sockets to serve from now on (one descriptor each, in the order of `add`), and to stop accepting on. `remove` is
+    /// done first: a listener in both, here or in two messages, gets another socket. That is needed when the container
+    /// whose namespace it is in has started again, since the socket before is dead for callers then. Connections that
+    /// were accepted before stay, and are routed by the current table.
+    /// `add` that is served already and not removed is a no-op (its descriptor is closed).
     Listeners {
         add: Vec<ListenerKey>,
         remove: Vec<ListenerKey>,
@@ -268,11 +291,13 @@ pub struct Statistics {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseStatistics {
     pub release: ReleaseKey,
-    /// Exchanges (tunnels included) that have claimed this release and have not ended.
+    /// Exchanges (tunnels and TCP connections included) that have claimed this release and have not ended.
     pub in_flight: u64,
-    /// Of these, upgraded connections.
+    /// Of these, upgraded connections, and TCP connections that a backend has taken.
     pub tunnels: u64,
     pub counters: Counters,
+    #[serde(default)]
+    pub tcp: TcpCounters,
     pub latency: Latency,
     pub backends: Vec<BackendStatistics>,
 }
@@ -286,7 +311,20 @@ pub struct BackendStatistics {
     pub ejected: bool,
 }
 
-/// What became of the requests that claimed a release. `requests = answered + failed.* + client_aborts + in flight`.
+/// What became of the connections to [`Protocol::Tcp`] listeners that claimed a release; none of them is a request in
+/// [`Counters`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct TcpCounters {
+    /// Given to this release: ended, failed or open.
+    pub connections: u64,
+    /// No backend took it, so it was reset. Those whose hold expired never had a release: [`ServiceStatistics::hold_expired`].
+    pub failed: u64,
+    /// Now; part of [`ReleaseStatistics::in_flight`].
+    pub open: u64,
+}
+
+/// What became of the requests that claimed a release. `requests = answered + failed.* + client_aborts + in flight`, where
+/// in flight is [`ReleaseStatistics::in_flight`] without [`TcpCounters::open`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Counters {
     pub requests: u64,
@@ -322,14 +360,15 @@ impl Failed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStatistics {
     pub service: ServiceKey,
-    /// Requests waiting now.
+    /// Requests and TCP connections waiting now.
     pub held: u64,
-    /// Requests that ever waited.
+    /// Those that ever waited.
     pub held_total: u64,
-    /// 503: waited longer than `hold.for_ms`, or found the queue full.
+    /// 503, or a reset: waited longer than `hold.for_ms`, or found the queue full.
     pub hold_expired: u64,
     /// Longest time without an answer while a request was waiting for one, of those gaps that ended (or, for the one still
-    /// open, had lasted so far) since the message before; microseconds, 1 ms resolution.
+    /// open, had lasted so far) since the message before; microseconds, 1 ms resolution. A TCP connection waits until a
+    /// backend has taken it.
     pub longest_gap_us: u64,
 }
 
@@ -429,15 +468,32 @@ mod tests {
     #[test]
     fn a_table_arrives_as_it_was_sent() {
         let service = ServiceKey::new("shop", "web");
-        let addrs = BTreeMap::from([(8080, SocketAddr::from(([10, 0, 0, 1], 8080)))]);
+        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        let addrs = BTreeMap::from([(RoutePort::Published(80), at(8080)), (RoutePort::Inside(8080), at(8080))]);
         let release = ReleaseEntry {
             release: ReleaseKey::new(service.clone(), 1),
             backends: vec![Backend { id: BackendId("a:1".into()), addrs }],
             close_tunnels: false,
         };
         let entry = ServiceEntry { releases: vec![release], ..ServiceEntry::default() };
-        let table = RouteTable { services: BTreeMap::from([(service, entry)]), ..RouteTable::default() };
+        let route = |port, protocol| Route {
+            listener: ListenerKey { addr: at(80), namespace: Some("shop/web@1".into()) },
+            host: None,
+            path: "/".into(),
+            service: service.clone(),
+            port,
+            protocol,
+        };
+        let routes =
+            vec![route(RoutePort::Published(80), Protocol::Http), route(RoutePort::Inside(8080), Protocol::Tcp)];
+        let services = BTreeMap::from([(service.clone(), entry)]);
+        let table = RouteTable { routes, services, ..RouteTable::default() };
         let sent = serde_json::to_string(&FromAgent::Table(table.clone())).expect("written");
+        assert_eq!(
+            (sent.matches("\"tcp\"").count(), sent.matches("protocol").count()),
+            (1, 1),
+            "HTTP goes without saying"
+        );
         assert_eq!(serde_json::from_str::<FromAgent>(&sent).expect("read"), FromAgent::Table(table));
     }
 

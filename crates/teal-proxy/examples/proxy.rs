@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{Backend, BackendId, ListenerKey, ReleaseEntry, Route, RouteTable, ServiceEntry, Share};
+use teal_model::wire::{
+    Backend, BackendId, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry, Share,
+};
 use teal_proxy::harness::Proxy;
 
 #[tokio::main(flavor = "current_thread")]
@@ -19,15 +21,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     agent.listen(listener.clone(), TcpListener::bind(addr)?).await?;
     let service = ServiceKey::new("bench", "web");
     let release = ReleaseKey::new(service.clone(), 1);
-    let backend = Backend { id: BackendId("a:1".into()), addrs: BTreeMap::from([(80, backend)]) };
+    let backend = Backend { id: BackendId("a:1".into()), addrs: BTreeMap::from([(RoutePort::Published(80), backend)]) };
     let entry = ServiceEntry {
         split: vec![Share { release: release.clone(), weight: 1 }],
         releases: vec![ReleaseEntry { release, backends: vec![backend], close_tunnels: false }],
         ..ServiceEntry::default()
     };
+    let route = Route {
+        listener,
+        host: None,
+        path: "/".into(),
+        service: service.clone(),
+        port: RoutePort::Published(80),
+        protocol: Protocol::Http,
+    };
     let table = RouteTable {
         number: TableNumber { epoch: 1, n: 1 },
-        routes: vec![Route { listener, host: None, path: "/".into(), service: service.clone(), port: 80 }],
+        routes: vec![route],
         services: BTreeMap::from([(service, entry)]),
         trusted_proxies: Vec::new(),
     };

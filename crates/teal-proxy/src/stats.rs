@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::wire::{
     BackendId, BackendStatistics, Connections, Counters, Failed, Latency, ReleaseStatistics, ServiceStatistics,
-    Statistics,
+    Statistics, TcpCounters,
 };
 
 /// How long a release that no table lists any more, and that has nothing in flight, is still reported.
@@ -205,6 +205,7 @@ impl Collector {
                     in_flight: 0,
                     tunnels: 0,
                     counters: Counters::default(),
+                    tcp: TcpCounters::default(),
                     latency: Latency { buckets: vec![0; Latency::BUCKETS] },
                     backends: Vec::new(),
                 });

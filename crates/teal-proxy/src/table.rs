@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{BackendId, Hold, ListenerKey, ReleaseEntry, RouteTable, ServiceEntry, Timeouts};
+use teal_model::wire::{BackendId, Hold, ListenerKey, ReleaseEntry, RoutePort, RouteTable, ServiceEntry, Timeouts};
 use tokio::sync::Notify;
 
 /// A service, over all tables that name it.
@@ -35,7 +35,7 @@ pub(crate) struct Release {
     pub(crate) closing: Notify,
 }
 
-/// Where requests of one service for one container port go, by one table.
+/// Where requests of one service for one port go, by one table.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) service: Rc<Service>,
@@ -76,7 +76,7 @@ struct Path {
 pub(crate) struct Known {
     services: HashMap<ServiceKey, Rc<Service>>,
     releases: HashMap<ReleaseKey, Rc<Release>>,
-    backends: HashMap<(ReleaseKey, BackendId, u16), Rc<Backend>>,
+    backends: HashMap<(ReleaseKey, BackendId, RoutePort), Rc<Backend>>,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +118,7 @@ impl Table {
     }
 
     fn add_routes(&mut self, wire: &RouteTable, known: &Known) {
-        let mut targets: BTreeMap<(&ServiceKey, u16), Rc<Target>> = BTreeMap::new();
+        let mut targets: BTreeMap<(&ServiceKey, RoutePort), Rc<Target>> = BTreeMap::new();
         let mut listeners: HashMap<ListenerKey, Routes> = HashMap::new();
         for route in &wire.routes {
             let (Some(entry), Some(service)) = (wire.services.get(&route.service), known.services.get(&route.service))
@@ -218,7 +218,7 @@ pub(crate) enum Choice<'a> {
 }
 
 impl Target {
-    fn new(service: &Rc<Service>, entry: &ServiceEntry, port: u16, known: &Known) -> Self {
+    fn new(service: &Rc<Service>, entry: &ServiceEntry, port: RoutePort, known: &Known) -> Self {
         let share = |share: &teal_model::wire::Share| {
             let listed = entry.releases.iter().find(|release| release.release == share.release)?;
             let backend = |id: &BackendId| known.backends.get(&(share.release.clone(), id.clone(), port)).cloned();

@@ -1,6 +1,8 @@
 use super::*;
 use std::net::IpAddr;
-use teal_model::wire::{Backend as WireBackend, Route, Share as WireShare};
+use teal_model::wire::{Backend as WireBackend, Protocol, Route, Share as WireShare};
+
+const PORT: RoutePort = RoutePort::Published(80);
 
 fn service(name: &str) -> ServiceKey {
     ServiceKey::new("shop", name)
@@ -11,7 +13,14 @@ fn listener() -> ListenerKey {
 }
 
 fn route(host: Option<&str>, path: &str, to: &str) -> Route {
-    Route { listener: listener(), host: host.map(Into::into), path: path.into(), service: service(to), port: 8080 }
+    Route {
+        listener: listener(),
+        host: host.map(Into::into),
+        path: path.into(),
+        service: service(to),
+        port: PORT,
+        protocol: Protocol::Http,
+    }
 }
 
 /// Each release: number, weight, backends.
@@ -19,7 +28,7 @@ fn entry(name: &str, releases: &[(u64, u32, &[&str])]) -> ServiceEntry {
     let key = |number| ReleaseKey::new(service(name), number);
     let backend = |id: &&str| WireBackend {
         id: BackendId((*id).into()),
-        addrs: BTreeMap::from([(8080, "127.0.0.1:1".parse().expect("an address"))]),
+        addrs: BTreeMap::from([(PORT, "127.0.0.1:1".parse().expect("an address"))]),
     };
     ServiceEntry {
         split: releases

@@ -1,7 +1,7 @@
 //! Applications that fail: what is repeated, what is not, and what the client hears.
 
 mod common;
-use common::{App, Client, Kind, Stage, ok, timeouts};
+use common::{App, Client, Kind, PORT, Stage, ok, timeouts};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,7 +109,7 @@ async fn without_another_backend_a_dead_one_is_a_502_after_the_connect_timeout()
     stage.entry().timeouts = timeouts(100, 0);
     stage.flip(1, &[&app]).await;
     for backend in &mut stage.entry().releases[0].backends {
-        backend.addrs.insert(8080, unused_addr());
+        backend.addrs.insert(PORT, unused_addr());
     }
     stage.publish().await;
     let mut client = stage.client().await;
@@ -125,7 +125,7 @@ async fn a_request_that_finds_its_backend_dead_goes_on_with_the_next_table() {
     stage.entry().timeouts = timeouts(10_000, 0);
     stage.flip(1, &[&blue]).await;
     for backend in &mut stage.entry().releases[0].backends {
-        backend.addrs.insert(8080, unused_addr());
+        backend.addrs.insert(PORT, unused_addr());
     }
     stage.publish().await;
     let mut client = stage.client().await;

@@ -132,6 +132,7 @@ impl Traffic for FakeTraffic {
             in_flight: *in_flight,
             tunnels: 0,
             counters: Default::default(),
+            tcp: Default::default(),
             latency: Default::default(),
             backends: Vec::new(),
         });

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::wire::{
-    Backend, BackendId, Hold, ListenerKey, ReleaseEntry, ReleaseStatistics, Route, RouteTable, ServiceEntry,
-    ServiceStatistics, Share, Timeouts,
+    Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, ReleaseStatistics, Route, RoutePort, RouteTable,
+    ServiceEntry, ServiceStatistics, Share, Timeouts,
 };
 use teal_proxy::harness::{Agent, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// The port of every route and backend that a test does not change.
+pub const PORT: RoutePort = RoutePort::Published(80);
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn service() -> ServiceKey {
@@ -43,7 +45,14 @@ impl Stage {
         let addr = socket.local_addr().expect("an address");
         let key = ListenerKey { addr, namespace: None };
         agent.listen(key.clone(), &socket).await.expect("sent");
-        let route = Route { listener: key, host: None, path: "/".into(), service: service(), port: 8080 };
+        let route = Route {
+            listener: key,
+            host: None,
+            path: "/".into(),
+            service: service(),
+            port: PORT,
+            protocol: Protocol::Http,
+        };
         let hold = Hold { for_ms: 10_000, max_waiting: 100 };
         let entry = ServiceEntry { hold, ..ServiceEntry::default() };
         let table = RouteTable {
@@ -118,7 +127,7 @@ impl Stage {
 pub fn release_entry(number: u64, apps: &[&App]) -> ReleaseEntry {
     let backend = |app: &&App| Backend {
         id: BackendId(format!("{}:{}", number, app.addr)),
-        addrs: BTreeMap::from([(8080, app.addr)]),
+        addrs: BTreeMap::from([(PORT, app.addr)]),
     };
     ReleaseEntry { release: release(number), backends: apps.iter().map(backend).collect(), close_tunnels: false }
 }
