@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, fault_of};
 use crate::publish::routes;
-use crate::runtime::{Container, ContainerSpec, NetworkSpec, RuntimeError, Status, label};
+use crate::runtime::{Container, ContainerSpec, NetworkSpec, Place, RuntimeError, Status, label};
 use crate::store::StoredRelease;
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,7 +174,8 @@ impl Agent {
             (label::AGENT.to_owned(), self.id.clone()),
             (label::PROJECT.to_owned(), project.to_owned()),
         ]);
-        self.runtime.ensure_network(&NetworkSpec { name: network_name(project), labels }).await.map_err(fault_of)
+        let spec = NetworkSpec { name: network_name(project), labels, ..Default::default() };
+        self.runtime.ensure_network(&spec).await.map(drop).map_err(fault_of)
     }
 
     /// What a stuck deployment left may have the names that this release's containers get.
@@ -257,9 +258,13 @@ impl Agent {
             image_id: stored.image_id.clone().unwrap_or_else(|| stored.service.container.image.clone()),
             labels,
             settings: stored.service.container.clone(),
-            network: network_name(project),
-            aliases: if how.alias { vec![service.to_owned()] } else { Vec::new() },
+            networks: vec![Place {
+                network: network_name(project),
+                aliases: if how.alias { vec![service.to_owned()] } else { Vec::new() },
+                ..Default::default()
+            }],
             restart_now: how.restarts,
+            ..Default::default()
         }
     }
 

@@ -10,23 +10,31 @@
 mod connection;
 mod container;
 mod credentials;
+mod files;
+mod holder;
 mod lifecycle;
 mod network;
+mod places;
 mod pull;
 mod reference;
+mod seen;
 mod streams;
+mod subnet;
+mod version;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress, Result, Runtime,
-    RuntimeError,
+    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkFacts, NetworkSpec, Place, PullProgress,
+    Result, Runtime, RuntimeError,
 };
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::RemoveImageOptions;
 use connection::{Connection, bounded, status};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use teal_model::config::Restart;
+use teal_model::config::{FileToWrite, Restart};
 use tokio::sync::{Mutex, mpsc};
 
 /// The shortest beginning of an id that people use.
@@ -39,6 +47,14 @@ pub struct DockerRuntime {
     config_dir: PathBuf,
     /// Held while networks are made or removed.
     networks: Mutex<()>,
+}
+
+/// Err: an engine with this API version cannot make that container. Nothing is asked of a daemon.
+pub(super) fn refuse(spec: &ContainerSpec, api_version: &str) -> Result<()> {
+    let what = format!("create container `{}`", spec.name);
+    let unreadable = || RuntimeError::Refused { what: what.clone(), why: format!("no API version: {api_version}") };
+    let speaks = version::Speaks::new(connection::parse_version(api_version).ok_or_else(unreadable)?, &what);
+    container::body(spec, &speaks, None).map(drop)
 }
 
 impl DockerRuntime {
@@ -66,9 +82,26 @@ impl DockerRuntime {
     async fn image_at(&self, exact: &str) -> Result<Option<Image>> {
         let client = self.connection.client().await?;
         match bounded(client.inspect_image(exact)).await {
-            Ok(seen) => Ok(Some(container::image(seen))),
+            Ok(seen) => Ok(Some(seen::image(seen))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.connection.fault(format!("inspect image {exact}"), error)),
+        }
+    }
+
+    async fn image_remove(&self, reference: &str) -> Result<bool> {
+        let what = || format!("remove image `{reference}`");
+        let exact = if reference::is_id(reference) {
+            reference.to_owned()
+        } else {
+            let named = reference::Reference::parse(reference);
+            named.map_err(|why| RuntimeError::Refused { what: what(), why: why.into() })?.full()
+        };
+        let client = self.connection.client().await?;
+        match bounded(client.remove_image(&exact, None::<RemoveImageOptions>, None)).await {
+            Ok(_) => Ok(true),
+            // Gone, or in use: by a container, by an image made from it, or by other names (an id).
+            Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(false),
+            Err(error) => Err(self.connection.fault(what(), error)),
         }
     }
 }
@@ -82,6 +115,8 @@ impl Runtime for DockerRuntime {
             version: info.server_version.unwrap_or_default(),
             api_version: client.client_version().to_string(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
+            desktop: info.operating_system.is_some_and(|os| os.contains("Docker Desktop")),
+            live_restore: info.live_restore_enabled.unwrap_or(false),
             rootless: info.security_options.iter().flatten().any(|o| o.contains("rootless")),
         })
     }
@@ -107,8 +142,12 @@ impl Runtime for DockerRuntime {
         self.image(reference).await?.ok_or_else(gone)
     }
 
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts> {
         self.network_ensure(spec).await
+    }
+
+    async fn network_addresses(&self, name: &str) -> Result<BTreeMap<IpAddr, String>> {
+        self.network_taken(name).await
     }
 
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
@@ -158,6 +197,26 @@ impl Runtime for DockerRuntime {
 
     async fn remove(&self, id: &str, force: bool) -> Result<()> {
         self.container_remove(id, force).await
+    }
+
+    async fn connect(&self, id: &str, place: &Place) -> Result<()> {
+        self.network_connect(id, place).await
+    }
+
+    async fn disconnect(&self, id: &str, network: &str) -> Result<()> {
+        self.network_disconnect(id, network).await
+    }
+
+    async fn write_files(&self, id: &str, files: &[FileToWrite]) -> Result<()> {
+        self.files_write(id, files).await
+    }
+
+    async fn holder_image(&self) -> Result<Image> {
+        self.holder().await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<bool> {
+        self.image_remove(reference).await
     }
 
     async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {

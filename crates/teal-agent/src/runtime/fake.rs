@@ -6,23 +6,26 @@
 //! agent 2 ─ FakeRuntime ─┘                 a crashed agent's calls never return: drop its task, take `restarted()`
 //! ```
 //!
-//! Time is tokio's, so a paused clock boots a container in no time. Addresses are 127.0.0.2 and up, the lowest free
-//! one at each start, as Docker's permute; pids are 0 unless the app has one. Whether an app answers at an address, ask `answers_at`.
+//! Time is tokio's, so a paused clock boots a container in no time. Networks are 127.0.0.0/24, 127.0.1.0/24...; a container
+//! gets the lowest free address of the range at each start (127.0.0.128 and up), as Docker's permute, or its fixed one. Pids
+//! are 0 unless the app has one. Whether an app answers at an address, ask `answers_at`; where a name leads to, `resolve`. What Docker is too old for
+//! by its API version (1.41 here, see `change_engine`) is refused as there.
 
 mod engine;
+mod networks;
 mod passing;
 mod world;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkSpec, PullProgress, Result, Runtime,
-    RuntimeError,
+    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkFacts, NetworkSpec, Place, PullProgress,
+    Result, Runtime, RuntimeError,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use teal_model::config::Restart;
+use teal_model::config::{FileToWrite, Restart};
 use tokio::sync::{Notify, mpsc};
 use world::World;
 
@@ -70,6 +73,11 @@ pub enum Op {
     Stop,
     Remove,
     SetRestart,
+    Connect,
+    Disconnect,
+    WriteFiles,
+    LoadHolder,
+    RemoveImage,
     Exec,
 }
 
@@ -201,6 +209,26 @@ impl FakeRuntime {
 
     pub fn volumes(&self) -> Vec<String> {
         self.world().volumes.iter().cloned().collect()
+    }
+
+    /// A network that somebody else made, with a subnet that nobody configured.
+    pub fn add_network(&self, name: &str) {
+        self.world().add_network(name, BTreeMap::new(), false);
+    }
+
+    /// Where a name leads to on a network now: aliases and names of containers that run.
+    pub fn resolve(&self, network: &str, name: &str) -> Vec<IpAddr> {
+        self.world().resolve(network, name)
+    }
+
+    /// Files that were written into a container, by their path.
+    pub fn files(&self, id: &str) -> BTreeMap<String, FileToWrite> {
+        self.world().files(id)
+    }
+
+    /// API version, rootless, Docker Desktop...
+    pub fn change_engine(&self, change: impl FnOnce(&mut Engine)) {
+        change(&mut self.world().engine);
     }
 
     /// The restart policy that a container has now.

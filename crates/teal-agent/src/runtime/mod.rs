@@ -4,13 +4,16 @@
 
 pub mod docker;
 pub mod fake;
+mod network;
+
+pub use network::{Joined, NetworkFacts, NetworkSpec, Place, Publish};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
-use teal_model::config::ContainerSettings;
+use teal_model::config::{ContainerSettings, ExposedPort, FileToWrite};
 use tokio::sync::mpsc;
 
 /// Label keys that Teal sets on all it creates. Never `com.docker.compose.*`: Compose would take them for its orphans.
@@ -50,7 +53,12 @@ pub struct Engine {
     pub api_version: String,
     /// Where Docker keeps its data.
     pub root_dir: String,
+    /// Containers have no addresses that the host can reach.
     pub rootless: bool,
+    /// Docker Desktop: the daemon is in a virtual machine, and so are the containers' addresses.
+    pub desktop: bool,
+    /// Containers live on while the daemon restarts.
+    pub live_restore: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,32 +66,41 @@ pub struct Image {
     /// `sha256:...`
     pub id: String,
     pub repo_digests: Vec<String>,
-    /// TCP ports of EXPOSE.
-    pub exposed: Vec<u16>,
+    /// Ports of EXPOSE, sorted.
+    pub exposed: Vec<ExposedPort>,
     /// Paths of VOLUME.
     pub volumes: Vec<String>,
     pub has_healthcheck: bool,
-}
-
-/// A network that Teal creates: a bridge with an explicit subnet (fixed addresses need one, and it cannot be added later).
-/// The upper half of the subnet is the range for addresses that Docker hands out by itself (`ip-range`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkSpec {
-    pub name: String,
     pub labels: BTreeMap<String, String>,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
 }
 
 /// One container to be, named and labelled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerSpec {
     pub name: String,
     /// The image by id, so that a moved tag changes nothing.
     pub image_id: String,
     pub labels: BTreeMap<String, String>,
     pub settings: ContainerSettings,
-    /// Docker's name of the network, and the aliases there.
-    pub network: String,
-    pub aliases: Vec<String>,
+    /// Its places in networks, the one with the highest priority first. With a `network_mode` none, but for `bridge`,
+    /// where one place on `bridge` may say what the mode cannot.
+    pub networks: Vec<Place>,
+    /// Docker's word where it has no networks of its own: `host`, `none`, `bridge`, `container:ID`.
+    pub network_mode: Option<String>,
+    /// Container id of each service whose ipc or pid namespace it joins ([`Namespace::Service`]).
+    ///
+    /// [`Namespace::Service`]: teal_model::config::Namespace::Service
+    pub joins: BTreeMap<String, String>,
+    /// What Docker itself publishes: UDP, `mode: direct`, and loopback on hosts that cannot reach containers.
+    pub publish: Vec<Publish>,
+    /// Ports that it says it listens on (`expose`); a fact for people, no network opens or closes by it.
+    pub expose: Vec<ExposedPort>,
+    /// Anonymous volumes of an earlier container by their path, carried over as Compose does. Where `settings.mounts` has
+    /// something else at that path, that is mounted.
+    pub anonymous: BTreeMap<String, String>,
     /// Restart policy `no` for candidates; the service's own (`settings.restart`) once live, see `set_restart`.
     pub restart_now: bool,
 }
@@ -105,6 +122,20 @@ pub struct Container {
     pub pid: i32,
     /// Address by network name.
     pub addresses: BTreeMap<String, IpAddr>,
+    /// By network name; also those of a container that does not run.
+    pub networks: BTreeMap<String, Joined>,
+    /// What Docker publishes of it now; nothing while it does not run. `host_port` is always there.
+    pub published: Vec<Publish>,
+    /// Volumes by their path in the container.
+    pub volumes: BTreeMap<String, HeldVolume>,
+}
+
+/// A volume that a container has mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldVolume {
+    pub name: String,
+    /// Docker gave it its name: 64 hexadecimal digits, by which it is told (no API version says it otherwise).
+    pub anonymous: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,8 +196,12 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image(&self, reference: &str) -> Result<Option<Image>>;
     /// Credentials come from Docker's own config file (auths and credential helpers).
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image>;
-    /// The network by that name, created when missing. One that exists without our label is used as it is.
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
+    /// The network by that name, created when missing, but for an `external` one: `NotFound`. One that exists is used as it
+    /// is, whosever; `NetworkFacts::differs` says where that is not what was asked for.
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts>;
+    /// Addresses that are taken on a network, and by what: a container's name (also of one that does not run but has a fixed
+    /// address), `gateway`, or the name of an auxiliary address.
+    async fn network_addresses(&self, name: &str) -> Result<BTreeMap<IpAddr, String>>;
     /// Removes a network that carries this agent's label. One that is gone, still in use, or somebody else's is not an
     /// error: `true` says that it was removed or is gone.
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool>;
@@ -178,7 +213,8 @@ pub trait Runtime: Send + Sync + 'static {
         options: &BTreeMap<String, String>,
         labels: &BTreeMap<String, String>,
     ) -> Result<()>;
-    /// Created, not started. A container of that name with the same labels is that container; with others, an error.
+    /// Created, in its networks, with its files, and not started. A container of that name with the same labels is that
+    /// container; with others, an error. What this engine is too old for is refused by key.
     async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container>;
     /// Started; running already is fine.
     async fn start(&self, id: &str) -> Result<()>;
@@ -186,6 +222,18 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop(&self, id: &str, grace: Duration) -> Result<()>;
     /// Removed with its anonymous volumes kept; gone already is fine. A running container is an error unless `force`.
     async fn remove(&self, id: &str, force: bool) -> Result<()>;
+    /// In that network, in that place. Being there in another one (aliases, fixed addresses) ends by leaving and joining again,
+    /// which cuts the container's connections there.
+    async fn connect(&self, id: &str, place: &Place) -> Result<()>;
+    /// Out of that network; not in it, and gone altogether, is fine.
+    async fn disconnect(&self, id: &str, network: &str) -> Result<()>;
+    /// Writes files into a container that does not run yet. `ensure_container` has done it for `settings.files`.
+    async fn write_files(&self, id: &str, files: &[FileToWrite]) -> Result<()>;
+    /// The image that holders run: it does nothing for ever. Loaded when it is not here; no registry has it.
+    async fn holder_image(&self) -> Result<Image>;
+    /// Takes a name (or an id) from an image, and removes the image with its last one. Never forced: false says that it is in
+    /// use, or gone already.
+    async fn remove_image(&self, reference: &str) -> Result<bool>;
     /// Sets the restart policy of a container that exists.
     async fn set_restart(&self, id: &str, restart: teal_model::config::Restart) -> Result<()>;
     /// None: there is no such container.

@@ -1,6 +1,7 @@
 //! Images found and pulled, with credentials from a real registry.
 
 use super::*;
+use teal_model::config::{ExposedPort, Protocol};
 
 #[tokio::test]
 async fn an_image_is_found_by_name_and_by_id() {
@@ -9,7 +10,7 @@ async fn an_image_is_found_by_name_and_by_id() {
     let image = rt.image(&place.image.name).await.unwrap().unwrap();
     assert_eq!(
         (image.id.as_str(), image.exposed.as_slice(), image.has_healthcheck),
-        (place.image.id.as_str(), [8080].as_slice(), false)
+        (place.image.id.as_str(), [ExposedPort { port: 8080, protocol: Protocol::Tcp }].as_slice(), false)
     );
     let digits = image.id.strip_prefix("sha256:").unwrap().to_owned();
     for id in [&image.id, &digits, &digits[..12].to_owned()] {

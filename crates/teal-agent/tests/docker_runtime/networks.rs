@@ -40,7 +40,7 @@ async fn networks_get_subnets_of_their_own_and_leave_the_lower_half_free() {
     subnets.dedup();
     assert_eq!(subnets.len(), names.len());
     let mut spec = place.spec("a", &["serve"]);
-    spec.network = names[0].clone();
+    spec.networks = vec![place.at(&names[0], &[])];
     let made = place.run(&spec).await;
     let std::net::IpAddr::V4(address) = made.addresses[&names[0]] else { panic!("not IPv4") };
     assert!(address.octets()[3] >= 128, "{address}");

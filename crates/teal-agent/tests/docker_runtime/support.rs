@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use teal_agent::runtime::docker::DockerRuntime;
-use teal_agent::runtime::{Container, ContainerSpec, NetworkSpec, Runtime, label};
+use teal_agent::runtime::{self, Container, ContainerSpec, NetworkSpec, Runtime, label};
 use teal_model::config::{ContainerSettings, Restart};
 use tempfile::TempDir;
 
@@ -117,7 +117,12 @@ impl Place {
     }
 
     pub fn network_spec(&self, name: &str) -> NetworkSpec {
-        NetworkSpec { name: name.to_owned(), labels: self.labels() }
+        NetworkSpec { name: name.to_owned(), labels: self.labels(), ..Default::default() }
+    }
+
+    pub fn at(&self, network: &str, aliases: &[&str]) -> runtime::Place {
+        let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+        runtime::Place { network: network.to_owned(), aliases, ..Default::default() }
     }
 
     pub fn name(&self, what: &str) -> String {
@@ -137,9 +142,8 @@ impl Place {
             image_id: self.image.id.clone(),
             labels: self.labels(),
             settings,
-            network: self.network.clone(),
-            aliases: vec![what.to_owned()],
-            restart_now: false,
+            networks: vec![self.at(&self.network, &[what])],
+            ..Default::default()
         }
     }
 

@@ -160,7 +160,7 @@ fn adjust(mut request: BollardRequest, version: &ClientVersion) -> BollardReques
     request
 }
 
-fn parse_version(text: &str) -> Option<ClientVersion> {
+pub fn parse_version(text: &str) -> Option<ClientVersion> {
     let (major, minor) = text.split_once('.')?;
     Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }

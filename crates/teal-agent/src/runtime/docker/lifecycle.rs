@@ -3,7 +3,9 @@
 use super::super::{Container, ContainerSpec, Result, RuntimeError, Status};
 use super::DockerRuntime;
 use super::connection::{SHORT, bounded, status};
-use super::container::{container, create_body, needs_image_entrypoint, restart_policy};
+use super::container::{body, needs_image_entrypoint, restart_policy};
+use super::seen::container;
+use super::version::Speaks;
 use bollard::models::ContainerUpdateBody;
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
@@ -20,10 +22,26 @@ const INSPECTS_AT_ONCE: usize = 16;
 
 impl DockerRuntime {
     pub(super) async fn container_ensure(&self, spec: &ContainerSpec) -> Result<Container> {
+        let made = self.container_create(spec).await?;
+        if made.status != Status::Created {
+            return Ok(made);
+        }
+        // An earlier try may have got no further than the container.
+        self.files_write(&made.id, &spec.settings.files).await?;
+        if !self.join_the_rest(&made, spec).await? {
+            return Ok(made);
+        }
+        let gone = || RuntimeError::NotFound { kind: "container", name: spec.name.clone() };
+        self.container_inspect(&made.id).await?.ok_or_else(gone)
+    }
+
+    /// Created by this call or an earlier one, in one network at least.
+    async fn container_create(&self, spec: &ContainerSpec) -> Result<Container> {
         let what = || format!("create container `{}`", spec.name);
         let entrypoint =
             if needs_image_entrypoint(&spec.settings) { self.image_entrypoint(&spec.image_id).await? } else { None };
-        let body = create_body(spec, entrypoint);
+        let speaks = Speaks::new(self.connection.client().await?.client_version(), what());
+        let body = body(spec, &speaks, entrypoint)?;
         let until = Instant::now() + SHORT;
         loop {
             let options = CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };

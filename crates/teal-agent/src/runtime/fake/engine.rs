@@ -1,7 +1,6 @@
 //! The engine in memory as the agent sees it.
 
 use super::*;
-use crate::runtime::label;
 
 const EVENTS_KEPT: usize = 1024;
 
@@ -15,15 +14,7 @@ impl FakeRuntime {
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn engine(&self) -> Result<Engine> {
-        self.look(|_| {
-            Ok(Engine {
-                version: "0.0.0".into(),
-                api_version: "1.41".into(),
-                root_dir: "/var/lib/fake".into(),
-                rootless: false,
-            })
-        })
-        .await
+        self.look(|world| Ok(world.engine.clone())).await
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
@@ -36,28 +27,16 @@ impl Runtime for FakeRuntime {
         Ok(image)
     }
 
-    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
-        self.effect(Op::EnsureNetwork, &spec.name, |world| {
-            let new = !world.networks.contains_key(&spec.name);
-            if new {
-                world.networks.insert(spec.name.clone(), spec.labels.clone());
-            }
-            Ok(((), new))
-        })
-        .await
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts> {
+        self.effect(Op::EnsureNetwork, &spec.name, |world| world.ensure_network(spec)).await
+    }
+
+    async fn network_addresses(&self, name: &str) -> Result<BTreeMap<IpAddr, String>> {
+        self.look(|world| world.network_addresses(name)).await
     }
 
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
-        self.effect(Op::RemoveNetwork, name, |world| {
-            let ours = world
-                .networks
-                .get(name)
-                .is_none_or(|labels| labels.get(label::AGENT).is_some_and(|owner| owner == agent));
-            let used = world.network_used(name) || !ours;
-            let removed = !used && world.networks.remove(name).is_some();
-            Ok((!used, removed))
-        })
-        .await
+        self.effect(Op::RemoveNetwork, name, |world| Ok(world.remove_network(name, agent))).await
     }
 
     async fn ensure_volume(
@@ -96,6 +75,32 @@ impl Runtime for FakeRuntime {
 
     async fn remove(&self, id: &str, force: bool) -> Result<()> {
         self.effect(Op::Remove, &self.name_of(id), |world| Ok(((), world.remove(id, force)?))).await
+    }
+
+    async fn connect(&self, id: &str, place: &Place) -> Result<()> {
+        let on = format!("{} {}", self.name_of(id), place.network);
+        self.effect(Op::Connect, &on, |world| Ok(((), world.connect(id, place)?))).await
+    }
+
+    async fn disconnect(&self, id: &str, network: &str) -> Result<()> {
+        let on = format!("{} {network}", self.name_of(id));
+        self.effect(Op::Disconnect, &on, |world| Ok(((), world.disconnect(id, network)?))).await
+    }
+
+    async fn write_files(&self, id: &str, files: &[FileToWrite]) -> Result<()> {
+        self.effect(Op::WriteFiles, &self.name_of(id), |world| Ok(((), world.write_files(id, files)?))).await
+    }
+
+    async fn holder_image(&self) -> Result<Image> {
+        self.effect(Op::LoadHolder, "holder", World::holder_image).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<bool> {
+        self.effect(Op::RemoveImage, reference, |world| {
+            let removed = world.remove_image(reference);
+            Ok((removed, removed))
+        })
+        .await
     }
 
     async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {

@@ -47,12 +47,13 @@ impl World {
     }
 
     pub(super) fn end(&mut self, at: usize, code: i64) {
-        let kept = &mut self.containers[at];
+        let kept = &self.containers[at];
         if kept.seen.status != Status::Running {
             return;
         }
+        self.unplug(at);
+        let kept = &mut self.containers[at];
         kept.seen.status = Status::Exited { code, out_of_memory: false };
-        kept.seen.addresses.clear();
         kept.seen.health = kept.checked.then_some(ContainerHealth::Unhealthy(String::new()));
         kept.ends = None;
         let (id, stopped) = (kept.seen.id.clone(), kept.stopped);

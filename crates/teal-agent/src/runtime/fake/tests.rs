@@ -3,17 +3,15 @@ use crate::runtime::{ContainerHealth, Status};
 use teal_model::config::ContainerSettings;
 
 fn spec(name: &str, image: &Image) -> ContainerSpec {
-    let settings =
-        ContainerSettings { image: "app".into(), restart: Restart::Always, ..ContainerSettings::default() };
+    let settings = ContainerSettings { image: "app".into(), restart: Restart::Always, ..ContainerSettings::default() };
     let labels = BTreeMap::from([("teal.service".to_owned(), "web".to_owned())]);
     ContainerSpec {
         name: name.into(),
         image_id: image.id.clone(),
         labels,
         settings,
-        network: "net".into(),
-        aliases: Vec::new(),
-        restart_now: false,
+        networks: vec![Place { network: "net".into(), ..Default::default() }],
+        ..Default::default()
     }
 }
 
@@ -24,6 +22,7 @@ async fn ready(app: App) -> (FakeRuntime, Container) {
     fake.ensure_network(&NetworkSpec {
         name: "net".into(),
         labels: BTreeMap::from([("teal.agent".into(), "a".into())]),
+        ..Default::default()
     })
     .await
     .unwrap();

@@ -1,20 +1,22 @@
 //! The state of the engine in memory, and how it changes with time.
 
+use super::networks::{Net, joined};
 use super::{App, Effect, Hook, Moment, Op};
 use crate::runtime::{
-    Container, ContainerEvent, ContainerHealth, ContainerSpec, Image, LogLine, Result, RuntimeError, Status,
+    Container, ContainerEvent, ContainerHealth, ContainerSpec, Engine, HeldVolume, Image, Joined, LogLine, Publish,
+    Result, RuntimeError, Status, docker,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::config::Restart;
+use teal_model::config::{FileToWrite, MountKind, Restart};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 const KILLED: i64 = 137;
-/// 127.0.0.1 is the test's own.
-const FIRST_HOST: u32 = 2;
+const BRIDGE: &str = "bridge";
+const HOLDER: &str = "teal-holder:1";
 
 pub(super) struct World {
     pub(super) life: u64,
@@ -27,7 +29,8 @@ pub(super) struct World {
     pub(super) next_index: usize,
     pub(super) journal: Vec<Effect>,
     pub(super) down: bool,
-    pub(super) networks: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) engine: Engine,
+    pub(super) networks: BTreeMap<String, Net>,
     pub(super) volumes: BTreeSet<String>,
     pub(super) said: Arc<Notify>,
     images: BTreeMap<String, (Image, App)>,
@@ -47,10 +50,11 @@ type Listener = (Vec<(String, String)>, mpsc::Sender<ContainerEvent>);
 pub(super) struct Kept {
     pub(super) seen: Container,
     pub(super) app: App,
-    pub(super) network: String,
+    pub(super) publish: Vec<Publish>,
+    /// By their path.
+    pub(super) files: BTreeMap<String, FileToWrite>,
     pub(super) checked: bool,
     pub(super) restart: Restart,
-    pub(super) published: Option<u16>,
     pub(super) started: Option<Instant>,
     pub(super) ends: Option<(Instant, i64)>,
     /// Asked to stop: no policy brings it back.
@@ -71,6 +75,14 @@ impl World {
             next_index: 0,
             journal: Vec::new(),
             down: false,
+            engine: Engine {
+                version: "0.0.0".into(),
+                api_version: "1.41".into(),
+                root_dir: "/var/lib/fake".into(),
+                rootless: false,
+                desktop: false,
+                live_restore: false,
+            },
             networks: BTreeMap::new(),
             volumes: BTreeSet::new(),
             said: Arc::default(),
@@ -100,6 +112,9 @@ impl World {
             exposed: Vec::new(),
             volumes: Vec::new(),
             has_healthcheck: false,
+            labels: BTreeMap::new(),
+            entrypoint: Vec::new(),
+            command: Vec::new(),
         };
         self.images.insert(id.clone(), (image.clone(), app));
         self.remote.insert(reference.to_owned(), id);
@@ -116,6 +131,25 @@ impl World {
         let id = self.here.get(reference).map_or(reference, String::as_str);
         let known = self.here.values().any(|here| here == id);
         self.images.get(id).filter(|_| known).map(|(image, _)| image.clone())
+    }
+
+    pub(super) fn holder_image(&mut self) -> Result<(Image, bool)> {
+        if let Some(image) = self.image(HOLDER) {
+            return Ok((image, false));
+        }
+        Ok((self.add_image(HOLDER, App::default()), true))
+    }
+
+    /// As Docker: an image that a container has keeps its last name, and an id with several names is not enough.
+    pub(super) fn remove_image(&mut self, reference: &str) -> bool {
+        let Some(image) = self.image(reference) else { return false };
+        let names: Vec<String> = self.here.iter().filter(|(_, id)| **id == image.id).map(|(n, _)| n.clone()).collect();
+        let used = self.containers.iter().any(|kept| kept.seen.image_id == image.id);
+        match names.as_slice() {
+            [last] if !used => self.here.remove(last).is_some(),
+            [_, _, ..] if names.iter().any(|name| name == reference) => self.here.remove(reference).is_some(),
+            _ => false,
+        }
     }
 
     pub(super) fn pull(&mut self, reference: &str) -> Result<(Image, bool)> {
@@ -146,6 +180,8 @@ impl World {
         let no_image = || RuntimeError::NotFound { kind: "image", name: spec.image_id.clone() };
         self.image(&spec.image_id).ok_or_else(no_image)?;
         let (image, app) = self.images.get(&spec.image_id).cloned().ok_or_else(no_image)?;
+        docker::refuse(spec, &self.engine.api_version)?;
+        let volumes = self.mount_volumes(spec, &image);
         self.made += 1;
         let seen = Container {
             id: format!("{:064x}", self.made),
@@ -158,6 +194,9 @@ impl World {
             started_at: "0001-01-01T00:00:00Z".into(),
             pid: 0,
             addresses: BTreeMap::new(),
+            networks: spec.networks.iter().map(|place| (place.network.clone(), joined(place))).collect(),
+            published: Vec::new(),
+            volumes,
         };
         let test = spec.settings.healthcheck.as_ref().and_then(|h| h.test.as_ref());
         let checked = test.map_or(image.has_healthcheck, |t| t.first().is_none_or(|kind| kind != "NONE"));
@@ -165,10 +204,10 @@ impl World {
         let kept = Kept {
             seen: seen.clone(),
             app,
-            network: spec.network.clone(),
+            publish: spec.publish.clone(),
+            files: spec.settings.files.iter().map(|file| (file.target.clone(), file.clone())).collect(),
             checked,
             restart,
-            published: None,
             started: None,
             ends: None,
             stopped: false,
@@ -188,9 +227,7 @@ impl World {
         if let Some(why) = &kept.app.cannot_start {
             return Err(RuntimeError::Refused { what: format!("start container {id}"), why: why.clone() });
         }
-        if !self.networks.contains_key(&kept.network) {
-            return Err(RuntimeError::NotFound { kind: "network", name: kept.network.clone() });
-        }
+        self.admit(at)?;
         self.run(at);
         Ok(true)
     }
@@ -199,7 +236,7 @@ impl World {
         let now = Instant::now();
         self.starts += 1;
         let stamp = self.stamp(self.starts);
-        let address = self.free_address();
+        self.plug_in(at);
         let kept = &mut self.containers[at];
         kept.started = Some(now);
         kept.stopped = false;
@@ -208,7 +245,6 @@ impl World {
         kept.seen.health = kept.checked.then_some(ContainerHealth::Starting);
         kept.seen.started_at = stamp.clone();
         kept.seen.pid = kept.app.pid;
-        kept.seen.addresses = BTreeMap::from([(kept.network.clone(), address)]);
         let (id, lines) = (kept.seen.id.clone(), kept.app.says.clone());
         self.tell(&id, "start");
         for line in lines {
@@ -261,8 +297,37 @@ impl World {
         self.position(id).ok().map(|at| self.containers[at].restart)
     }
 
-    pub(super) fn network_used(&self, name: &str) -> bool {
-        self.containers.iter().any(|k| k.network == name)
+    pub(super) fn write_files(&mut self, id: &str, files: &[FileToWrite]) -> Result<bool> {
+        let at = self.position(id)?;
+        let there = &mut self.containers[at].files;
+        let before = there.clone();
+        there.extend(files.iter().map(|file| (file.target.clone(), file.clone())));
+        Ok(*there != before)
+    }
+
+    pub(super) fn files(&self, id: &str) -> BTreeMap<String, FileToWrite> {
+        self.position(id).map(|at| self.containers[at].files.clone()).unwrap_or_default()
+    }
+
+    /// Named, carried over, or new ones without a name.
+    fn mount_volumes(&mut self, spec: &ContainerSpec, image: &Image) -> BTreeMap<String, HeldVolume> {
+        let mounts = &spec.settings.mounts;
+        let written =
+            mounts.iter().filter(|m| m.kind == MountKind::Volume).map(|m| (m.target.clone(), m.source.clone()));
+        let unmounted = |target: &&String| !mounts.iter().any(|mount| &mount.target == *target);
+        let of_image = image.volumes.iter().chain(spec.anonymous.keys()).filter(unmounted).map(|at| (at.clone(), None));
+        let wanted: BTreeMap<String, Option<String>> = written.chain(of_image).collect();
+        let mut volumes = BTreeMap::new();
+        for (target, source) in wanted {
+            let anonymous = source.is_none();
+            let name = source.or_else(|| spec.anonymous.get(&target).cloned()).unwrap_or_else(|| {
+                self.made += 1;
+                format!("{:064x}", self.made)
+            });
+            self.volumes.insert(name.clone());
+            volumes.insert(target, HeldVolume { name, anonymous });
+        }
+        volumes
     }
 
     pub(super) fn containers(&mut self) -> Vec<Container> {
@@ -275,8 +340,7 @@ impl World {
     }
 
     pub(super) fn publishing(&self, port: u16) -> Vec<String> {
-        let publishes =
-            self.containers.iter().filter(|k| k.published == Some(port) && k.seen.status == Status::Running);
+        let publishes = self.containers.iter().filter(|k| k.seen.published.iter().any(|p| p.host_port == Some(port)));
         publishes.map(|k| k.seen.name.clone()).collect()
     }
 
@@ -331,15 +395,22 @@ impl World {
             started_at: String::new(),
             pid: 0,
             addresses: BTreeMap::new(),
+            networks: BTreeMap::from([(BRIDGE.to_owned(), Joined::default())]),
+            published: Vec::new(),
+            volumes: BTreeMap::new(),
         };
-        let network = "bridge".to_owned();
+        if !self.networks.contains_key(BRIDGE) {
+            self.add_network(BRIDGE, BTreeMap::new(), false);
+        }
+        let publish =
+            published.map(|port| Publish { host_port: Some(port), container_port: port, ..Default::default() });
         let kept = Kept {
             seen,
             app,
-            network,
+            publish: publish.into_iter().collect(),
+            files: BTreeMap::new(),
             checked: false,
             restart: Restart::UnlessStopped,
-            published,
             started: None,
             ends: None,
             stopped: false,
@@ -400,16 +471,9 @@ impl World {
         });
     }
 
-    fn position(&self, id: &str) -> Result<usize> {
+    pub(super) fn position(&self, id: &str) -> Result<usize> {
         let found = self.containers.iter().position(|k| k.seen.id == id || k.seen.name == id);
         found.ok_or_else(|| RuntimeError::NotFound { kind: "container", name: id.to_owned() })
-    }
-
-    fn free_address(&self) -> IpAddr {
-        let used: BTreeSet<IpAddr> = self.containers.iter().flat_map(|k| k.seen.addresses.values().copied()).collect();
-        let loopback = u32::from(Ipv4Addr::new(127, 0, 0, 0));
-        let mut all = (FIRST_HOST..).map(|n| IpAddr::V4(Ipv4Addr::from(loopback + n)));
-        all.find(|a| !used.contains(a)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     /// The world's time as RFC 3339; `extra` nanoseconds keep two starts of one moment apart.
