@@ -4,10 +4,10 @@ use crate::clock::unix_ms;
 use crate::conduct::Conductor;
 use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::meter::Meter;
-use crate::publish::Publisher;
+use crate::publish::{Publisher, doors_of, holder_of};
 use crate::runtime::{Runtime, RuntimeError, label};
 use crate::store::{ReleaseStore, StoredRelease};
-use crate::traffic::Traffic;
+use crate::traffic::{Opening, Traffic};
 use crate::world::Watch;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
 use teal_model::config::{PullPolicy, Service};
 use teal_model::deployment::{Deployment, Event, Routing};
+use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::{ImageFacts, Plan, Running, plan};
@@ -63,18 +64,18 @@ impl Agent {
         let id = journal.agent_id()?;
         let epoch = journal.begin_epoch()?;
         let store = Arc::new(ReleaseStore::open(&state_dir)?);
-        let trusted: BTreeSet<BackendId> = serving
-            .iter()
-            .flat_map(|table| table.services.values())
-            .flat_map(|service| &service.releases)
-            .flat_map(|release| release.backends.iter().map(|backend| backend.id.clone()))
+        let doors = serving.as_ref().map(doors_of).unwrap_or_default();
+        let releases = serving.iter().flat_map(|table| table.services.values()).flat_map(|service| &service.releases);
+        let trusted: BTreeMap<BackendId, Vec<Door>> = releases
+            .flat_map(|release| release.backends.iter().map(|backend| (&release.release, backend.id.clone())))
+            .map(|(release, backend)| (backend, doors.get(release).cloned().unwrap_or_default()))
             .collect();
         let watch = Watch::start(runtime.clone(), store.clone(), id.clone(), trusted);
         let routings =
             journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
         // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
         let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
-        let publisher = Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings));
+        let publisher = Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings, doors));
         let agent = Arc::new(Self {
             salt: journal.salt()?,
             meter: Meter::start(traffic.clone()),
@@ -130,15 +131,43 @@ impl Agent {
         for fault in self.publisher.refresh().await? {
             self.alert("table", fault.to_string());
         }
-        // One by one: a port that somebody else took meanwhile must not keep the others closed.
-        for listener in self.needed_listeners(None).await? {
-            let subject = listener.to_string();
-            match self.traffic.bind(&BTreeSet::from([listener])).await {
-                Ok(()) => self.clear_alert(&subject),
-                Err(fault) => self.alert(&subject, format!("a port of a live service cannot be opened: {fault}")),
-            }
+        self.reserve().await?;
+        self.open().await;
+        Ok(())
+    }
+
+    /// The published ports of live services whose containers have not said yet what they speak: nobody else gets them.
+    async fn reserve(&self) -> Result<(), Fault> {
+        for listener in self.needed_listeners(None).await?.into_iter().filter(|one| one.namespace.is_none()) {
+            self.open_one(Opening { listener, namespace: None, served: false }).await;
         }
         Ok(())
+    }
+
+    /// Opens every port that the table has a route for and that is not open yet.
+    pub async fn open(&self) {
+        let world = self.watch.now();
+        for listener in self.publisher.listeners().await {
+            let namespace = match holder_of(&listener) {
+                None => None,
+                Some((service, instance)) => {
+                    let holder = world.holders.get(&service).filter(|holder| holder.instance() == instance);
+                    // One whose namespace is not held yet is opened when it is.
+                    let Some(namespace) = holder.and_then(|holder| holder.namespace.clone()) else { continue };
+                    Some(namespace)
+                }
+            };
+            self.open_one(Opening { listener, namespace, served: true }).await;
+        }
+    }
+
+    /// One by one: a port that somebody else took meanwhile must not keep the others closed.
+    async fn open_one(&self, opening: Opening) {
+        let subject = opening.listener.to_string();
+        match self.traffic.bind(&[opening]).await {
+            Ok(()) => self.clear_alert(&subject),
+            Err(fault) => self.alert(&subject, format!("a port of a live service cannot be opened: {fault}")),
+        }
     }
 
     fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, first: Option<Event>) {
@@ -221,7 +250,7 @@ impl Agent {
                 images.insert(reference.clone(), facts);
             }
         }
-        self.plan_with(request, &images)
+        self.plan_with(request, &images).await
     }
 
     /// The same for people who only look: what would be refused is a warning.
@@ -245,11 +274,17 @@ impl Agent {
         Ok(plan)
     }
 
-    pub fn plan_with(&self, request: &DeployRequest, images: &BTreeMap<String, ImageFacts>) -> Result<Plan, Fault> {
+    pub async fn plan_with(
+        &self,
+        request: &DeployRequest,
+        images: &BTreeMap<String, ImageFacts>,
+    ) -> Result<Plan, Fault> {
         let project = &request.project;
+        let doors = self.publisher.all_doors().await;
         let mut running = Running { live: BTreeMap::new(), next: self.journal.next_releases(&project.name)? };
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
-            if let Some(live) = record.live_release() {
+            if let Some(mut live) = record.live_release() {
+                live.doors = doors.get(&live.release).cloned().unwrap_or_default();
                 running.live.insert(record.service.service, live);
             }
         }
@@ -271,6 +306,7 @@ impl Agent {
             id: image.id,
             repo_digests: image.repo_digests,
             volumes: image.volumes,
+            exposed: image.exposed,
             has_healthcheck: image.has_healthcheck,
             may_change: false,
         }))
@@ -328,6 +364,7 @@ impl Agent {
             let stored = StoredRelease {
                 service: request.project.services[&member.service.service].clone(),
                 volumes: request.project.volumes.clone(),
+                networks: request.project.networks.clone(),
                 trusted_proxies: request.project.trusted_proxies.clone(),
                 image_id: member.image_id.clone(),
             };

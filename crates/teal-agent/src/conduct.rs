@@ -255,7 +255,7 @@ impl Conductor {
         }
         let mut plan = match request.choice.services.is_empty() {
             true => self.deployment.plan.clone(),
-            false => self.agent.plan_with(&request, &images)?,
+            false => self.agent.plan_with(&request, &images).await?,
         };
         // The numbers were reserved when the deployment began.
         for member in &mut plan.members {

@@ -6,13 +6,14 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Notice, Summary, What};
 use teal_model::deployment::{Action, Deployment, Event, Routing, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::LiveRelease;
+use teal_model::plan::{LiveRelease, Naming};
 use teal_model::receipt::Receipt;
 
 const SCHEMA: &str = "
@@ -27,6 +28,9 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS releases (
   service TEXT NOT NULL, number INTEGER NOT NULL, deployment INTEGER NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY (service, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS addresses (
+  network TEXT NOT NULL, container TEXT NOT NULL, address TEXT NOT NULL,
+  PRIMARY KEY (network, container), UNIQUE (network, address)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS services (service TEXT PRIMARY KEY, live INTEGER, since_ms INTEGER, routing TEXT);
 ";
 /// Raised when a table changes its meaning.
@@ -86,8 +90,10 @@ pub struct ReleaseRecord {
     pub settings_hash: String,
     pub replicas: u32,
     pub serves: bool,
-    /// Two releases never run side by side, so its containers may own the service's name.
+    /// Two releases never run side by side.
     pub recreate: bool,
+    #[serde(default)]
+    pub naming: Naming,
     pub created_ms: u64,
 }
 
@@ -341,6 +347,43 @@ impl Journal {
         self.write(|t| put_routing(t, service, routing))
     }
 
+    /// The fixed address of a container on a network: the one it has, if that is among the `free` ones, else the first of them
+    /// that no other container has.
+    pub fn assign_address(
+        &self,
+        network: &str,
+        container: &str,
+        free: impl Iterator<Item = Ipv4Addr>,
+    ) -> Result<Option<Ipv4Addr>> {
+        self.write(|t| {
+            let mut rows = t.prepare("SELECT container, address FROM addresses WHERE network = ?1")?;
+            let taken = rows
+                .query_map([network], |row| Ok((row.get::<_, String>(1)?, row.get::<_, String>(0)?)))?
+                .collect::<std::result::Result<BTreeMap<_, _>, _>>()?;
+            let free: Vec<Ipv4Addr> = free.collect();
+            let owner = |address: &&Ipv4Addr| taken.get(&address.to_string());
+            let own = free.iter().find(|address| owner(address).is_some_and(|owner| owner == container));
+            let Some(address) = own.or_else(|| free.iter().find(|address| owner(address).is_none())) else {
+                return Ok(None);
+            };
+            if own.is_none() {
+                t.execute(
+                    "INSERT OR REPLACE INTO addresses (network, container, address) VALUES (?1, ?2, ?3)",
+                    params![network, container, address.to_string()],
+                )?;
+            }
+            Ok(Some(*address))
+        })
+    }
+
+    /// The container is gone for good.
+    pub fn free_addresses(&self, container: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute("DELETE FROM addresses WHERE container = ?1", [container])?;
+            Ok(())
+        })
+    }
+
     pub fn unfinished(&self) -> Result<Vec<Kept>> {
         self.deployments("WHERE ended_ms IS NULL ORDER BY number", &[])
     }
@@ -454,6 +497,7 @@ impl ServiceRecord {
             image_id: live.image_id.clone().unwrap_or_default(),
             settings_hash: live.settings_hash.clone(),
             serves: live.serves,
+            doors: Vec::new(),
         })
     }
 }
@@ -469,8 +513,9 @@ fn member_record(member: &teal_model::plan::Member, now_ms: u64) -> ReleaseRecor
         repo_digests: member.repo_digests.clone(),
         settings_hash: member.settings_hash.clone(),
         replicas: member.replicas,
-        serves: !member.listeners.is_empty(),
+        serves: !member.listeners.is_empty() || member.naming.is_holder(),
         recreate: member.is_recreate(),
+        naming: member.naming.clone(),
         created_ms: now_ms,
     }
 }

@@ -2,14 +2,15 @@
 
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Publication, Traffic};
-use crate::world::{Replica, Watch, World};
+use crate::world::{Holder, Replica, Watch, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::config::{RouteRule, Service};
+use teal_model::config::{Protocol as Transport, RouteRule, Service};
 use teal_model::deployment::{Health, Published, Routing};
+use teal_model::door::{self, Door};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::listeners;
@@ -37,6 +38,8 @@ struct Tables {
     /// new one says anything new.
     last: (RouteTable, BTreeSet<BackendId>),
     settings: HashMap<ReleaseKey, Arc<StoredRelease>>,
+    /// What each release was last seen to speak: it may have no replica that runs for a moment.
+    doors: HashMap<ReleaseKey, Vec<Door>>,
 }
 
 /// A table without its number.
@@ -60,9 +63,10 @@ impl Publisher {
         watch: Watch,
         epoch: u64,
         routings: BTreeMap<ServiceKey, Routing>,
+        doors: HashMap<ReleaseKey, Vec<Door>>,
     ) -> Self {
         let number = TableNumber { epoch, n: 0 };
-        let tables = Tables { number, routings, last: Default::default(), settings: HashMap::new() };
+        let tables = Tables { number, routings, last: Default::default(), settings: HashMap::new(), doors };
         Self { traffic, store, watch, state: Mutex::new(tables) }
     }
 
@@ -109,14 +113,27 @@ impl Publisher {
     /// Every route that some routing makes; of a service whose settings cannot be read, those of the last table.
     pub async fn routes(&self) -> Vec<Route> {
         let mut tables = self.state.lock().await;
+        let world = self.watch.now();
+        tables.take_doors(&world);
         let mut all = Vec::new();
         for (service, routing) in tables.routings.clone() {
             match self.settings(&mut tables, &routing.settings) {
-                Ok(settings) => all.extend(routes(&service, &settings.service)),
+                Ok(settings) => {
+                    let doors = tables.doors_of(&routing.settings);
+                    all.extend(routes(&service, &settings.service, doors));
+                    all.extend(world.holders.get(&service).into_iter().flat_map(|holder| inside(&service, holder, doors)));
+                }
                 Err(_) => all.extend(tables.last.0.routes.iter().filter(|route| route.service == service).cloned()),
             }
         }
         all
+    }
+
+    /// What each release was last seen to speak.
+    pub async fn all_doors(&self) -> HashMap<ReleaseKey, Vec<Door>> {
+        let mut tables = self.state.lock().await;
+        tables.take_doors(&self.watch.now());
+        tables.doors.clone()
     }
 
     pub async fn routings(&self) -> BTreeMap<ServiceKey, Routing> {
@@ -139,13 +156,17 @@ impl Publisher {
             let why = world.engine_error.clone().unwrap_or_else(|| "the Docker daemon was not asked yet".to_owned());
             return Err(Fault::new(Code::DockerDown, why));
         }
+        tables.take_doors(&world);
         let mut built = Built { table: RouteTable::default(), processes: BTreeMap::new(), faults: Vec::new() };
         let mut trusted = BTreeSet::new();
         for (service, routing) in routings {
             match self.entry(tables, &world, routing) {
                 Ok(entry) => {
                     trusted.extend(entry.settings.trusted_proxies.iter().cloned());
-                    built.table.routes.extend(routes(service, &entry.settings.service));
+                    let doors = tables.doors_of(&routing.settings);
+                    built.table.routes.extend(routes(service, &entry.settings.service, doors));
+                    let holder = world.holders.get(service);
+                    built.table.routes.extend(holder.into_iter().flat_map(|holder| inside(service, holder, doors)));
                     built.processes.extend(entry.processes);
                     built.table.services.insert(service.clone(), entry.entry);
                 }
@@ -172,7 +193,7 @@ impl Publisher {
             let ports = self.settings(tables, release)?;
             let mut backends = Vec::new();
             for replica in serving(world, release) {
-                let Some(backend) = backend(replica, &ports) else { continue };
+                let Some(backend) = backend(replica, &ports, tables.doors_of(release)) else { continue };
                 if let Some(process) = &replica.process {
                     processes.insert(backend.id.clone(), process.clone());
                 }
@@ -210,6 +231,21 @@ struct Entry {
 }
 
 impl Tables {
+    fn take_doors(&mut self, world: &World) {
+        for replica in world.replicas.values().filter(|replica| !replica.doors.is_empty()) {
+            self.doors.insert(replica.release.clone(), replica.doors.clone());
+        }
+        // A release that is not routed any more, and has no container, is forgotten.
+        self.doors.retain(|release, _| {
+            self.routings.values().any(|routing| routing.listed.contains(release) || &routing.settings == release)
+                || world.replicas.values().any(|replica| &replica.release == release)
+        });
+    }
+
+    fn doors_of(&self, release: &ReleaseKey) -> &[Door] {
+        self.doors.get(release).map_or(&[], Vec::as_slice)
+    }
+
     fn number_it(&mut self, built: Built) -> Publication {
         self.last = built.gist();
         self.number.n += 1;
@@ -224,31 +260,85 @@ fn serving<'a>(world: &'a World, release: &'a ReleaseKey) -> Vec<&'a Replica> {
     if ready.is_empty() { world.of(release).filter(|replica| replica.may_serve()).collect() } else { ready }
 }
 
-/// Published ports name the addresses, so that two releases may listen on different container ports.
-fn backend(replica: &Replica, settings: &StoredRelease) -> Option<Backend> {
+/// Published ports name the addresses, so that two releases may listen on different container ports; other containers call
+/// the container's own.
+fn backend(replica: &Replica, settings: &StoredRelease, doors: &[Door]) -> Option<Backend> {
     let ip = replica.address()?;
-    let ports = settings.service.ports.iter();
-    let addrs = ports.map(|port| (RoutePort::Published(port.published), SocketAddr::new(ip, port.target))).collect();
-    Some(Backend { id: replica.backend(), addrs })
+    let published = settings.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
+    let published = published.map(|port| (RoutePort::Published(port.published), SocketAddr::new(ip, port.target)));
+    let inside = doors.iter().map(|door| (RoutePort::Inside(door.port), SocketAddr::new(ip, door.port)));
+    Some(Backend { id: replica.backend(), addrs: published.chain(inside).collect() })
 }
 
-/// The routes of a service with these settings.
-pub fn routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
+/// The routes of a service with these settings, for clients of the host. A port of which nobody knows yet what it speaks has
+/// none: its connections wait.
+pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<Route> {
     let everything = [RouteRule { host: None, path: "/".to_owned(), port: None }];
     let rules = if settings.teal.routes.is_empty() { &everything[..] } else { &settings.teal.routes };
     let mut routes = Vec::new();
     for listener in listeners(settings) {
-        let port = listener.addr.port();
-        for rule in rules.iter().filter(|rule| rule.port.is_none_or(|only| only == port)) {
-            routes.push(Route {
-                listener: listener.clone(),
-                host: rule.host.clone(),
-                path: rule.path.clone(),
-                service: service.clone(),
-                port: RoutePort::Published(port),
-                protocol: Protocol::Http,
-            });
+        let number = listener.addr.port();
+        let port = RoutePort::Published(number);
+        let Some(target) = settings.ports.iter().find(|one| one.published == number).map(|one| one.target) else {
+            continue;
+        };
+        let route = |host: Option<String>, path: String, protocol: Protocol| Route {
+            listener: listener.clone(),
+            host,
+            path,
+            service: service.clone(),
+            port,
+            protocol,
+        };
+        match door::written(settings, target).or_else(|| door::spoken(doors, target)) {
+            None => {}
+            Some(Protocol::Tcp) => routes.push(route(None, "/".to_owned(), Protocol::Tcp)),
+            Some(Protocol::Http) => routes.extend(
+                rules
+                    .iter()
+                    .filter(|rule| rule.port.is_none_or(|only| only == number))
+                    .map(|rule| route(rule.host.clone(), rule.path.clone(), Protocol::Http)),
+            ),
         }
     }
     routes
+}
+
+/// The routes of a service for other containers, which call it by its name: in the network namespace of its holder.
+fn inside(service: &ServiceKey, holder: &Holder, doors: &[Door]) -> Vec<Route> {
+    let namespace = format!("{service}@{}", holder.instance());
+    let listener =
+        |port| ListenerKey { addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), namespace: Some(namespace.clone()) };
+    let route = |door: &Door| Route {
+        listener: listener(door.port),
+        host: None,
+        path: "/".to_owned(),
+        service: service.clone(),
+        port: RoutePort::Inside(door.port),
+        protocol: door.protocol,
+    };
+    doors.iter().map(route).collect()
+}
+
+/// The service and the run of its holder that a listener's namespace names.
+pub fn holder_of(listener: &ListenerKey) -> Option<(ServiceKey, &str)> {
+    let (service, instance) = listener.namespace.as_deref()?.split_once('@')?;
+    Some((ServiceKey::try_from(service.to_owned()).ok()?, instance))
+}
+
+/// What the releases of a table speak, as it tells by its routes.
+pub fn doors_of(table: &RouteTable) -> HashMap<ReleaseKey, Vec<Door>> {
+    let mut all = HashMap::new();
+    for (service, entry) in &table.services {
+        for release in &entry.releases {
+            let mut doors = BTreeMap::new();
+            for (port, addr) in release.backends.iter().flat_map(|backend| &backend.addrs) {
+                let route = table.routes.iter().find(|route| &route.service == service && &route.port == port);
+                doors.extend(route.map(|route| (addr.port(), route.protocol)));
+            }
+            let doors = doors.into_iter().map(|(port, protocol)| Door { port, protocol });
+            all.insert(release.release.clone(), doors.collect());
+        }
+    }
+    all
 }

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use teal_model::api::DeployRequest;
-use teal_model::config::{Service, Volume};
+use teal_model::config::{Network, Service, Volume};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
 
@@ -18,6 +18,8 @@ use teal_model::ids::ReleaseKey;
 pub struct StoredRelease {
     pub service: Service,
     pub volumes: BTreeMap<String, Volume>,
+    #[serde(default)]
+    pub networks: BTreeMap<String, Network>,
     pub trusted_proxies: Vec<String>,
     pub image_id: Option<String>,
 }

@@ -6,17 +6,21 @@
 //! nudges ────────┘      └─ one warming task a run of a container ─▶ pidfd, probe answers
 //! ```
 
-use crate::probe::{self, Answer};
+use crate::listening;
+use crate::probe::{Answer, Interview};
 use crate::runtime::{Container, ContainerHealth, Runtime, Status, label};
 use crate::store::ReleaseStore;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use teal_model::config::Service;
 use teal_model::deployment::Health;
+use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::wire::BackendId;
@@ -40,6 +44,25 @@ pub struct World {
     pub known: bool,
     /// By container id.
     pub replicas: BTreeMap<String, Replica>,
+    /// By service: the container that owns its name.
+    pub holders: BTreeMap<ServiceKey, Holder>,
+}
+
+/// The container that owns a service's name and address on its networks.
+#[derive(Clone)]
+pub struct Holder {
+    pub container: Container,
+    /// Its network namespace, once it was seen to be that of this run.
+    pub namespace: Option<Arc<OwnedFd>>,
+}
+
+impl Holder {
+    /// Names this run's namespace: after a restart its listeners are others.
+    pub fn instance(&self) -> String {
+        let started = Sha256::digest(self.container.started_at.as_bytes());
+        let short: String = started.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{}.{short}", self.container.id.get(..12).unwrap_or(&self.container.id))
+    }
 }
 
 #[derive(Clone)]
@@ -50,6 +73,8 @@ pub struct Replica {
     probe: Probed,
     exit: Option<Fault>,
     pub process: Option<Arc<OwnedFd>>,
+    /// What it speaks, as far as it was asked.
+    pub doors: Vec<Door>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -117,6 +142,13 @@ pub fn index_of(container: &Container) -> u32 {
     container.labels.get(label::REPLICA).and_then(|index| index.parse().ok()).unwrap_or(0)
 }
 
+/// The service that a holder of ours holds the name of.
+pub fn held_by(container: &Container) -> Option<ServiceKey> {
+    let label = |key: &str| container.labels.get(key);
+    label(label::HOLDER)?;
+    Some(ServiceKey::new(label(label::PROJECT)?, label(label::SERVICE)?))
+}
+
 /// The handle that others hold.
 #[derive(Clone)]
 pub struct Watch {
@@ -125,12 +157,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// `trusted`: backends that a proxy has been sending requests to; they were ready before this agent was.
+    /// `trusted`: backends that a proxy has been sending requests to, and what they speak; they were ready before this
+    /// agent was.
     pub fn start(
         runtime: Arc<dyn Runtime>,
         store: Arc<ReleaseStore>,
         agent: String,
-        trusted: BTreeSet<BackendId>,
+        trusted: BTreeMap<BackendId, Vec<Door>>,
     ) -> Self {
         let (world_to, world) = watch::channel(Arc::new(World::default()));
         let (nudges, nudged) = mpsc::channel(64);
@@ -170,14 +203,16 @@ impl Watch {
 enum Report {
     Process { run: BackendId, process: Arc<OwnedFd> },
     Probe { run: BackendId, probe: Probed },
+    Doors { run: BackendId, doors: Vec<Door> },
     Exit { run: BackendId, fault: Fault },
+    Namespace { run: BackendId, namespace: Arc<OwnedFd> },
 }
 
 struct Watcher {
     runtime: Arc<dyn Runtime>,
     store: Arc<ReleaseStore>,
     agent: String,
-    trusted: BTreeSet<BackendId>,
+    trusted: BTreeMap<BackendId, Vec<Door>>,
     world: World,
     world_to: watch::Sender<Arc<World>>,
     reports_to: mpsc::Sender<Report>,
@@ -255,7 +290,19 @@ impl Watcher {
 
     fn compare(&mut self, containers: Vec<Container>) {
         let mut before = std::mem::take(&mut self.world.replicas);
+        let mut held = std::mem::take(&mut self.world.holders);
         for container in containers {
+            if let Some(service) = held_by(&container) {
+                let run = backend_id(&container);
+                let known = held.remove(&service).filter(|known| backend_id(&known.container) == run);
+                let namespace = known.and_then(|known| known.namespace);
+                if namespace.is_none() && container.status == Status::Running {
+                    let (runtime, reports) = (self.runtime.clone(), self.reports_to.clone());
+                    tokio::spawn(hold_namespace(runtime, container.clone(), reports));
+                }
+                self.world.holders.insert(service, Holder { container, namespace });
+                continue;
+            }
             let Some(release) = release_of(&container) else {
                 tracing::warn!(
                     container = container.name,
@@ -265,13 +312,15 @@ impl Watcher {
             };
             let run = backend_id(&container);
             let known = before.remove(&container.id).filter(|known| known.backend() == run);
-            let (probe, exit, process) = match known {
-                Some(known) => (known.probe, known.exit, known.process),
-                None if self.trusted.contains(&run) => (Probed::Passed, None, None),
-                None => (Probed::NotYet("it was not probed yet".to_owned()), None, None),
+            let (probe, exit, process, doors) = match (known, self.trusted.get(&run)) {
+                (Some(known), _) => (known.probe, known.exit, known.process, known.doors),
+                (None, Some(doors)) => (Probed::Passed, None, None, doors.clone()),
+                (None, None) => (Probed::NotYet("it was not probed yet".to_owned()), None, None, Vec::new()),
             };
-            let replica = Replica { release, index: index_of(&container), probe, exit, process, container };
-            self.attend(&replica);
+            let index = index_of(&container);
+            let replica = Replica { release, index, probe, exit, process, doors, container };
+            let expected = spoken_before(&replica.release, before.values().chain(self.world.replicas.values()));
+            self.attend(&replica, expected);
             self.world.replicas.insert(replica.container.id.clone(), replica);
         }
         let runs: BTreeSet<BackendId> = self
@@ -292,7 +341,7 @@ impl Watcher {
     }
 
     /// Starts what a replica in this condition needs: probing, or reading why it ended.
-    fn attend(&mut self, replica: &Replica) {
+    fn attend(&mut self, replica: &Replica, expected: Vec<Door>) {
         let run = replica.backend();
         let ended = matches!(replica.container.status, Status::Exited { .. } | Status::Restarting | Status::Dead);
         if ended {
@@ -314,6 +363,8 @@ impl Watcher {
                 container: replica.container.clone(),
                 release: replica.release.clone(),
                 passed: replica.probe == Probed::Passed,
+                doors: replica.doors.clone(),
+                expected,
                 reports: self.reports_to.clone(),
             };
             self.tasks.insert(run, tokio::spawn(task.run()).abort_handle());
@@ -321,11 +372,24 @@ impl Watcher {
     }
 
     fn take(&mut self, report: Report) {
-        let (Report::Process { run, .. } | Report::Probe { run, .. } | Report::Exit { run, .. }) = &report;
+        if let Report::Namespace { run, namespace } = report {
+            let mut holders = self.world.holders.values_mut();
+            if let Some(holder) = holders.find(|holder| backend_id(&holder.container) == run) {
+                holder.namespace = Some(namespace);
+            }
+            return;
+        }
+        let (Report::Process { run, .. }
+        | Report::Probe { run, .. }
+        | Report::Doors { run, .. }
+        | Report::Namespace { run, .. }
+        | Report::Exit { run, .. }) = &report;
         let Some(replica) = self.world.replicas.values_mut().find(|replica| &replica.backend() == run) else { return };
         match report {
             Report::Process { process, .. } => replica.process = Some(process),
             Report::Probe { probe, .. } => replica.probe = probe,
+            Report::Doors { doors, .. } => replica.doors = doors,
+            Report::Namespace { .. } => {}
             Report::Exit { fault, .. } => replica.exit = Some(fault),
         }
     }
@@ -359,21 +423,97 @@ async fn post_mortem(
     let _ = reports.send(Report::Exit { run: backend_id(&container), fault }).await;
 }
 
-/// From the start of a run until its probes have passed.
+/// What the newest other release of the service speaks.
+fn spoken_before<'a>(release: &ReleaseKey, others: impl Iterator<Item = &'a Replica>) -> Vec<Door> {
+    let others = others.filter(|other| {
+        other.release.service == release.service && other.release != *release && !other.doors.is_empty()
+    });
+    others.max_by_key(|other| other.release.number).map(|other| other.doors.clone()).unwrap_or_default()
+}
+
+/// A namespace is believed like a process: only when the container still has its pid after it was opened.
+async fn hold_namespace(runtime: Arc<dyn Runtime>, container: Container, reports: mpsc::Sender<Report>) {
+    if container.pid == 0 {
+        return;
+    }
+    let namespace = match std::fs::File::open(format!("/proc/{}/ns/net", container.pid)) {
+        Ok(namespace) => namespace,
+        Err(error) => {
+            tracing::warn!(container = container.name, %error, "its network namespace cannot be opened");
+            return;
+        }
+    };
+    loop {
+        match runtime.inspect(&container.id).await {
+            Ok(Some(now)) if now.pid == container.pid && now.started_at == container.started_at => {
+                let namespace = Arc::new(OwnedFd::from(namespace));
+                let _ = reports.send(Report::Namespace { run: backend_id(&container), namespace }).await;
+                return;
+            }
+            Ok(_) => return,
+            Err(_) => sleep(AGAIN).await,
+        }
+    }
+}
+
+/// From the start of a run to its end: its process is held, then it is probed until it passes, then its ports are looked at
+/// from time to time.
 struct Warming {
     runtime: Arc<dyn Runtime>,
     store: Arc<ReleaseStore>,
     container: Container,
     release: ReleaseKey,
     passed: bool,
+    doors: Vec<Door>,
+    expected: Vec<Door>,
     reports: mpsc::Sender<Report>,
 }
 
 impl Warming {
-    async fn run(self) {
+    async fn run(mut self) {
         self.hold_process().await;
+        let service = match self.store.release(&self.release) {
+            Ok(stored) => stored.service,
+            Err(fault) if self.passed => {
+                tracing::warn!(release = %self.release, %fault, "its ports are not looked at");
+                return;
+            }
+            Err(fault) => return self.report(Probed::Never(fault)).await,
+        };
+        let Some(ip) = self.container.addresses.values().next().copied() else {
+            if self.passed {
+                return;
+            }
+            if service.ports.is_empty() || service.network_mode.is_some() {
+                return self.report(Probed::Passed).await;
+            }
+            let fault =
+                Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
+            return self.report(Probed::Never(fault)).await;
+        };
+        let mut interview = Interview::new(service.clone(), ip, std::mem::take(&mut self.expected), &self.doors);
         if !self.passed {
-            self.probe().await;
+            if !self.probe(&service, &mut interview).await {
+                return;
+            }
+            self.meet(&mut interview).await;
+            self.report(Probed::Passed).await;
+        }
+        loop {
+            sleep(RESYNC).await;
+            self.meet(&mut interview).await;
+        }
+    }
+
+    /// Sees which ports it listens on, and what is spoken there.
+    async fn meet(&mut self, interview: &mut Interview) {
+        let pid = self.container.pid;
+        let listening = (pid != 0).then(|| listening::ports(pid).ok()).flatten();
+        interview.meet(listening).await;
+        let doors = interview.doors();
+        if doors != self.doors {
+            self.doors.clone_from(&doors);
+            let _ = self.reports.send(Report::Doors { run: backend_id(&self.container), doors }).await;
         }
     }
 
@@ -411,33 +551,25 @@ impl Warming {
         }
     }
 
-    async fn probe(&self) {
-        let service = match self.store.release(&self.release) {
-            Ok(stored) => stored.service,
-            Err(fault) => return self.report(Probed::Never(fault)).await,
-        };
-        let Some(ip) = self.container.addresses.values().next().copied() else {
-            if service.ports.is_empty() {
-                return self.report(Probed::Passed).await;
-            }
-            let fault =
-                Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
-            return self.report(Probed::Never(fault)).await;
-        };
+    /// True: it has passed. False: it never will.
+    async fn probe(&self, service: &Service, interview: &mut Interview) -> bool {
         let interval = Duration::from_millis(service.teal.health.interval_ms);
         let mut successes = 0;
         let mut said = String::new();
         loop {
             let began = Instant::now();
             let mut pause = interval;
-            match probe::round(&service, ip).await {
+            match interview.round().await {
                 Answer::Passed => {
                     successes += 1;
                     if successes >= service.teal.health.successes {
-                        return self.report(Probed::Passed).await;
+                        return true;
                     }
                 }
-                Answer::Never(fault) => return self.report(Probed::Never(fault)).await,
+                Answer::Never(fault) => {
+                    self.report(Probed::Never(fault)).await;
+                    return false;
+                }
                 Answer::Closed(last) => {
                     successes = 0;
                     // Nobody is bothered by being asked more often while nobody listens.

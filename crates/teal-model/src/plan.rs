@@ -1,8 +1,11 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
-use crate::config::{MountKind, Probe, Project, Service, Strategy, UpdateOrder};
+use crate::config::{
+    ExposedPort, Mode, MountKind, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
+};
+use crate::door::{self, Door};
 use crate::ids::{Color, ReleaseKey, ServiceKey};
-use crate::wire::ListenerKey;
+use crate::wire::{ListenerKey, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -36,16 +39,51 @@ pub struct Member {
     pub settings_hash: String,
     pub live: Option<LiveRelease>,
     pub listeners: Vec<ListenerKey>,
+    #[serde(default)]
+    pub naming: Naming,
+    /// What is spoken on its ports, as far as that is known.
+    #[serde(default)]
+    pub ports: Vec<PortPlan>,
     pub deadline_ms: u64,
     pub drain_ms: u64,
     pub bake_ms: u64,
     pub readiness: String,
 }
 
+/// Who owns a service's name on its networks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "owner")]
+pub enum Naming {
+    /// A holder container, inside which the proxy listens: calls by name get what requests from outside get.
+    #[default]
+    Holder,
+    /// The service's own containers, as in Compose: two releases never run side by side.
+    Containers { why: String },
+}
+
+impl Naming {
+    pub fn is_holder(&self) -> bool {
+        *self == Naming::Holder
+    }
+}
+
+/// One port of a service, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// Port of the host; None: for other containers alone.
+    pub published: Option<u16>,
+    pub target: u16,
+    pub udp: bool,
+    /// None: its containers are asked.
+    pub protocol: Option<Protocol>,
+    /// How that is known.
+    pub why: String,
+}
+
 impl Member {
-    /// It serves published ports, so its requests can be held and its in-flight count is known.
+    /// The proxy serves it, so its requests can be held and its in-flight count is known.
     pub fn serves(&self) -> bool {
-        !self.listeners.is_empty() || self.live.as_ref().is_some_and(|live| live.serves)
+        !self.listeners.is_empty() || self.naming.is_holder() || self.live.as_ref().is_some_and(|live| live.serves)
     }
 
     pub fn is_recreate(&self) -> bool {
@@ -68,6 +106,8 @@ pub struct LiveRelease {
     pub image_id: String,
     pub settings_hash: String,
     pub serves: bool,
+    #[serde(default)]
+    pub doors: Vec<Door>,
 }
 
 /// What is known of an image that is here.
@@ -76,6 +116,8 @@ pub struct ImageFacts {
     pub id: String,
     pub repo_digests: Vec<String>,
     pub volumes: Vec<String>,
+    #[serde(default)]
+    pub exposed: Vec<ExposedPort>,
     pub has_healthcheck: bool,
     /// The deployment pulls it first, so its id may be another one then.
     pub may_change: bool,
@@ -179,7 +221,9 @@ fn member(
     settings_hash: String,
     number: u64,
 ) -> Member {
-    let (strategy, why) = strategy(service, image);
+    let naming = naming(service, image);
+    let (strategy, why) = strategy(service, image, &naming);
+    let ports = ports(service, image, live.as_ref(), &naming);
     Member {
         candidate: ReleaseKey::new(key.clone(), number),
         color: live.as_ref().map_or(Color::Blue, |live| live.color.other()),
@@ -193,6 +237,8 @@ fn member(
         settings_hash,
         live,
         listeners: listeners(service),
+        naming,
+        ports,
         deadline_ms: service.teal.health.deadline_ms,
         drain_ms: service.teal.drain_ms,
         bake_ms: service.teal.bake_ms,
@@ -201,7 +247,10 @@ fn member(
 }
 
 /// Data is never shared by accident: two releases that write the same volume side by side must be asked for.
-fn strategy(service: &Service, image: Option<&ImageFacts>) -> (Strategy, String) {
+fn strategy(service: &Service, image: Option<&ImageFacts>, naming: &Naming) -> (Strategy, String) {
+    if let Naming::Containers { why } = naming {
+        return (Strategy::Recreate, why.clone());
+    }
     if let Some(strategy) = service.teal.strategy {
         return (strategy, "written in x-teal.strategy".to_owned());
     }
@@ -229,17 +278,81 @@ fn strategy(service: &Service, image: Option<&ImageFacts>) -> (Strategy, String)
     }
 }
 
+/// The proxy carries TCP alone, and only where containers have a network of their own.
+fn naming(service: &Service, image: Option<&ImageFacts>) -> Naming {
+    let containers = |why: String| Naming::Containers { why };
+    if service.network_mode.is_some() {
+        return containers("network_mode gives it no network of its own".to_owned());
+    }
+    if service.teal.mode == Mode::Direct {
+        return containers("x-teal.mode is direct: its containers own its name and its ports".to_owned());
+    }
+    if let Some(port) = service.ports.iter().find(|port| port.protocol == Transport::Udp) {
+        return containers(format!("it publishes {}/udp, which Docker itself does", port.published));
+    }
+    if let Some(port) = service.expose.iter().find(|port| port.protocol == Transport::Udp) {
+        return containers(format!("it exposes {}/udp, which the proxy does not carry", port.port));
+    }
+    // HTTP/3 beside HTTPS is an offer that no caller has to take.
+    let udp = |port: &&ExposedPort| port.protocol == Transport::Udp && port.port != 443;
+    match image.and_then(|image| image.exposed.iter().find(udp)) {
+        Some(port) => containers(format!("its image exposes {}/udp, which the proxy does not carry", port.port)),
+        None => Naming::Holder,
+    }
+}
+
+/// Published ports, then those that the file or the image names for other containers.
+fn ports(
+    service: &Service,
+    image: Option<&ImageFacts>,
+    live: Option<&LiveRelease>,
+    naming: &Naming,
+) -> Vec<PortPlan> {
+    let protocol = |port: u16| match door::written(service, port) {
+        Some(protocol) => (Some(protocol), "as the file says".to_owned()),
+        None => match live.and_then(|live| Some((door::spoken(&live.doors, port)?, live.release.number))) {
+            Some((protocol, number)) => (Some(protocol), format!("as release {number} does")),
+            None => (None, "its containers are asked".to_owned()),
+        },
+    };
+    let mut all = Vec::new();
+    for port in &service.ports {
+        let udp = port.protocol == Transport::Udp;
+        let (protocol, why) = match udp || service.teal.mode == Mode::Direct {
+            true => (None, "published by Docker itself".to_owned()),
+            false => protocol(port.target),
+        };
+        all.push(PortPlan { published: Some(port.published), target: port.target, udp, protocol, why });
+    }
+    if !naming.is_holder() {
+        return all;
+    }
+    let exposed = service.expose.iter().chain(image.iter().flat_map(|image| &image.exposed));
+    let mut inside: BTreeSet<u16> =
+        exposed.filter(|port| port.protocol == Transport::Tcp).map(|port| port.port).collect();
+    inside.extend(live.iter().flat_map(|live| &live.doors).map(|door| door.port));
+    for target in inside {
+        if !service.ports.iter().any(|port| port.target == target) {
+            let (protocol, why) = protocol(target);
+            all.push(PortPlan { published: None, target, udp: false, protocol, why });
+        }
+    }
+    all
+}
+
 fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
     let probe = match &service.teal.health.probe {
         Probe::Http { path, port, .. } => {
-            let port = port.or_else(|| service.ports.first().map(|port| port.target));
+            let port = port.or_else(|| door::first_port(service));
             format!("HTTP GET {path}{}", port.map(|port| format!(" on port {port}")).unwrap_or_default())
         }
         Probe::Tcp { port } => {
-            let port = port.or_else(|| service.ports.first().map(|port| port.target));
+            let port = port.or_else(|| door::first_port(service));
             format!("TCP connect{}", port.map(|port| format!(" to port {port}")).unwrap_or_default())
         }
-        Probe::Default if !service.ports.is_empty() => "an HTTP answer on every published port".to_owned(),
+        Probe::Default if !service.ports.is_empty() => {
+            "an answer on every published port: HTTP where it is spoken, a connection elsewhere".to_owned()
+        }
         Probe::Default | Probe::None => "the container runs".to_owned(),
     };
     let own = match &service.container.healthcheck {
@@ -249,10 +362,11 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
     if own { format!("{probe}, and its HEALTHCHECK") } else { probe }
 }
 
-/// Every address that the service's published ports ask for.
+/// Every address that the proxy listens on for the service's published ports.
 pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     let mut keys = BTreeSet::new();
-    for port in &service.ports {
+    let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some();
+    for port in service.ports.iter().filter(|port| port.protocol == Transport::Tcp && !direct) {
         let ips = match port.host_ip {
             Some(ip) => vec![ip],
             None => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
@@ -287,13 +401,8 @@ fn warn(project: &Project, plan: &mut Plan) {
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];
-        if member.strategy == Strategy::BlueGreen
-            && let Some(caller) = project.services.values().find(|other| other.depends_on.contains_key(name))
-        {
-            plan.warnings.push(format!(
-                "{} cannot reach {name} by its service name: while two releases of {name} live side by side the name belongs to neither. Call it through its published port, or set `x-teal: {{strategy: recreate}}`.",
-                caller.name
-            ));
+        if member.is_recreate() && service.teal.strategy == Some(Strategy::BlueGreen) {
+            plan.warnings.push(format!("{name} is recreated, although blue-green is written: {}", member.why));
         }
         if member.is_recreate() && member.serves() && service.teal.health.deadline_ms > service.teal.hold_ms {
             plan.warnings.push(format!(

@@ -6,6 +6,7 @@ pub mod docker;
 pub mod fake;
 mod network;
 
+pub use docker::holder::IMAGE as HOLDER_IMAGE;
 pub use network::{Joined, NetworkFacts, NetworkSpec, Place, Publish};
 
 use async_trait::async_trait;
@@ -24,6 +25,8 @@ pub mod label {
     pub const RELEASE: &str = "teal.release";
     pub const COLOR: &str = "teal.color";
     pub const REPLICA: &str = "teal.replica";
+    /// On a holder, and on nothing else.
+    pub const HOLDER: &str = "teal.holder";
 }
 
 #[derive(Debug, thiserror::Error)]

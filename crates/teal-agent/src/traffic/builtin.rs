@@ -5,7 +5,7 @@
 //!     ▲ statistics, state ◀──┘   └─ pidfd: its end is seen at once, another is started on the same sockets
 //! ```
 
-use super::{ProxyState, Publication, Traffic, socket};
+use super::{Opening, ProxyState, Publication, Traffic, socket};
 use crate::clock::monotonic_us;
 use crate::process::{self, Process};
 use async_trait::async_trait;
@@ -50,7 +50,7 @@ pub struct ProxyOptions {
 }
 
 enum Command {
-    Bind(BTreeSet<ListenerKey>, oneshot::Sender<Result<(), Fault>>),
+    Bind(Vec<Opening>, oneshot::Sender<Result<(), Fault>>),
     Retain(BTreeSet<ListenerKey>, oneshot::Sender<()>),
     Publish(Publication, Option<oneshot::Sender<Result<Published, Fault>>>),
     Ask(oneshot::Sender<Arc<Statistics>>),
@@ -75,6 +75,7 @@ impl BuiltinProxy {
             statistics: statistics.clone(),
             state: state_to,
             listeners: BTreeMap::new(),
+            reserved: BTreeSet::new(),
             absent: BTreeSet::new(),
             publication: None,
             sent_processes: HashSet::new(),
@@ -109,9 +110,9 @@ fn gone() -> Fault {
 
 #[async_trait]
 impl Traffic for BuiltinProxy {
-    async fn bind(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
+    async fn bind(&self, openings: &[Opening]) -> Result<(), Fault> {
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Bind(listeners.clone(), reply)).await?;
+        self.command(Command::Bind(openings.to_vec(), reply)).await?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -185,6 +186,8 @@ struct Keeper {
     state: watch::Sender<ProxyState>,
     /// The agent's own copy of every listening socket.
     listeners: BTreeMap<ListenerKey, OwnedFd>,
+    /// Those that the proxy is not to serve yet.
+    reserved: BTreeSet<ListenerKey>,
     /// Asked for, but this host has no IPv6.
     absent: BTreeSet<ListenerKey>,
     publication: Option<Publication>,
@@ -364,7 +367,8 @@ impl Keeper {
         if let Some(publication) = self.publication.clone() {
             self.send_table(peer, &publication).await?;
         }
-        let keys: Vec<ListenerKey> = self.listeners.keys().cloned().collect();
+        let served = self.listeners.keys().filter(|key| !self.reserved.contains(*key));
+        let keys: Vec<ListenerKey> = served.cloned().collect();
         self.send_listeners(peer, &keys, Vec::new()).await
     }
 
@@ -495,6 +499,7 @@ impl Keeper {
                 let remove: Vec<_> = self.listeners.keys().filter(|key| !wanted.contains(key)).cloned().collect();
                 for key in &remove {
                     self.listeners.remove(key);
+                    self.reserved.remove(key);
                 }
                 self.absent.retain(|key| wanted.contains(key));
                 let _ = reply.send(());
@@ -538,23 +543,25 @@ impl Keeper {
         Ok(false)
     }
 
-    /// All or none; returns what is new.
-    fn bind(&mut self, wanted: &BTreeSet<ListenerKey>) -> Result<Vec<ListenerKey>, Fault> {
+    /// All or none; returns what is to be served from now on.
+    fn bind(&mut self, wanted: &[Opening]) -> Result<Vec<ListenerKey>, Fault> {
         let mut new = Vec::new();
-        for key in wanted.iter().filter(|key| !self.listeners.contains_key(*key) && !self.absent.contains(*key)) {
-            new.push((key.clone(), socket::bind(key)?));
+        let known = |key| self.listeners.contains_key(key) || self.absent.contains(key);
+        for opening in wanted.iter().filter(|opening| !known(&opening.listener)) {
+            let socket = socket::bind(&opening.listener, opening.namespace.as_deref())?;
+            new.push((opening.listener.clone(), socket));
         }
-        let mut bound = Vec::new();
         for (key, socket) in new {
             match socket {
                 None => drop(self.absent.insert(key)),
                 Some(socket) => {
                     self.listeners.insert(key.clone(), socket);
-                    bound.push(key);
+                    self.reserved.insert(key);
                 }
             }
         }
-        Ok(bound)
+        let served = wanted.iter().filter(|opening| opening.served).map(|opening| &opening.listener);
+        Ok(served.filter(|key| self.reserved.remove(*key)).cloned().collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A proxy in memory for tests: it takes tables like the real one, outlives the agent, and remembers all of them.
 
-use super::{ProxyState, Publication, Traffic};
+use super::{Opening, ProxyState, Publication, Traffic};
 use crate::clock::monotonic_us;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,12 +92,12 @@ impl FakeTraffic {
 
 #[async_trait]
 impl Traffic for FakeTraffic {
-    async fn bind(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
+    async fn bind(&self, openings: &[Opening]) -> Result<(), Fault> {
         let mut proxy = self.proxy();
-        if let Some(taken) = listeners.iter().find(|listener| proxy.taken.contains(*listener)) {
+        if let Some(taken) = openings.iter().map(|opening| &opening.listener).find(|key| proxy.taken.contains(*key)) {
             return Err(Fault::new(Code::PortInUse, format!("{taken} is in use by another process")));
         }
-        proxy.listeners.extend(listeners.iter().cloned());
+        proxy.listeners.extend(openings.iter().map(|opening| opening.listener.clone()));
         Ok(())
     }
 

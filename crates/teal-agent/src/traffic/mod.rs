@@ -22,6 +22,16 @@ pub struct Publication {
     pub processes: Vec<(BackendId, Arc<OwnedFd>)>,
 }
 
+/// An address to be opened.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    pub listener: ListenerKey,
+    /// The network namespace to open it in; None: the host's.
+    pub namespace: Option<Arc<OwnedFd>>,
+    /// False: it is only reserved, so that nobody else takes it. Connections wait in its queue until it is served.
+    pub served: bool,
+}
+
 /// How the proxy is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ProxyState {
@@ -37,8 +47,8 @@ pub struct ProxyState {
 
 #[async_trait]
 pub trait Traffic: Send + Sync + 'static {
-    /// Binds what is not bound yet: all of them or none.
-    async fn bind(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault>;
+    /// Binds what is not bound yet: all of them or none. One that was only reserved is served when it is asked for so.
+    async fn bind(&self, openings: &[Opening]) -> Result<(), Fault>;
     /// Closes every listener that is not named.
     async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault>;
     /// Sends a table. With `within`, waits for every worker's acknowledgement for at most that long.

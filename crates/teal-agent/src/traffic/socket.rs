@@ -1,8 +1,9 @@
 //! Listening sockets: bound by the agent, which may bind low ports, and served by the proxy.
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use teal_model::fault::{Code, Fault};
 use teal_model::wire::ListenerKey;
 
@@ -10,12 +11,28 @@ use teal_model::wire::ListenerKey;
 const BACKLOG: i32 = 65_535;
 
 /// None: this host has no IPv6 and the address is an unspecified IPv6 one, which `ports` without an address asks for.
-pub fn bind(listener: &ListenerKey) -> Result<Option<OwnedFd>, Fault> {
-    match open(listener) {
+pub fn bind(listener: &ListenerKey, namespace: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Fault> {
+    let opened = match namespace {
+        None => open(listener),
+        Some(namespace) => open_inside(listener, namespace),
+    };
+    match opened {
         Ok(socket) => Ok(Some(socket.into())),
         Err(error) if listener.addr.is_ipv6() && listener.addr.ip().is_unspecified() && no_ipv6(&error) => Ok(None),
         Err(error) => Err(refused(listener, &error)),
     }
+}
+
+/// A socket belongs for ever to the network namespace that its thread was in when it was made, so a thread goes there and
+/// ends there.
+fn open_inside(listener: &ListenerKey, namespace: &OwnedFd) -> io::Result<Socket> {
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            open(listener)
+        });
+        opening.join().unwrap_or_else(|_| Err(io::Error::other("the thread that was to open it ended")))
+    })
 }
 
 fn open(listener: &ListenerKey) -> io::Result<Socket> {
