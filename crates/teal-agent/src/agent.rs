@@ -367,6 +367,7 @@ impl Agent {
                 networks: request.project.networks.clone(),
                 trusted_proxies: request.project.trusted_proxies.clone(),
                 image_id: member.image_id.clone(),
+                naming: member.naming.clone(),
             };
             self.store.put_release(&member.candidate, &stored)?;
         }
@@ -454,6 +455,7 @@ impl Agent {
                 let grace = grace.map_or(crate::effects::DEFAULT_GRACE, |stored| crate::effects::grace(&stored));
                 self.runtime.stop(&container.id, grace).await.map_err(fault_of)?;
                 self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
+                self.journal.free_addresses(&container.name)?;
                 removed.containers.push(container.name);
             }
         }

@@ -1,9 +1,11 @@
 //! The effects of a deployment, one function an action: each may be repeated, and finds what an earlier try left.
 
 use crate::agent::{Agent, fault_of};
-use crate::publish::routes;
-use crate::runtime::{Container, ContainerSpec, NetworkSpec, Place, RuntimeError, Status, label};
+use crate::publish::asked_routes;
+use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
+use crate::traffic::Opening;
+use crate::world::held_by;
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,16 +37,10 @@ pub fn named_volumes(stored: &StoredRelease) -> impl Iterator<Item = &Volume> {
     })
 }
 
-pub fn network_name(project: &str) -> String {
-    format!("{project}_default")
-}
-
 /// How a container of a release comes to be.
 #[derive(Debug, Clone, Copy)]
 pub struct Replicas {
     pub color: Color,
-    /// The alias that other containers know the service by: only where two releases never run side by side.
-    pub alias: bool,
     /// The service's own restart policy (it is live) instead of `no`.
     pub restarts: bool,
 }
@@ -53,7 +49,7 @@ impl Agent {
     pub async fn perform(&self, deployment: &Deployment, action: &Action) -> Result<Option<Published>, Fault> {
         match action {
             Action::BindListeners => self.bind(deployment).await?,
-            Action::EnsureNetwork => self.ensure_network(&deployment.plan.project).await?,
+            Action::EnsureNetwork => self.ensure_surroundings(deployment).await?,
             Action::StartRelease { release } => {
                 let how = how_it_starts(deployment, release)?;
                 self.clear_way(deployment, release).await?;
@@ -68,7 +64,12 @@ impl Agent {
                     .await
                     .map_err(fault_of)?;
             }
-            Action::Publish => return self.publisher.flip(deployment.routing()).await.map(Some),
+            Action::Publish => {
+                let published = self.publisher.flip(deployment.routing()).await?;
+                // Ports of which it was not known before what they speak, and those inside for a release that is new.
+                self.open().await;
+                return Ok(Some(published));
+            }
             Action::Tidy => drop(self.tidy(&deployment.plan.project, Some(deployment.number)).await?),
         }
         Ok(None)
@@ -100,8 +101,14 @@ impl Agent {
     }
 
     async fn bind(&self, deployment: &Deployment) -> Result<(), Fault> {
-        let wanted = deployment.plan.members.iter().flat_map(|member| member.listeners.iter().cloned()).collect();
-        let Err(fault) = self.traffic.bind(&wanted).await else { return Ok(()) };
+        let wanted: BTreeSet<ListenerKey> =
+            deployment.plan.members.iter().flat_map(|member| member.listeners.iter().cloned()).collect();
+        let reserve = |listener: &ListenerKey| Opening { listener: listener.clone(), namespace: None, served: false };
+        let openings: Vec<Opening> = wanted.iter().map(reserve).collect();
+        let Err(fault) = self.traffic.bind(&openings).await else {
+            self.open().await;
+            return Ok(());
+        };
         // Who has it? Docker's own publishing is the likeliest.
         let mut detail = Vec::new();
         for listener in &wanted {
@@ -133,12 +140,12 @@ impl Agent {
             for member in &kept.deployment.plan.members {
                 // One whose settings are gone will not get as far as having routes.
                 let settings = self.store.release(&member.candidate);
-                others.extend(settings.iter().flat_map(|settings| routes(&member.service, &settings.service)));
+                others.extend(settings.iter().flat_map(|settings| asked_routes(&member.service, &settings.service)));
             }
         }
         others.retain(|other| !ours.contains(&other.service));
         for key in ours {
-            for route in routes(key, &request.project.services[&key.service]) {
+            for route in asked_routes(key, &request.project.services[&key.service]) {
                 let same = |other: &&Route| {
                     (&other.listener, &other.host, &other.path) == (&route.listener, &route.host, &route.path)
                 };
@@ -169,13 +176,22 @@ impl Agent {
         Ok(needed)
     }
 
-    async fn ensure_network(&self, project: &str) -> Result<(), Fault> {
-        let labels = BTreeMap::from([
-            (label::AGENT.to_owned(), self.id.clone()),
-            (label::PROJECT.to_owned(), project.to_owned()),
-        ]);
-        let spec = NetworkSpec { name: network_name(project), labels, ..Default::default() };
-        self.runtime.ensure_network(&spec).await.map(drop).map_err(fault_of)
+    /// Networks, and the holders of the names, of the members whose turn it is.
+    async fn ensure_surroundings(&self, deployment: &Deployment) -> Result<(), Fault> {
+        let members = &deployment.plan.members;
+        let chosen = match deployment.state {
+            State::Starting { member } => &members[member..=member],
+            _ => &members[..],
+        };
+        for member in chosen {
+            let stored = self.store.release(&member.candidate)?;
+            match member.naming.is_holder() {
+                true => self.ensure_holder(&member.service, &stored).await?,
+                false => drop(self.ensure_networks(&member.service.project, &stored).await?),
+            }
+        }
+        self.watch.refresh().await;
+        Ok(())
     }
 
     /// What a stuck deployment left may have the names that this release's containers get.
@@ -192,7 +208,7 @@ impl Agent {
         let routing = self.publisher.routings().await.remove(service);
         let routed = |of: &ReleaseKey| routing.as_ref().is_some_and(|routing| routing.listed.contains(of));
         for container in self.runtime.list(&labels).await.map_err(fault_of)? {
-            if !crate::world::release_of(&container).is_some_and(|of| wanted(&of) || routed(&of)) {
+            if held_by(&container).is_none() && !crate::world::release_of(&container).is_some_and(|of| wanted(&of) || routed(&of)) {
                 tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
                 self.runtime.stop(&container.id, DEFAULT_GRACE).await.map_err(fault_of)?;
                 self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
@@ -214,58 +230,25 @@ impl Agent {
                 .await
                 .map_err(fault_of)?;
         }
-        let starts = (1..=stored.service.replicas).map(|index| self.start_replica(release, &stored, index, how));
+        let specs = self.container_specs(release, &stored, how).await?;
+        let starts = specs.iter().map(|spec| self.start_replica(spec, how));
         // All of them come to an end before an error is told, so that none is being created while the revert removes them.
         let started = join_all(starts).await;
         self.watch.refresh().await;
         started.into_iter().collect::<Result<Vec<()>, RuntimeError>>().map(drop).map_err(fault_of)
     }
 
-    async fn start_replica(
-        &self,
-        release: &ReleaseKey,
-        stored: &StoredRelease,
-        index: u32,
-        how: Replicas,
-    ) -> Result<(), RuntimeError> {
-        let container = self.runtime.ensure_container(&self.container_spec(release, stored, index, how)).await?;
+    async fn start_replica(&self, spec: &ContainerSpec, how: Replicas) -> Result<(), RuntimeError> {
+        let container = self.runtime.ensure_container(spec).await?;
         match container.status {
             // A candidate that has ended is a fact for the deployment to see, not something to try again.
             Status::Exited { .. } | Status::Dead if !how.restarts => Ok(()),
             _ => self.runtime.start(&container.id).await,
         }?;
         if how.restarts {
-            self.runtime.set_restart(&container.id, stored.service.container.restart).await?;
+            self.runtime.set_restart(&container.id, spec.settings.restart).await?;
         }
         Ok(())
-    }
-
-    fn container_spec(&self, release: &ReleaseKey, stored: &StoredRelease, index: u32, how: Replicas) -> ContainerSpec {
-        let ServiceNames { project, service } = names(release);
-        let mut labels = stored.service.container.labels.clone();
-        for (key, value) in [
-            (label::AGENT, self.id.clone()),
-            (label::PROJECT, project.to_owned()),
-            (label::SERVICE, service.to_owned()),
-            (label::RELEASE, release.number.to_string()),
-            (label::COLOR, how.color.to_string()),
-            (label::REPLICA, index.to_string()),
-        ] {
-            labels.insert(key.to_owned(), value);
-        }
-        ContainerSpec {
-            name: format!("{project}-{service}-{}-{index}", how.color),
-            image_id: stored.image_id.clone().unwrap_or_else(|| stored.service.container.image.clone()),
-            labels,
-            settings: stored.service.container.clone(),
-            networks: vec![Place {
-                network: network_name(project),
-                aliases: if how.alias { vec![service.to_owned()] } else { Vec::new() },
-                ..Default::default()
-            }],
-            restart_now: how.restarts,
-            ..Default::default()
-        }
     }
 
     pub async fn containers_of(&self, release: &ReleaseKey) -> Result<Vec<Container>, Fault> {
@@ -304,13 +287,32 @@ impl Agent {
     /// networks. `asking`: the deployment whose end this is.
     pub async fn tidy(&self, project: &str, asking: Option<u64>) -> Result<Vec<String>, Fault> {
         self.traffic.retain(&self.needed_listeners(asking).await?).await?;
-        let containers =
-            self.runtime.list(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?;
-        let name = network_name(project);
-        if containers.is_empty() && self.runtime.remove_network(&name, &self.id).await.map_err(fault_of)? {
-            return Ok(vec![name]);
+        self.remove_holders(project, &self.needed_holders(asking).await?).await?;
+        let mut removed = Vec::new();
+        for network in self.runtime.networks(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)? {
+            if self.runtime.remove_network(&network, &self.id).await.map_err(fault_of)? {
+                self.journal.free_network(&network)?;
+                removed.push(network);
+            }
         }
-        Ok(Vec::new())
+        Ok(removed)
+    }
+
+    /// Services whose name a holder owns: of live releases and of unfinished deployments, except the one that asks.
+    async fn needed_holders(&self, asking: Option<u64>) -> Result<BTreeSet<ServiceKey>, Fault> {
+        let mut releases: Vec<ReleaseKey> =
+            self.journal.services()?.into_iter().filter_map(|record| Some(record.live?.release)).collect();
+        let mut needed = BTreeSet::new();
+        for kept in self.journal.unfinished()?.into_iter().filter(|kept| Some(kept.deployment.number) != asking) {
+            for member in kept.deployment.plan.members {
+                releases.extend(member.live.map(|live| live.release));
+                needed.extend(member.naming.is_holder().then_some(member.service));
+            }
+        }
+        // Settings that cannot be read say nothing: rather one holder too many.
+        let held = |release: &ReleaseKey| self.store.release(release).is_ok_and(|stored| !stored.naming.is_holder());
+        needed.extend(releases.into_iter().filter(|release| !held(release)).map(|release| release.service));
+        Ok(needed)
     }
 }
 
@@ -325,12 +327,11 @@ fn names(release: &ReleaseKey) -> ServiceNames<'_> {
 
 fn how_it_starts(deployment: &Deployment, release: &ReleaseKey) -> Result<Replicas, Fault> {
     for member in &deployment.plan.members {
-        let alias = member.is_recreate();
         if &member.candidate == release {
-            return Ok(Replicas { color: member.color, alias, restarts: false });
+            return Ok(Replicas { color: member.color, restarts: false });
         }
         if let Some(live) = member.live.as_ref().filter(|live| &live.release == release) {
-            return Ok(Replicas { color: live.color, alias, restarts: true });
+            return Ok(Replicas { color: live.color, restarts: true });
         }
     }
     Err(Fault::new(Code::Internal, format!("{release} is not of deployment {}", deployment.number)))

@@ -13,7 +13,7 @@ use teal_model::api::{Notice, Summary, What};
 use teal_model::deployment::{Action, Deployment, Event, Routing, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{LiveRelease, Naming};
+use teal_model::plan::LiveRelease;
 use teal_model::receipt::Receipt;
 
 const SCHEMA: &str = "
@@ -92,8 +92,6 @@ pub struct ReleaseRecord {
     pub serves: bool,
     /// Two releases never run side by side.
     pub recreate: bool,
-    #[serde(default)]
-    pub naming: Naming,
     pub created_ms: u64,
 }
 
@@ -384,6 +382,14 @@ impl Journal {
         })
     }
 
+    /// The network is gone for good.
+    pub fn free_network(&self, network: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute("DELETE FROM addresses WHERE network = ?1", [network])?;
+            Ok(())
+        })
+    }
+
     pub fn unfinished(&self) -> Result<Vec<Kept>> {
         self.deployments("WHERE ended_ms IS NULL ORDER BY number", &[])
     }
@@ -515,7 +521,6 @@ fn member_record(member: &teal_model::plan::Member, now_ms: u64) -> ReleaseRecor
         replicas: member.replicas,
         serves: !member.listeners.is_empty() || member.naming.is_holder(),
         recreate: member.is_recreate(),
-        naming: member.naming.clone(),
         created_ms: now_ms,
     }
 }

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod api;
 pub mod clock;
 pub mod conduct;
+mod containers;
 pub mod effects;
 pub mod journal;
 mod listening;

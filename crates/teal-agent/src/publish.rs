@@ -304,6 +304,13 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
     routes
 }
 
+/// Every route that a service may come to have for clients of the host, whatever its containers turn out to speak.
+pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
+    let http = |target| Door { port: target, protocol: Protocol::Http };
+    let doors: Vec<Door> = settings.ports.iter().map(|port| http(port.target)).collect();
+    routes(service, settings, &doors)
+}
+
 /// The routes of a service for other containers, which call it by its name: in the network namespace of its holder.
 fn inside(service: &ServiceKey, holder: &Holder, doors: &[Door]) -> Vec<Route> {
     let namespace = format!("{service}@{}", holder.instance());

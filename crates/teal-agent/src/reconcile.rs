@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::effects::{DEFAULT_GRACE, Replicas, grace};
+use crate::runtime::Status;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -47,7 +48,9 @@ pub async fn follow(agent: Weak<Agent>) {
         if !known {
             continue;
         }
-        match agent.publisher.refresh().await {
+        let refreshed = agent.publisher.refresh().await;
+        agent.open().await;
+        match refreshed {
             Ok(faults) if faults.is_empty() => agent.clear_alert("table"),
             Ok(faults) => faults.into_iter().for_each(|fault| agent.alert("table", fault.to_string())),
             Err(fault) => agent.alert("table", format!("the route table cannot follow what runs: {fault}")),
@@ -106,10 +109,21 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     let services = agent.journal.services()?;
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
+        if let Some(stored) = agent.store.release(&live.release).ok().filter(|stored| stored.naming.is_holder()) {
+            let held = world.holders.get(&record.service);
+            if held.is_none_or(|holder| holder.container.status != Status::Running) {
+                tracing::warn!(service = %record.service, "its holder is missing: it is started again");
+                let subject = format!("{} by name", record.service);
+                match agent.ensure_holder(&record.service, &stored).await {
+                    Ok(()) => agent.clear_alert(&subject),
+                    Err(fault) => agent.alert(&subject, format!("{subject} is not reached: {fault}")),
+                }
+            }
+        }
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
-            let how = Replicas { color: live.color, alias: live.recreate, restarts: true };
+            let how = Replicas { color: live.color, restarts: true };
             match agent.start_release(&live.release, how).await {
                 Ok(()) => agent.clear_alert(&live.release.to_string()),
                 Err(fault) => agent.alert(&live.release.to_string(), format!("{} is not whole: {fault}", live.release)),

@@ -12,6 +12,7 @@ use teal_model::api::DeployRequest;
 use teal_model::config::{Network, Service, Volume};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
+use teal_model::plan::Naming;
 
 /// All that is needed to run a release again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct StoredRelease {
     pub networks: BTreeMap<String, Network>,
     pub trusted_proxies: Vec<String>,
     pub image_id: Option<String>,
+    #[serde(default)]
+    pub naming: Naming,
 }
 
 pub struct ReleaseStore {

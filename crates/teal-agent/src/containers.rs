@@ -1,0 +1,182 @@
+//! What a replica is created as: the service's settings, and what Teal adds to them.
+
+use crate::agent::{Agent, fault_of};
+use crate::effects::Replicas;
+use crate::names::{aliases, attachments, holder_name};
+use crate::runtime::{ContainerSpec, Place, Publish, Status, label};
+use crate::store::StoredRelease;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use teal_model::config::{Attachment, Mode, MountKind, Namespace, NetworkMode, Protocol};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+
+impl Agent {
+    /// One a replica, in their order.
+    pub async fn container_specs(
+        &self,
+        release: &ReleaseKey,
+        stored: &StoredRelease,
+        how: Replicas,
+    ) -> Result<Vec<ContainerSpec>, Fault> {
+        let ServiceKey { project, service } = &release.service;
+        let facts = self.ensure_networks(project, stored).await?;
+        let mut labels = stored.service.container.labels.clone();
+        for (key, value) in [
+            (label::AGENT, self.id.clone()),
+            (label::PROJECT, project.clone()),
+            (label::SERVICE, service.clone()),
+            (label::RELEASE, release.number.to_string()),
+            (label::COLOR, how.color.to_string()),
+        ] {
+            labels.insert(key.to_owned(), value);
+        }
+        let common = ContainerSpec {
+            image_id: stored.image_id.clone().unwrap_or_else(|| stored.service.container.image.clone()),
+            settings: stored.service.container.clone(),
+            network_mode: self.network_mode(project, stored)?,
+            joins: self.joins(project, stored)?,
+            publish: publish(stored),
+            expose: stored.service.expose.clone(),
+            restart_now: how.restarts,
+            ..ContainerSpec::default()
+        };
+        let mut specs = Vec::new();
+        for index in 1..=stored.service.replicas {
+            let name = format!("{project}-{service}-{}-{index}", how.color);
+            let mut networks = Vec::new();
+            for (network, attachment) in attachments(stored) {
+                let fixed = self.fixed_address(&network.name, &facts[&network.name], &name).await?;
+                let mut place = place(stored, attachment);
+                place.network.clone_from(&network.name);
+                place.links = links(project, stored);
+                place.ipv4 = place.ipv4.or(fixed);
+                networks.push(place);
+            }
+            let mut labels = labels.clone();
+            labels.insert(label::REPLICA.to_owned(), index.to_string());
+            let anonymous = self.anonymous_volumes(release, stored, index).await?;
+            specs.push(ContainerSpec { name, labels, networks, anonymous, ..common.clone() });
+        }
+        Ok(specs)
+    }
+
+    /// The anonymous volumes of the replica before this one, by their path: what the image or the file still wants there.
+    async fn anonymous_volumes(
+        &self,
+        release: &ReleaseKey,
+        stored: &StoredRelease,
+        index: u32,
+    ) -> Result<BTreeMap<String, String>, Fault> {
+        let world = self.watch.now();
+        let before = world
+            .replicas
+            .values()
+            .filter(|replica| replica.release.service == release.service && replica.release != *release)
+            .filter(|replica| replica.index == index && replica.release.number < release.number)
+            .max_by_key(|replica| replica.release.number);
+        let mut held: BTreeMap<String, String> = before
+            .into_iter()
+            .flat_map(|replica| &replica.container.volumes)
+            .filter(|(_, volume)| volume.anonymous)
+            .map(|(target, volume)| (target.clone(), volume.name.clone()))
+            .collect();
+        if held.is_empty() {
+            return Ok(held);
+        }
+        let image = stored.image_id.as_deref().unwrap_or(&stored.service.container.image);
+        let image = self.runtime.image(image).await.map_err(fault_of)?;
+        let mounts = &stored.service.container.mounts;
+        held.retain(|target, _| {
+            let written = mounts.iter().find(|mount| &mount.target == target);
+            match written {
+                Some(mount) => mount.kind == MountKind::Volume && mount.source.is_none(),
+                None => image.as_ref().is_some_and(|image| image.volumes.contains(target)),
+            }
+        });
+        Ok(held)
+    }
+
+    fn network_mode(&self, project: &str, stored: &StoredRelease) -> Result<Option<String>, Fault> {
+        Ok(match &stored.service.network_mode {
+            None => None,
+            Some(NetworkMode::Bridge) => Some("bridge".to_owned()),
+            Some(NetworkMode::Host) => Some("host".to_owned()),
+            Some(NetworkMode::None) => Some("none".to_owned()),
+            Some(NetworkMode::Container(name)) => Some(format!("container:{name}")),
+            Some(NetworkMode::Service(name)) => Some(format!("container:{}", self.container_of(project, name)?)),
+        })
+    }
+
+    fn joins(&self, project: &str, stored: &StoredRelease) -> Result<BTreeMap<String, String>, Fault> {
+        let isolation = &stored.service.container.isolation;
+        let mut joins = BTreeMap::new();
+        for namespace in [&isolation.ipc, &isolation.pid].into_iter().flatten() {
+            if let Namespace::Service(name) = namespace {
+                joins.insert(name.clone(), self.container_of(project, name)?);
+            }
+        }
+        Ok(joins)
+    }
+
+    /// The first replica of a service that runs, of its newest release.
+    fn container_of(&self, project: &str, service: &str) -> Result<String, Fault> {
+        let key = ServiceKey::new(project, service);
+        let world = self.watch.now();
+        let running = world
+            .replicas
+            .values()
+            .filter(|replica| replica.release.service == key && replica.container.status == Status::Running);
+        let newest = running.max_by_key(|replica| (replica.release.number, std::cmp::Reverse(replica.index)));
+        newest.map(|replica| replica.container.id.clone()).ok_or_else(|| {
+            Fault::new(Code::DockerRefused, format!("no container of {key} runs, whose namespace is to be joined"))
+                .hint(format!("deploy {service} first, or name it in `depends_on`"))
+        })
+    }
+}
+
+/// Where a replica stands in a network. The service's own names and addresses belong to its holder, where it has one.
+fn place(stored: &StoredRelease, attachment: &Attachment) -> Place {
+    let mut place = Place {
+        link_local: attachment.link_local_ips.clone(),
+        priority: attachment.priority,
+        gw_priority: attachment.gw_priority,
+        interface_name: attachment.interface_name.clone(),
+        driver_opts: attachment.driver_opts.clone(),
+        ..Place::default()
+    };
+    if !stored.naming.is_holder() {
+        place.aliases = aliases(stored, attachment);
+        place.mac = attachment.mac_address.clone().or_else(|| stored.service.mac_address.clone());
+        if let Some(IpAddr::V4(address)) = attachment.ipv4_address {
+            place.ipv4 = Some(address);
+        }
+        if let Some(IpAddr::V6(address)) = attachment.ipv6_address {
+            place.ipv6 = Some(address);
+        }
+    }
+    place
+}
+
+/// `links` lead to the holder of the other service.
+fn links(project: &str, stored: &StoredRelease) -> Vec<String> {
+    let own = stored.service.links.iter().map(|link| {
+        format!("{}:{}", holder_name(&ServiceKey::new(project, &link.service)), link.alias)
+    });
+    own.chain(stored.service.external_links.iter().cloned()).collect()
+}
+
+/// What Docker itself publishes.
+fn publish(stored: &StoredRelease) -> Vec<Publish> {
+    let direct = stored.service.teal.mode == Mode::Direct;
+    let ports = stored.service.ports.iter().filter(|port| direct || port.protocol == Protocol::Udp);
+    ports
+        .map(|port| Publish {
+            host_ip: port.host_ip,
+            host_port: Some(port.published),
+            container_port: port.target,
+            udp: port.protocol == Protocol::Udp,
+        })
+        .collect()
+}
