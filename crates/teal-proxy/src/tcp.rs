@@ -130,6 +130,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_accepted_is_kept_alive_as_its_listener_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        keep_alive(&listener).expect("set");
+        let address = listener.local_addr().expect("an address");
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (accepted, _) = accepted.expect("accepted");
+        assert!(sockopt::socket_keepalive(&accepted).expect("told"));
+        assert_eq!(sockopt::tcp_keepidle(&accepted).expect("told"), ASK_AFTER);
+    }
+
+    #[tokio::test]
+    async fn a_reset_waits_for_what_is_on_its_way() {
+        let (client, mut server) = pair().await;
+        // More than the other side takes without reading.
+        while client.try_write(&[1; 64 * 1024]).is_ok() {}
+        reset_when_closed(&client);
+        drop(client);
+        let mut heard = Vec::new();
+        server.read_to_end(&mut heard).await.expect("an orderly end");
+        assert!(heard.len() >= 64 * 1024);
+
+        let (mut client, mut server) = pair().await;
+        exchange(&mut client, &mut server).await;
+        reset_when_closed(&client);
+        drop(client);
+        let error = server.read(&mut [0]).await.expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
     async fn what_came_after_the_close_was_never_taken() {
         let (mut client, mut server) = pair().await;
         exchange(&mut client, &mut server).await;

@@ -114,6 +114,29 @@ async fn a_websocket_is_a_tunnel_that_loses_no_byte_either_way() {
 }
 
 #[tokio::test]
+async fn a_websocket_that_is_reset_ends_though_the_other_side_is_silent() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::raw(move |stream| {
+        let tell = tell.clone();
+        async move {
+            let mut peer = Client::over(stream);
+            peer.receive(Kind::Request).await.expect("a request");
+            peer.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
+            let _ = tell.send(peer.is_closed().await);
+        }
+    })
+    .await;
+    let mut stage = Stage::with(&app).await;
+    let mut client = stage.client().await;
+    client.send(UPGRADE).await;
+    client.head().await.expect("a head");
+    rustix::net::sockopt::set_socket_linger(&client.stream, Some(Duration::ZERO)).expect("set");
+    drop(client);
+    assert!(tokio::time::timeout(DEADLINE, told.recv()).await.expect("in time").expect("told"));
+    stage.until(1, |release| release.in_flight == 0).await;
+}
+
+#[tokio::test]
 async fn a_tunnel_survives_the_flip_until_its_release_is_told_to_close_tunnels() {
     let (blue, green) = (echo().await, App::saying("green").await);
     let mut stage = Stage::with(&blue).await;

@@ -150,6 +150,10 @@ impl Runtime for DockerRuntime {
         self.network_taken(name).await
     }
 
+    async fn networks(&self, labels: &[(&str, &str)]) -> Result<Vec<String>> {
+        self.networks_labelled(labels).await
+    }
+
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
         self.network_remove(name, agent).await
     }

@@ -202,6 +202,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// The network by that name, created when missing, but for an `external` one: `NotFound`. One that exists is used as it
     /// is, whosever; `NetworkFacts::differs` says where that is not what was asked for.
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<NetworkFacts>;
+    /// Names of all networks that carry these labels.
+    async fn networks(&self, labels: &[(&str, &str)]) -> Result<Vec<String>>;
     /// Addresses that are taken on a network, and by what: a container's name (also of one that does not run but has a fixed
     /// address), `gateway`, or the name of an auxiliary address.
     async fn network_addresses(&self, name: &str) -> Result<BTreeMap<IpAddr, String>>;

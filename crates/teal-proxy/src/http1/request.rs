@@ -317,7 +317,7 @@ mod tests {
         let said = "X-Forwarded-For: 192.0.2.1\r\nforwarded: for=192.0.2.1\r\nX-Forwarded-Host: a\r\nX-Forwarded-Proto: https\r\n";
         let text = format!("GET / HTTP/1.1\r\nHost: web\r\n{said}Connection: x-forwarded-for\r\n\r\n");
         translate(text.as_bytes(), &peer, &mut out).expect("accepted").expect("whole");
-        // Nominated or not: a caller must not be able to make a gateway's word vanish (as in `read_fields`).
+        // Nominated or not: a client's `Connection` that a careless gateway passes on must not make its word vanish.
         assert_eq!(String::from_utf8(out).expect("text"), format!("GET / HTTP/1.1\r\nHost: web\r\n{said}\r\n"));
     }
 

@@ -129,6 +129,16 @@ impl DockerRuntime {
         bounded(client.list_containers(Some(options))).await.map_err(|e| self.connection.fault("list containers", e))
     }
 
+    pub(super) async fn networks_labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<String>> {
+        let wanted = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let filters = Some(HashMap::from([("label".to_owned(), wanted)]));
+        let found = self.networks_listed(Some(ListNetworksOptions { filters })).await?;
+        let mut names: Vec<String> = found.into_iter().filter_map(|network| network.name).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// Docker's filter matches parts of names; this does not.
     async fn networks_named(&self, name: &str) -> Result<Vec<Network>> {
         let filters = Some(HashMap::from([("name".to_owned(), vec![name.to_owned()])]));

@@ -35,6 +35,10 @@ impl Runtime for FakeRuntime {
         self.look(|world| world.network_addresses(name)).await
     }
 
+    async fn networks(&self, labels: &[(&str, &str)]) -> Result<Vec<String>> {
+        self.look(|world| Ok(world.networks_labelled(labels))).await
+    }
+
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool> {
         self.effect(Op::RemoveNetwork, name, |world| Ok(world.remove_network(name, agent))).await
     }

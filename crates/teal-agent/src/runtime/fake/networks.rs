@@ -75,6 +75,11 @@ impl World {
         self.networks.insert(name.to_owned(), Net { labels, number, chosen });
     }
 
+    pub(super) fn networks_labelled(&self, labels: &[(&str, &str)]) -> Vec<String> {
+        let carries = |net: &Net| labels.iter().all(|(key, value)| net.labels.get(*key).is_some_and(|have| have == value));
+        self.networks.iter().filter(|(_, net)| carries(net)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub(super) fn remove_network(&mut self, name: &str, agent: &str) -> (bool, bool) {
         let ours =
             self.networks.get(name).is_none_or(|net| net.labels.get(label::AGENT).is_some_and(|owner| owner == agent));
