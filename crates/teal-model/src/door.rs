@@ -5,7 +5,7 @@ use crate::wire::Protocol;
 use serde::{Deserialize, Serialize};
 
 /// A container port on which a replica takes connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {
     pub port: u16,
     pub protocol: Protocol,

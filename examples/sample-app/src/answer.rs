@@ -90,6 +90,7 @@ impl Exchange<'_, '_> {
                 Some(bytes) => self.send_text(200, bytes, false)?,
                 None => self.send_text(200, format!("{} {:016x}\n", body.length, body.hash).as_bytes(), false)?,
             },
+            "/orders" => self.order()?,
             "/headers" => self.send_text(200, &head.raw, false)?,
             "/bytes" => self.send_bytes(head.number("n").unwrap_or(1024))?,
             "/stream" => {
@@ -122,6 +123,24 @@ impl Exchange<'_, '_> {
             EarlyAnswer::No => None,
             _ if self.head.method != "POST" => None,
             setting => Some(setting == EarlyAnswer::Rude),
+        }
+    }
+
+    /// Takes an order, or says how many there are.
+    fn order(&mut self) -> Result<(), Gone> {
+        let Some(orders) = &self.app.orders else {
+            return self.send_text(404, b"no database is set\n", false);
+        };
+        let done = match self.head.method.as_str() {
+            "POST" => orders.take(self.head.request_id.as_deref().unwrap_or("-"), &self.app.settings.version),
+            _ => orders.count(),
+        };
+        match done {
+            Ok(text) => self.send_text(200, format!("{text}\n").as_bytes(), false),
+            Err(error) => {
+                log::complain(&format!("an order: {error}"));
+                self.send_text(500, b"the order was not taken\n", false)
+            }
         }
     }
 

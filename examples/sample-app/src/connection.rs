@@ -20,6 +20,7 @@ const RANDOM_IDLE: Duration = Duration::from_secs(2);
 pub enum Role {
     Service,
     Management,
+    Echo,
 }
 
 const IDLE: u8 = 0;
@@ -50,6 +51,15 @@ impl Peer {
             let _frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = (&self.stream).write_all(&websocket::GOING_AWAY);
         }
+    }
+
+    /// False: it is closing, and what just came is too late.
+    pub fn begin(&self) -> bool {
+        self.change(IDLE, BUSY)
+    }
+
+    pub fn end(&self) {
+        self.state.store(IDLE, Ordering::SeqCst);
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
@@ -116,14 +126,14 @@ impl<'a> Exchanges<'a> {
                 Ok(head) => head,
                 Err(gone) => return self.gone(gone),
             };
-            if !self.peer.change(IDLE, BUSY) {
+            if !self.peer.begin() {
                 return ("app", "drain");
             }
             self.count += 1;
             if let Some(ending) = self.exchange(&head) {
                 return ending;
             }
-            self.peer.state.store(IDLE, Ordering::SeqCst);
+            self.peer.end();
             if self.app.draining.load(Ordering::SeqCst) {
                 return ("app", "drain");
             }

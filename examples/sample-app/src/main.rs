@@ -4,7 +4,9 @@
 //!   env ──▶ settings ──▶ life (boot, signals, leak, exit)
 //!                          │
 //!   socket ──▶ serve ──▶ connection: request ──▶ answer ──▶ socket
-//!                                                  └─ websocket
+//!                                                  ├─ websocket
+//!                                                  └─ orders ──▶ Postgres, Redis
+//!   socket ──▶ serve ──▶ echo: line by line
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used))] // a test that cannot go on says where
@@ -12,14 +14,18 @@
 mod answer;
 mod body;
 mod connection;
+mod echo;
 mod healthcheck;
 mod life;
 mod log;
+mod orders;
 mod request;
 mod serve;
 mod settings;
 mod sha1;
+mod store;
 mod websocket;
+mod worker;
 
 use settings::Settings;
 use std::process::ExitCode;
@@ -32,18 +38,24 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match std::env::args().nth(1).as_deref() {
-        None => match serve::run(settings) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(problem) => {
-                log::complain(&problem.to_string());
-                ExitCode::FAILURE
-            }
-        },
-        Some("healthcheck") => healthcheck::run(&settings),
-        Some(other) => {
-            log::complain(&format!("unknown subcommand {other:?}; there is only `healthcheck`"));
-            ExitCode::from(2)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = match words.as_slice() {
+        [] => serve::run(settings),
+        ["healthcheck"] => return healthcheck::run(&settings),
+        ["worker"] => worker::run(&settings),
+        ["store"] => store::run(&settings),
+        ["store", "report"] => store::report(&settings),
+        other => {
+            log::complain(&format!("{other:?} is not known; there are healthcheck, worker, store and store report"));
+            return ExitCode::from(2);
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            log::complain(&problem.to_string());
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Opens the ports and gives every connection a thread with a small stack.
 
 use crate::connection::{self, Peer, Role};
+use crate::orders::Orders;
 use crate::settings::{BootMode, Settings};
-use crate::{life, log};
+use crate::{echo, life, log};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +21,8 @@ pub struct App {
     pub instance: String,
     pub started: Instant,
     pub draining: AtomicBool,
+    /// Where there is a database.
+    pub orders: Option<Orders>,
     next_connection: AtomicU64,
     peers: Mutex<HashMap<u64, Arc<Peer>>>,
     ports: Mutex<Vec<u16>>,
@@ -29,6 +32,7 @@ pub struct App {
 pub fn run(settings: Settings) -> std::io::Result<()> {
     let app = Arc::new(App {
         instance: instance(),
+        orders: Orders::new(&settings),
         settings,
         started: Instant::now(),
         draining: AtomicBool::new(false),
@@ -45,10 +49,15 @@ pub fn run(settings: Settings) -> std::io::Result<()> {
         let app = Arc::clone(&app);
         std::thread::spawn(move || app.accept(&listener, Role::Management));
     }
+    if let Some(port) = app.settings.echo_port {
+        let listener = app.open("echoing", port)?;
+        let app = Arc::clone(&app);
+        std::thread::spawn(move || app.accept(&listener, Role::Echo));
+    }
     let listener = app.open("listening", app.settings.port)?;
     app.accept(&listener, Role::Service);
     drop(listener);
-    while app.peers.lock().unwrap_or_else(PoisonError::into_inner).values().any(|peer| peer.role == Role::Service) {
+    while app.peers.lock().unwrap_or_else(PoisonError::into_inner).values().any(|peer| peer.role != Role::Management) {
         std::thread::sleep(DRAIN_POLL);
     }
     log::line("drained");
@@ -88,7 +97,10 @@ impl App {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::clone(&peer));
         let app = Arc::clone(self);
         let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-            connection::serve(&app, &peer);
+            match role {
+                Role::Echo => echo::serve(&app, &peer),
+                Role::Service | Role::Management => connection::serve(&app, &peer),
+            }
             app.forget(number);
         });
         if let Err(error) = spawned {
@@ -115,7 +127,7 @@ impl App {
 }
 
 /// Host name and process, so that answers of replicas can be told apart.
-fn instance() -> String {
+pub fn instance() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}/{}", host.trim(), std::process::id())
 }

@@ -1,5 +1,6 @@
 //! How the app behaves, read once from the environment; `examples/README.md` is the manual.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use std::time::Duration;
 pub struct Settings {
     pub port: u16,
     pub management_port: Option<u16>,
+    /// Plain TCP, a line back for a line.
+    pub echo_port: Option<u16>,
     pub version: String,
     pub boot: Duration,
     pub boot_mode: BootMode,
@@ -24,6 +27,11 @@ pub struct Settings {
     pub crash_on: Option<String>,
     pub speak: Speak,
     pub log_requests: LogRequests,
+    /// `HOST:PORT` of a Postgres and a Redis.
+    pub database: Option<String>,
+    pub cache: Option<String>,
+    /// Of `sample-app store`.
+    pub data: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +95,7 @@ impl Settings {
         Ok(Self {
             port: number(&get, "PORT")?.unwrap_or(8080),
             management_port: number(&get, "MANAGEMENT_PORT")?,
+            echo_port: number(&get, "ECHO_PORT")?,
             version: get("VERSION").unwrap_or_else(|| "dev".to_owned()),
             boot: millis("BOOT_MS")?.unwrap_or_default(),
             boot_mode: choice(&get, "BOOT_MODE", &[("closed", BootMode::Closed), ("503", BootMode::Unavailable)])?,
@@ -123,6 +132,9 @@ impl Settings {
                 "LOG_REQUESTS",
                 &[("0", LogRequests::No), ("1", LogRequests::Steps), ("end", LogRequests::End)],
             )?,
+            database: get("DATABASE"),
+            cache: get("CACHE"),
+            data: get("DATA").map_or_else(|| PathBuf::from("/data"), PathBuf::from),
         })
     }
 }

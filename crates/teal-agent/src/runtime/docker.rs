@@ -11,7 +11,7 @@ mod connection;
 mod container;
 mod credentials;
 mod files;
-mod holder;
+pub mod holder;
 mod lifecycle;
 mod network;
 mod places;

@@ -195,6 +195,7 @@ fn long(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
             None
         }
         (MountKind::Tmpfs | MountKind::Volume, None) => None,
+        (MountKind::Image, source) => source.and_then(|source| source.word().map(str::to_owned)),
         (MountKind::Bind, Some(source)) => Some(host_path(&source, source.word()?, context)?),
         (MountKind::Volume, Some(source)) => Some(volume_name(&source, source.word()?, context)?),
     };
