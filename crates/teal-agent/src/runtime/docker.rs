@@ -1,8 +1,9 @@
 //! The real engine: Docker 20.10 (API 1.41) and newer, over its Unix socket.
 //!
 //! ```text
-//! DockerRuntime ─ lifecycle, network, pull, streams     one file a noun, each call repeatable
-//!        └─ connection                             where, which API version, what an error means
+//! DockerRuntime ─ lifecycle, files, places, network, holder, pull, streams    one file a noun, each call repeatable
+//!        │              └─ container ─ limits, isolation, mounts              Teal's words into Docker's, seen: and back
+//!        └─ connection, version                      where, which API version, what an error means, what is too new
 //! ```
 //!
 //! Calls that answer at once are bounded by a minute; pulls, logs, events and stops end when they are done or dropped.
@@ -12,7 +13,10 @@ mod container;
 mod credentials;
 mod files;
 pub mod holder;
+mod isolation;
 mod lifecycle;
+mod limits;
+mod mounts;
 mod network;
 mod places;
 mod pull;

@@ -2,7 +2,9 @@
 
 use super::super::{Result, RuntimeError};
 use bollard::errors::Error;
+use bollard::models::ContainerCreateBody;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use std::error::Error as _;
@@ -158,6 +160,20 @@ fn adjust(mut request: BollardRequest, version: &ClientVersion) -> BollardReques
         *auth = safe;
     }
     request
+}
+
+/// For one call that creates a container: its address goes to the top of the body, where API 1.43 and older look for it and
+/// the client's types, those of a newer API, have no place.
+pub fn with_mac(docker: Docker, body: &ContainerCreateBody, mac: &str) -> Docker {
+    let version = docker.client_version();
+    let mut body = serde_json::to_value(body).unwrap_or_default();
+    body["MacAddress"] = mac.into();
+    let bytes = Bytes::from(body.to_string());
+    docker.with_request_modifier(move |request| {
+        let mut request = adjust(request, &version);
+        *request.body_mut() = bollard::body_full(bytes.clone());
+        request
+    })
 }
 
 pub fn parse_version(text: &str) -> Option<ClientVersion> {

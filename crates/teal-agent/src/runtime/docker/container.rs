@@ -1,16 +1,20 @@
-//! Teal's words for a container into Docker's, and back. Nothing here talks to the daemon.
+//! Teal's words for a container into Docker's: `POST /containers/create`. Nothing here talks to the daemon.
+//!
+//! ```text
+//! ContainerSpec ─ container ─ limits, isolation, mounts, places ─▶ ContainerCreateBody
+//!                      └─ what the engine is too old for: an error that names the key
+//! ```
 
 use super::super::{ContainerSpec, Result};
 use super::version::Speaks;
-use super::{files, places};
+use super::{files, isolation, limits, mounts, places};
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountBindOptions,
-    MountBindOptionsPropagationEnum as Propagation, MountType, MountVolumeOptions, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
 };
-use teal_model::config::{ContainerSettings, Healthcheck, Mount, MountKind, Restart};
+use std::collections::{BTreeMap, HashMap};
+use teal_model::config::{ContainerSettings, Healthcheck, Restart};
 
-const NANOS_A_MILLI: u64 = 1_000_000;
+pub const NANOS_A_MILLI: u64 = 1_000_000;
 
 /// `image_entrypoint` is asked for only by `needs_image_entrypoint`.
 pub fn body(
@@ -29,14 +33,48 @@ pub fn body(
         labels: Some(s.labels.iter().chain(&spec.labels).map(|(k, v)| (k.clone(), v.clone())).collect()),
         user: s.user.clone(),
         working_dir: s.working_dir.clone(),
-        healthcheck: s.healthcheck.as_ref().map(healthcheck),
+        hostname: s.resolver.hostname.clone(),
+        domainname: s.resolver.domainname.clone(),
+        healthcheck: s.healthcheck.as_ref().map(|check| healthcheck(check, speaks)),
         stop_signal: s.stop_signal.clone(),
         stop_timeout: Some(signed(s.stop_grace_period_ms.div_ceil(1000))),
+        tty: s.tty.then_some(true),
+        open_stdin: s.stdin_open.then_some(true),
         exposed_ports: places::exposed(spec),
         networking_config: places::networking(spec, speaks)?,
-        host_config: Some(host_config(spec)),
+        host_config: Some(host_config(spec, speaks)?),
         ..Default::default()
     })
+}
+
+fn host_config(spec: &ContainerSpec, speaks: &Speaks) -> Result<HostConfig> {
+    let s = &spec.settings;
+    if !s.annotations.is_empty() {
+        speaks.needs("annotations", "24.0", 43)?;
+    }
+    let mut host = HostConfig {
+        network_mode: places::mode(spec),
+        port_bindings: places::bindings(spec),
+        restart_policy: Some(restart_policy(if spec.restart_now { s.restart } else { Restart::No })),
+        log_config: s.logging.as_ref().map(|logging| HostConfigLogConfig {
+            typ: logging.driver.clone(),
+            config: Some(logging.options.clone().into_iter().collect()),
+        }),
+        annotations: map(&s.annotations),
+        group_add: list(&s.group_add),
+        init: s.init,
+        readonly_rootfs: s.read_only.then_some(true),
+        runtime: s.runtime.clone(),
+        dns: list(&s.resolver.dns),
+        dns_search: list(&s.resolver.dns_search),
+        dns_options: list(&s.resolver.dns_opt),
+        extra_hosts: list(&s.resolver.extra_hosts),
+        ..Default::default()
+    };
+    limits::set(&mut host, s, speaks)?;
+    isolation::set(&mut host, spec, speaks)?;
+    mounts::set(&mut host, spec, speaks)?;
+    Ok(host)
 }
 
 /// `command: []` clears the image's CMD. Docker fills an empty command in again unless an entrypoint is set, so the
@@ -55,27 +93,6 @@ fn entrypoint(settings: &ContainerSettings, images_own: Option<Vec<String>>) -> 
     }
 }
 
-fn host_config(spec: &ContainerSpec) -> HostConfig {
-    let s = &spec.settings;
-    let (short, long): (Vec<&Mount>, Vec<&Mount>) =
-        s.mounts.iter().filter(|m| m.kind != MountKind::Tmpfs).partition(|m| needs_short_form(m));
-    HostConfig {
-        network_mode: places::mode(spec),
-        port_bindings: places::bindings(spec),
-        binds: Some(short.into_iter().map(bind_text).collect()),
-        mounts: Some(long.into_iter().map(mount).collect()),
-        tmpfs: Some(s.mounts.iter().filter(|m| m.kind == MountKind::Tmpfs).map(tmpfs).collect()),
-        memory: s.mem_limit_bytes.map(signed),
-        nano_cpus: s.cpus_milli.map(|milli| signed(milli.saturating_mul(NANOS_A_MILLI))),
-        log_config: s.logging.as_ref().map(|l| HostConfigLogConfig {
-            typ: l.driver.clone(),
-            config: Some(l.options.clone().into_iter().collect()),
-        }),
-        restart_policy: Some(restart_policy(if spec.restart_now { s.restart } else { Restart::No })),
-        ..Default::default()
-    }
-}
-
 pub fn restart_policy(restart: Restart) -> RestartPolicy {
     let (name, retries) = match restart {
         Restart::No => (RestartPolicyNameEnum::NO, None),
@@ -86,104 +103,60 @@ pub fn restart_policy(restart: Restart) -> RestartPolicy {
     RestartPolicy { name: Some(name), maximum_retry_count: retries }
 }
 
-fn healthcheck(h: &Healthcheck) -> HealthConfig {
+fn healthcheck(check: &Healthcheck, speaks: &Speaks) -> HealthConfig {
     let nanos = |ms: Option<u64>| ms.map(|ms| signed(ms.saturating_mul(NANOS_A_MILLI)));
     HealthConfig {
-        test: h.test.clone(),
-        interval: nanos(h.interval_ms),
-        timeout: nanos(h.timeout_ms),
-        start_period: nanos(h.start_period_ms),
-        retries: h.retries.map(i64::from),
-        start_interval: nanos(h.start_interval_ms),
+        test: check.test.clone(),
+        interval: nanos(check.interval_ms),
+        timeout: nanos(check.timeout_ms),
+        start_period: nanos(check.start_period_ms),
+        retries: check.retries.map(i64::from),
+        // Docker 25. Left out before: there the agent runs the test itself while a replica warms.
+        start_interval: nanos(check.start_interval_ms).filter(|_| speaks.at_least(44)),
     }
 }
 
-/// The long form cannot say `z`, and below API 1.42 cannot create a host path; the short one cannot hold a colon.
-fn needs_short_form(m: &Mount) -> bool {
-    let Some(source) = &m.source else {
-        return false;
-    };
-    let creates = m.kind == MountKind::Bind && m.create_host_path;
-    let unknown = m.options.iter().any(|o| o != "nocopy" && propagation(o).is_none());
-    (creates || unknown) && !source.contains(':')
-}
-
-fn bind_text(m: &Mount) -> String {
-    let mut options = m.options.clone();
-    options.retain(|o| o != "ro" && o != "rw");
-    options.push(if m.read_only { "ro".into() } else { "rw".into() });
-    format!("{}:{}:{}", m.source.as_deref().unwrap_or_default(), m.target, options.join(","))
-}
-
-fn mount(m: &Mount) -> DockerMount {
-    let bind = m.kind == MountKind::Bind;
-    let spread = m.options.iter().find_map(|o| propagation(o));
-    DockerMount {
-        target: Some(m.target.clone()),
-        source: m.source.clone(),
-        typ: Some(if bind { MountType::BIND } else { MountType::VOLUME }),
-        read_only: Some(m.read_only),
-        bind_options: bind.then(|| MountBindOptions {
-            propagation: spread,
-            create_mountpoint: m.create_host_path.then_some(true),
-            ..Default::default()
-        }),
-        volume_options: (!bind).then(|| MountVolumeOptions {
-            no_copy: Some(m.options.iter().any(|o| o == "nocopy")),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn tmpfs(m: &Mount) -> (String, String) {
-    let mut options = m.options.clone();
-    if m.read_only {
-        options.push("ro".into());
-    }
-    (m.target.clone(), options.join(","))
-}
-
-fn propagation(option: &str) -> Option<Propagation> {
-    Some(match option {
-        "private" => Propagation::PRIVATE,
-        "rprivate" => Propagation::RPRIVATE,
-        "shared" => Propagation::SHARED,
-        "rshared" => Propagation::RSHARED,
-        "slave" => Propagation::SLAVE,
-        "rslave" => Propagation::RSLAVE,
-        _ => return None,
-    })
-}
-
-fn signed(n: u64) -> i64 {
+pub fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// What is not written is left to the daemon.
+pub fn list(written: &[String]) -> Option<Vec<String>> {
+    (!written.is_empty()).then(|| written.to_vec())
+}
+
+pub fn map(written: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+    (!written.is_empty()).then(|| written.clone().into_iter().collect())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use bollard::ClientVersion;
 
-    fn bound(options: &[&str], create_host_path: bool, source: &str) -> Mount {
-        Mount {
-            kind: MountKind::Bind,
-            source: Some(source.into()),
-            target: "/in".into(),
-            read_only: true,
-            create_host_path,
-            options: options.iter().map(|o| (*o).to_owned()).collect(),
-            ..Default::default()
-        }
+    fn speaks(minor: usize) -> Speaks {
+        Speaks::new(ClientVersion { major_version: 1, minor_version: minor }, "create container `a`")
     }
 
     #[test]
-    fn a_bind_takes_the_form_that_can_say_it() {
-        assert_eq!(bind_text(&bound(&["z"], true, "/srv")), "/srv:/in:z,ro");
-        assert!(needs_short_form(&bound(&[], true, "/srv")) && needs_short_form(&bound(&["Z"], false, "/srv")));
-        assert!(!needs_short_form(&bound(&["rshared"], false, "/srv")));
-        let odd = bound(&[], true, "/srv/a:b");
-        assert!(!needs_short_form(&odd));
-        assert_eq!(mount(&odd).bind_options.and_then(|b| b.create_mountpoint), Some(true));
+    fn annotations_need_docker_24_and_the_start_interval_waits_for_25() {
+        let mut spec = ContainerSpec::default();
+        spec.settings.healthcheck = Some(Healthcheck { start_interval_ms: Some(500), ..Default::default() });
+        let interval = |minor| body(&spec, &speaks(minor), None).unwrap().healthcheck.unwrap().start_interval;
+        assert_eq!((interval(43), interval(44)), (None, Some(500_000_000)));
+        spec.settings.annotations.insert("team".into(), "core".into());
+        let text = body(&spec, &speaks(42), None).unwrap_err().to_string();
+        assert!(text.contains("`annotations` needs Docker 24.0"), "{text}");
+        let host = body(&spec, &speaks(43), None).unwrap().host_config.unwrap();
+        assert_eq!(host.annotations.unwrap()["team"], "core");
+    }
+
+    #[test]
+    fn what_is_not_written_is_left_to_the_daemon() {
+        let host = body(&ContainerSpec::default(), &speaks(41), None).unwrap().host_config.unwrap();
+        let written = serde_json::to_value(host).unwrap();
+        let keys: Vec<&String> = written.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["RestartPolicy"]);
     }
 }

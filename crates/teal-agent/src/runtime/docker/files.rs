@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_archive_has_mode_and_owner_and_no_folders() {
-        let long = format!("/{}/key", "folder/".repeat(20));
+        let long = format!("/{}key", "folder/".repeat(20));
         let bytes = archive(&[file("/run/secrets/key"), file(&long)]).unwrap();
         let mut read = tar::Archive::new(bytes.as_slice());
         let seen: Vec<_> = read

@@ -2,8 +2,9 @@
 
 use super::super::{Container, ContainerSpec, Result, RuntimeError, Status};
 use super::DockerRuntime;
-use super::connection::{SHORT, bounded, status};
+use super::connection::{self, SHORT, bounded, status};
 use super::container::{body, needs_image_entrypoint, restart_policy};
+use super::places;
 use super::seen::container;
 use super::version::Speaks;
 use bollard::models::ContainerUpdateBody;
@@ -44,10 +45,20 @@ impl DockerRuntime {
         let body = body(spec, &speaks, entrypoint)?;
         let until = Instant::now() + SHORT;
         loop {
-            let options = CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+            let options = CreateContainerOptions {
+                name: Some(spec.name.clone()),
+                platform: spec.settings.platform.clone().unwrap_or_default(),
+            };
             let client = self.connection.client().await?;
+            let client = match places::old_mac(spec, &speaks) {
+                Some(mac) => connection::with_mac(client, &body, mac),
+                None => client,
+            };
             match bounded(client.create_container(Some(options), body.clone())).await {
                 Ok(made) => {
+                    for warning in &made.warnings {
+                        tracing::warn!(container = spec.name, "Docker: {warning}");
+                    }
                     let gone = || RuntimeError::NotFound { kind: "container", name: spec.name.clone() };
                     return self.container_inspect(&made.id).await?.ok_or_else(gone);
                 }
