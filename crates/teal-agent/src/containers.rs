@@ -161,9 +161,11 @@ fn place(stored: &StoredRelease, attachment: &Attachment) -> Place {
 
 /// `links` lead to the holder of the other service.
 fn links(project: &str, stored: &StoredRelease) -> Vec<String> {
-    let own = stored.service.links.iter().map(|link| {
-        format!("{}:{}", holder_name(&ServiceKey::new(project, &link.service)), link.alias)
-    });
+    let own = stored
+        .service
+        .links
+        .iter()
+        .map(|link| format!("{}:{}", holder_name(&ServiceKey::new(project, &link.service)), link.alias));
     own.chain(stored.service.external_links.iter().cloned()).collect()
 }
 

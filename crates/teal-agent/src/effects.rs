@@ -7,7 +7,7 @@ use crate::store::StoredRelease;
 use crate::traffic::Opening;
 use crate::world::held_by;
 use futures_util::future::{join_all, try_join_all};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use teal_model::api::DeployRequest;
 use teal_model::config::{MountKind, Restart, Volume};
@@ -208,7 +208,9 @@ impl Agent {
         let routing = self.publisher.routings().await.remove(service);
         let routed = |of: &ReleaseKey| routing.as_ref().is_some_and(|routing| routing.listed.contains(of));
         for container in self.runtime.list(&labels).await.map_err(fault_of)? {
-            if held_by(&container).is_none() && !crate::world::release_of(&container).is_some_and(|of| wanted(&of) || routed(&of)) {
+            if held_by(&container).is_none()
+                && !crate::world::release_of(&container).is_some_and(|of| wanted(&of) || routed(&of))
+            {
                 tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
                 self.runtime.stop(&container.id, DEFAULT_GRACE).await.map_err(fault_of)?;
                 self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
@@ -289,7 +291,9 @@ impl Agent {
         self.traffic.retain(&self.needed_listeners(asking).await?).await?;
         self.remove_holders(project, &self.needed_holders(asking).await?).await?;
         let mut removed = Vec::new();
-        for network in self.runtime.networks(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)? {
+        for network in
+            self.runtime.networks(&[(label::AGENT, &self.id), (label::PROJECT, project)]).await.map_err(fault_of)?
+        {
             if self.runtime.remove_network(&network, &self.id).await.map_err(fault_of)? {
                 self.journal.free_network(&network)?;
                 removed.push(network);

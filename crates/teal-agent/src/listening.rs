@@ -33,9 +33,8 @@ fn listener(line: &str) -> Option<u16> {
 
 /// The kernel writes each 32 bits of an address as a number of the machine's own byte order.
 fn is_loopback(address: &str) -> bool {
-    let words: Option<Vec<u32>> = (0..address.len() / 8)
-        .map(|at| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok())
-        .collect();
+    let words: Option<Vec<u32>> =
+        (0..address.len() / 8).map(|at| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()).collect();
     match words.as_deref() {
         Some([v4]) => v4.to_ne_bytes()[0] == 127,
         Some([0, 0, mapped, v4]) if *mapped == u32::from_ne_bytes([0, 0, 0xff, 0xff]) => v4.to_ne_bytes()[0] == 127,

@@ -81,8 +81,7 @@ impl Agent {
         let (true, Some(subnet), Some(range)) = (facts.ours, facts.subnet, facts.ip_range) else { return Ok(None) };
         let used = self.runtime.network_addresses(network).await.map_err(fault_of)?;
         let free = |address: &Ipv4Addr| {
-            Some(*address) != facts.gateway
-                && used.get(&IpAddr::V4(*address)).is_none_or(|owner| owner == container)
+            Some(*address) != facts.gateway && used.get(&IpAddr::V4(*address)).is_none_or(|owner| owner == container)
         };
         let outside = hosts(subnet).filter(|address| !contains(range, *address)).filter(free);
         Ok(self.journal.assign_address(network, container, outside)?)

@@ -121,7 +121,9 @@ impl Publisher {
                 Ok(settings) => {
                     let doors = tables.doors_of(&routing.settings);
                     all.extend(routes(&service, &settings.service, doors));
-                    all.extend(world.holders.get(&service).into_iter().flat_map(|holder| inside(&service, holder, doors)));
+                    all.extend(
+                        world.holders.get(&service).into_iter().flat_map(|holder| inside(&service, holder, doors)),
+                    );
                 }
                 Err(_) => all.extend(tables.last.0.routes.iter().filter(|route| route.service == service).cloned()),
             }
@@ -314,8 +316,10 @@ pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
 /// The routes of a service for other containers, which call it by its name: in the network namespace of its holder.
 fn inside(service: &ServiceKey, holder: &Holder, doors: &[Door]) -> Vec<Route> {
     let namespace = format!("{service}@{}", holder.instance());
-    let listener =
-        |port| ListenerKey { addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), namespace: Some(namespace.clone()) };
+    let listener = |port| ListenerKey {
+        addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        namespace: Some(namespace.clone()),
+    };
     let route = |door: &Door| Route {
         listener: listener(door.port),
         host: None,

@@ -53,12 +53,8 @@ mod tests {
     use crate::config::{Port, RouteRule};
 
     fn service(app_protocol: Option<&str>) -> Service {
-        let port = Port {
-            published: 80,
-            target: 8080,
-            app_protocol: app_protocol.map(str::to_owned),
-            ..Port::default()
-        };
+        let port =
+            Port { published: 80, target: 8080, app_protocol: app_protocol.map(str::to_owned), ..Port::default() };
         Service { ports: vec![port], ..Service::default() }
     }
 

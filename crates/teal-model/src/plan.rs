@@ -302,12 +302,7 @@ fn naming(service: &Service, image: Option<&ImageFacts>) -> Naming {
 }
 
 /// Published ports, then those that the file or the image names for other containers.
-fn ports(
-    service: &Service,
-    image: Option<&ImageFacts>,
-    live: Option<&LiveRelease>,
-    naming: &Naming,
-) -> Vec<PortPlan> {
+fn ports(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveRelease>, naming: &Naming) -> Vec<PortPlan> {
     let protocol = |port: u16| match door::written(service, port) {
         Some(protocol) => (Some(protocol), "as the file says".to_owned()),
         None => match live.and_then(|live| Some((door::spoken(&live.doors, port)?, live.release.number))) {

@@ -7,7 +7,7 @@ use teal_model::config::Strategy;
 use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{LiveRelease, Member, Plan};
+use teal_model::plan::{LiveRelease, Member, Naming, Plan};
 
 /// xorshift64*: the walk is the same on every machine.
 struct Random(u64);
@@ -50,8 +50,11 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
             image_id: "sha256:1".to_owned(),
             settings_hash: String::new(),
             serves: true,
+            doors: Vec::new(),
         }),
         listeners: vec![teal_model::wire::ListenerKey { addr: "127.0.0.1:80".parse().unwrap(), namespace: None }],
+        naming: Naming::Holder,
+        ports: Vec::new(),
         deadline_ms: 5_000,
         drain_ms: 3_000,
         bake_ms: 1_000,

@@ -1,17 +1,19 @@
 //! A project of three services, an engine and a proxy that outlive the agent, and what must be true at every moment.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_agent::agent::Agent;
 use teal_agent::journal::Journal;
 use teal_agent::runtime::fake::{App, FakeRuntime, Moment};
-use teal_agent::runtime::label;
+use teal_agent::runtime::{Status, label};
 use teal_agent::traffic::fake::FakeTraffic;
 use teal_model::api::DeployRequest;
 use teal_model::config::{
-    ContainerSettings, Health, Port, Probe, Project, PullPolicy, Restart, Service, ServiceSettings, Strategy,
+    Attachment, ContainerSettings, DEFAULT_NETWORK, Health, Mode, Network, Port, Probe, Project, PullPolicy, Restart,
+    Service, ServiceSettings, Strategy,
 };
 use teal_model::deployment::State;
 use teal_model::ids::ServiceKey;
@@ -28,9 +30,16 @@ pub fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Servic
             ..Default::default()
         },
         pull_policy: PullPolicy::Never,
-        ports: vec![Port { host_ip: Some("127.0.0.1".parse().unwrap()), published: port, target: 8080, ..Default::default() }],
+        ports: vec![Port {
+            host_ip: Some("127.0.0.1".parse().unwrap()),
+            published: port,
+            target: 8080,
+            ..Default::default()
+        }],
+        networks: BTreeMap::from([(DEFAULT_NETWORK.to_owned(), Attachment::default())]),
         replicas: 2,
         teal: ServiceSettings {
+            mode: Mode::Http,
             strategy: Some(strategy),
             health: Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() },
             ..ServiceSettings::default()
@@ -52,6 +61,10 @@ pub fn request(version: &str) -> DeployRequest {
         project: Project {
             name: "shop".to_owned(),
             directory: "/srv/shop".to_owned(),
+            networks: BTreeMap::from([(
+                DEFAULT_NETWORK.to_owned(),
+                Network { name: "shop_default".to_owned(), ..Default::default() },
+            )]),
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
             ..Default::default()
         },
@@ -103,10 +116,19 @@ pub fn every_table_serves_or_holds(traffic: &FakeTraffic, from: usize) {
 }
 
 pub fn only_live_is_left(engine: &FakeRuntime, table: &RouteTable, image: &str) {
-    let mut there: Vec<String> = engine.containers().iter().map(|container| container.name.clone()).collect();
+    let (holders, replicas): (Vec<_>, Vec<_>) =
+        engine.containers().into_iter().partition(|container| container.labels.contains_key(label::HOLDER));
+    let mut there: Vec<String> = replicas.iter().map(|container| container.name.clone()).collect();
     there.sort();
     assert_eq!(there.len(), 6, "two replicas of three services are left, not {there:?}");
-    for container in engine.containers() {
+    for service in ["api", "db", "web"] {
+        let holder = holders.iter().find(|holder| holder.labels[label::SERVICE] == service).unwrap();
+        assert_eq!(holder.status, Status::Running, "{} runs", holder.name);
+        let address = IpAddr::V4(holder.networks["shop_default"].ipv4.unwrap());
+        assert_eq!(engine.resolve("shop_default", service), [address], "the name is the holder's alone");
+    }
+    assert_eq!(holders.len(), 3);
+    for container in replicas {
         assert!(container.labels[label::SERVICE] == "web" || container.image_id == image, "{} is live", container.name);
         assert_eq!(engine.restart_policy(&container.id), Some(Restart::Always), "{} is live", container.name);
         let key = ServiceKey::new("shop", &container.labels[label::SERVICE]);

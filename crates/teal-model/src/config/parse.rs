@@ -209,11 +209,16 @@ fn read_project(
     let trusted_proxies = map.take("x-teal").map(|item| teal::read_project(&item)).unwrap_or_default();
     map.finish();
     check::check(&mut services);
+    let default = super::Network { name: Project::network_name(&name, super::DEFAULT_NETWORK), ..Default::default() };
+    for read in services.values_mut() {
+        read.service.networks.insert(super::DEFAULT_NETWORK.to_owned(), Default::default());
+    }
     Some(Project {
         name,
         directory: sources.directory.to_string_lossy().into_owned(),
         services: services.into_iter().map(|(name, read)| (name, read.service)).collect(),
         volumes,
+        networks: BTreeMap::from([(super::DEFAULT_NETWORK.to_owned(), default)]),
         trusted_proxies,
         ..Project::default()
     })

@@ -6,9 +6,9 @@ use teal_model::config::Strategy;
 use teal_model::deployment::{Published, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey, TableNumber};
-use teal_model::plan::{LiveRelease, Member, Plan, Unchanged};
+use teal_model::plan::{LiveRelease, Member, Naming, Plan, PortPlan, Unchanged};
 use teal_model::receipt::{Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic};
-use teal_model::wire::ListenerKey;
+use teal_model::wire::{ListenerKey, Protocol};
 
 /// 2026-11-22 12:17:18 UTC.
 pub const NOW_MS: u64 = 1_795_349_838_000;
@@ -21,6 +21,10 @@ fn release(service: &str, number: u64) -> ReleaseKey {
 
 fn listener(addr: &str) -> ListenerKey {
     ListenerKey { addr: addr.parse::<SocketAddr>().unwrap(), namespace: None }
+}
+
+fn port(published: Option<u16>, target: u16, protocol: Option<Protocol>, why: &str) -> PortPlan {
+    PortPlan { published, target, udp: false, protocol, why: why.to_owned() }
 }
 
 pub fn plan() -> Plan {
@@ -37,6 +41,10 @@ pub fn plan() -> Plan {
         settings_hash: "aa".to_owned(),
         live: None,
         listeners: Vec::new(),
+        naming: Naming::Containers {
+            why: "x-teal.mode is direct: its containers own its name and its ports".to_owned(),
+        },
+        ports: Vec::new(),
         deadline_ms: 180_000,
         drain_ms: 30_000,
         bake_ms: 0,
@@ -60,8 +68,15 @@ pub fn plan() -> Plan {
             image_id: "sha256:00".to_owned(),
             settings_hash: "cc".to_owned(),
             serves: true,
+            doors: Vec::new(),
         }),
         listeners: vec![listener("0.0.0.0:80"), listener("[::]:80")],
+        naming: Naming::Holder,
+        ports: vec![
+            port(Some(80), 8080, Some(Protocol::Http), "as release 3 does"),
+            port(None, 9000, Some(Protocol::Tcp), "as the file says"),
+            port(None, 9090, None, "its containers are asked"),
+        ],
         deadline_ms: 180_000,
         drain_ms: 30_000,
         bake_ms: 0,

@@ -3,7 +3,8 @@
 use crate::print::Paint;
 use crate::print::words::{counted, setting, short_id};
 use teal_model::config::Strategy;
-use teal_model::plan::{Member, Plan};
+use teal_model::plan::{Member, Naming, Plan, PortPlan};
+use teal_model::wire::Protocol;
 
 pub fn text(plan: &Plan, paint: Paint) -> String {
     let mut text = match plan.members.len() {
@@ -45,11 +46,30 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
         let listeners: Vec<String> = member.listeners.iter().map(ToString::to_string).collect();
         row("listens", listeners.join(", "));
     }
+    for (at, port) in member.ports.iter().enumerate() {
+        row(if at == 0 { "ports" } else { "" }, port_words(port));
+    }
+    if let Naming::Containers { .. } = &member.naming {
+        row("name", "its containers own it, so a call by name may fail while it is recreated".to_owned());
+    }
     if member.serves() {
         row("drain", format!("up to {}", setting(member.drain_ms)));
     }
     row("bake", setting(member.bake_ms));
     text
+}
+
+/// `80 -> 8080: HTTP (as release 3 does)`
+fn port_words(port: &PortPlan) -> String {
+    let target = match (port.published, port.udp) {
+        (Some(published), udp) => format!("{published} -> {}{}", port.target, if udp { "/udp" } else { "" }),
+        (None, _) => format!("{} by name", port.target),
+    };
+    match port.protocol {
+        Some(Protocol::Http) => format!("{target}: HTTP ({})", port.why),
+        Some(Protocol::Tcp) => format!("{target}: plain TCP ({})", port.why),
+        None => format!("{target}: {}", port.why),
+    }
 }
 
 pub fn strategy(strategy: Strategy) -> &'static str {

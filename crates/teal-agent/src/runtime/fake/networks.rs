@@ -76,7 +76,8 @@ impl World {
     }
 
     pub(super) fn networks_labelled(&self, labels: &[(&str, &str)]) -> Vec<String> {
-        let carries = |net: &Net| labels.iter().all(|(key, value)| net.labels.get(*key).is_some_and(|have| have == value));
+        let carries =
+            |net: &Net| labels.iter().all(|(key, value)| net.labels.get(*key).is_some_and(|have| have == value));
         self.networks.iter().filter(|(_, net)| carries(net)).map(|(name, _)| name.clone()).collect()
     }
 
