@@ -33,7 +33,12 @@ fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
             ..Default::default()
         },
         pull_policy: PullPolicy::Never,
-        ports: vec![Port { host_ip: Some("127.0.0.1".parse().unwrap()), published: port, target: 8080, ..Default::default() }],
+        ports: vec![Port {
+            host_ip: Some("127.0.0.1".parse().unwrap()),
+            published: port,
+            target: 8080,
+            ..Default::default()
+        }],
         replicas: 2,
         teal: ServiceSettings {
             strategy: Some(strategy),

@@ -3,8 +3,7 @@ use crate::runtime::{ContainerHealth, Status};
 use teal_model::config::ContainerSettings;
 
 fn spec(name: &str, image: &Image) -> ContainerSpec {
-    let settings =
-        ContainerSettings { image: "app".into(), restart: Restart::Always, ..ContainerSettings::default() };
+    let settings = ContainerSettings { image: "app".into(), restart: Restart::Always, ..ContainerSettings::default() };
     let labels = BTreeMap::from([("teal.service".to_owned(), "web".to_owned())]);
     ContainerSpec {
         name: name.into(),

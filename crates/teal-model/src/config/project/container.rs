@@ -293,7 +293,11 @@ mod tests {
     #[test]
     fn the_content_of_a_secret_is_in_no_debug_output() {
         let settings = ContainerSettings {
-            files: vec![FileToWrite { target: "/run/secrets/key".into(), content: "hunter2".into(), ..Default::default() }],
+            files: vec![FileToWrite {
+                target: "/run/secrets/key".into(),
+                content: "hunter2".into(),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         let shown = format!("{settings:?}");
