@@ -254,6 +254,9 @@ fn strategy(service: &Service, image: Option<&ImageFacts>, naming: &Naming) -> (
     if let Some(strategy) = service.teal.strategy {
         return (strategy, "written in x-teal.strategy".to_owned());
     }
+    if let Some(why) = service.only_once() {
+        return (Strategy::Recreate, why);
+    }
     if let Some(mount) =
         service.container.mounts.iter().find(|mount| !mount.read_only && mount.kind != MountKind::Tmpfs)
     {

@@ -41,9 +41,10 @@ pub enum Output {
 /// Which project. Taken before the verb as well as after it, as Compose does.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Files {
-    /// The compose file [default: compose.yaml, looked for from here upwards]
+    /// A compose file; each further one goes over those before it [default: COMPOSE_FILE, or compose.yaml with its
+    /// override file, looked for from here upwards]
     #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
     #[command(flatten)]
     pub names: Names,
 }
@@ -51,9 +52,10 @@ pub struct Files {
 /// `teal logs` has a `-f` of its own, so there the compose file has the long form only.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LongFiles {
-    /// The compose file [default: compose.yaml, looked for from here upwards]
+    /// A compose file; each further one goes over those before it [default: COMPOSE_FILE, or compose.yaml with its
+    /// override file, looked for from here upwards]
     #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub file: Vec<PathBuf>,
     #[command(flatten)]
     pub names: Names,
 }
@@ -66,6 +68,9 @@ pub struct Names {
     /// Read variables from this file instead of `.env`
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+    /// Services with this profile, too; repeatable, `*` for all; beside those of COMPOSE_PROFILES
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
 }
 
 impl From<LongFiles> for Files {
@@ -78,10 +83,11 @@ impl Files {
     /// What is written after the verb wins over what is written before it.
     pub fn or(self, before: Files) -> Files {
         Files {
-            file: self.file.or(before.file),
+            file: if self.file.is_empty() { before.file } else { self.file },
             names: Names {
                 project_name: self.names.project_name.or(before.names.project_name),
                 env_file: self.names.env_file.or(before.names.env_file),
+                profile: [before.names.profile, self.names.profile].concat(),
             },
         }
     }
@@ -151,7 +157,7 @@ mod tests {
                 .filter(|argument| !argument.is_hide_set())
                 .filter_map(|argument| argument.get_long())
             {
-                let common = ["file", "project-name", "env-file", "help", "version"].contains(&flag);
+                let common = ["file", "project-name", "env-file", "profile", "help", "version"].contains(&flag);
                 assert!(common || section.contains(&format!("--{flag}")), "{heading} says nothing of --{flag}");
             }
         }
@@ -178,7 +184,7 @@ mod tests {
         for line in [["teal", "-f", "a.yaml", "check"], ["teal", "check", "-f", "a.yaml"]] {
             let cli = Cli::try_parse_from(line).unwrap();
             let Verb::Check(arguments) = cli.verb else { panic!("{line:?}") };
-            assert_eq!(arguments.files.or(cli.files).file, Some("a.yaml".into()), "{line:?}");
+            assert_eq!(arguments.files.or(cli.files).file, [PathBuf::from("a.yaml")], "{line:?}");
         }
     }
 
@@ -188,7 +194,17 @@ mod tests {
         let Verb::Logs(arguments) = cli.verb else { panic!() };
         assert!(arguments.follow);
         assert_eq!(arguments.service.as_deref(), Some("web"));
-        assert_eq!(cli.files.file, Some("a.yaml".into()));
+        assert_eq!(cli.files.file, [PathBuf::from("a.yaml")]);
+    }
+
+    #[test]
+    fn files_and_profiles_are_given_several_times() {
+        let line = ["teal", "--profile", "a", "check", "-f", "a.yaml", "-f", "b.yaml", "--profile", "b"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Verb::Check(arguments) = cli.verb else { panic!() };
+        let files = arguments.files.or(cli.files);
+        assert_eq!(files.file, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
+        assert_eq!(files.names.profile, ["a", "b"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The one binary: the CLI, and (hidden) the agent and the proxy that it starts.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod build;
 mod cli;
 mod client;
 mod dirs;

@@ -4,32 +4,37 @@ use crate::cli::Files;
 use crate::print::words::counted;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use teal_model::config::{self, Problem, Project, Sources};
+use teal_model::config::{self, Problem, Project, SourceFile, Sources};
 use teal_model::fault::{Code, Fault};
 
 #[derive(Debug)]
 pub struct Loaded {
-    /// As shown to people.
+    /// As shown to people: the files, or the first of them and how many more.
     pub file: String,
     pub project: Project,
     pub warnings: Vec<Problem>,
+    /// `.env` below the environment: what a build may be given.
+    pub variables: BTreeMap<String, String>,
 }
 
-/// The project of the compose file.
+/// The project of the compose files. `services` are those that were named: they bring their profiles along.
 ///
 /// # Errors
 /// [`Code::Config`] with every problem as a line of detail; [`Code::NotFound`] when there is no file.
-pub fn load(files: &Files) -> Result<Loaded, Fault> {
+pub fn load(files: &Files, services: &[String]) -> Result<Loaded, Fault> {
     let here = here()?;
-    let path = find(files, &here)?.ok_or_else(|| {
+    let paths = find(files, &here)?.ok_or_else(|| {
         Fault::new(Code::NotFound, format!("there is no compose file in {} or above it", here.display()))
             .hint("write one with `teal init`, or name one: `-f FILE`")
     })?;
-    let texts = Texts::read(files, &path, &here)?;
-    let parsed = texts.parse(&texts.text, files).map_err(|problems| invalid(&texts.name, &problems))?;
-    let mut warnings = parsed.warnings;
-    warnings.extend(files.file.is_none().then(|| ignored_override(&texts.directory)).flatten());
-    Ok(Loaded { file: texts.name, project: parsed.project, warnings })
+    let texts = Texts::read(files, &paths, &here)?;
+    let parsed = texts.parse(files, services).map_err(|problems| invalid(&texts.name(), &problems))?;
+    Ok(Loaded {
+        file: texts.name(),
+        project: parsed.project,
+        warnings: parsed.warnings,
+        variables: texts.with(files, services, config::variables),
+    })
 }
 
 /// The project's name alone: `status` and `abort` must work even while the file is being mended. None: no file here, no name.
@@ -38,15 +43,17 @@ pub fn name(files: &Files) -> Result<Option<String>, Fault> {
         return Ok(Some(name.clone()));
     }
     let here = here()?;
-    let Some(path) = find(files, &here)? else {
+    let Some(paths) = find(files, &here)? else {
         return Ok(std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty()));
     };
-    let texts = Texts::read(files, &path, &here)?;
-    let written = texts.text.lines().find(|line| line.starts_with("name:")).unwrap_or_default();
+    let texts = Texts::read(files, &paths, &here)?;
+    let written = |(_, text): &(String, String)| text.lines().find(|l| l.starts_with("name:")).map(str::to_owned);
+    let written = texts.files.iter().filter_map(written).next_back().unwrap_or_default();
     let stub = format!("{written}\nservices: {{any: {{image: any}}}}\n");
-    match texts.parse(&texts.text, files).or_else(|problems| texts.parse(&stub, files).map_err(|_| problems)) {
+    let stub = Texts { files: vec![(texts.name(), stub)], ..texts.clone() };
+    match texts.parse(files, &[]).or_else(|problems| stub.parse(files, &[]).map_err(|_| problems)) {
         Ok(parsed) => Ok(Some(parsed.project.name)),
-        Err(problems) => Err(invalid(&texts.name, &problems)),
+        Err(problems) => Err(invalid(&texts.name(), &problems)),
     }
 }
 
@@ -61,44 +68,69 @@ fn here() -> Result<PathBuf, Fault> {
         .map_err(|error| Fault::new(Code::Usage, format!("the current folder cannot be used: {error}")))
 }
 
-/// From here upwards, as Compose looks.
-fn find(files: &Files, here: &Path) -> Result<Option<PathBuf>, Fault> {
-    if let Some(file) = &files.file {
-        let path = here.join(file);
-        return match path.is_file() {
-            true => Ok(Some(path)),
-            false => Err(Fault::new(Code::NotFound, format!("there is no file {}", file.display()))
-                .hint("name the compose file: `-f FILE`")),
-        };
+/// Those that were named, on the command line or in `COMPOSE_FILE`; else from here upwards, as Compose looks.
+fn find(files: &Files, here: &Path) -> Result<Option<Vec<PathBuf>>, Fault> {
+    let named = if files.file.is_empty() { from_environment(here) } else { files.file.clone() };
+    let mut paths = Vec::new();
+    for file in named {
+        let path = here.join(&file);
+        if !path.is_file() {
+            return Err(Fault::new(Code::NotFound, format!("there is no file {}", file.display()))
+                .hint("name the compose file: `-f FILE`, or COMPOSE_FILE"));
+        }
+        paths.push(path);
     }
-    Ok(here.ancestors().find_map(|dir| config::find_file(dir, &|path| path.is_file())))
+    if !paths.is_empty() {
+        return Ok(Some(paths));
+    }
+    let exists = |path: &Path| path.is_file();
+    Ok(here.ancestors().find_map(|dir| {
+        let first = config::find_file(dir, &exists)?;
+        Some([first].into_iter().chain(config::find_override(dir, &exists)).collect())
+    }))
 }
 
-fn ignored_override(directory: &Path) -> Option<Problem> {
-    let path = config::find_override(directory, &|path| path.is_file())?;
-    Some(Problem {
-        file: path.file_name()?.to_string_lossy().into_owned(),
-        line: 0,
-        column: 0,
-        key: String::new(),
-        what: "Compose would merge this file in; Teal does not read it".to_owned(),
-        hint: Some("Write what the server needs into one file, and name it: `-f FILE`.".to_owned()),
-    })
+/// `COMPOSE_FILE`, of the process or of `.env` in this folder.
+fn from_environment(here: &Path) -> Vec<PathBuf> {
+    let environment = environment();
+    let dotenv = std::fs::read_to_string(here.join(".env")).ok();
+    let variables = config::variables(&Sources {
+        files: &[],
+        directory: here,
+        environment: &environment,
+        dotenv: dotenv.as_deref().map(|text| (".env", text)),
+        read: &|path| std::fs::read_to_string(path),
+        project_name: None,
+        profiles: &[],
+        services: &[],
+    });
+    let separator = variables.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty()).map_or(":", String::as_str);
+    let named = variables.get("COMPOSE_FILE").map(String::as_str).unwrap_or_default();
+    named.split(separator).filter(|name| !name.is_empty()).map(PathBuf::from).collect()
+}
+
+/// What is not UTF-8 cannot be written into a compose file either.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// What the project is read from, as text.
+#[derive(Clone)]
 struct Texts {
-    name: String,
-    text: String,
+    /// Name and text of each file.
+    files: Vec<(String, String)>,
     directory: PathBuf,
     dotenv: Option<(String, String)>,
     environment: BTreeMap<String, String>,
 }
 
 impl Texts {
-    fn read(files: &Files, path: &Path, here: &Path) -> Result<Self, Fault> {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    fn read(files: &Files, paths: &[PathBuf], here: &Path) -> Result<Self, Fault> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let paths: Vec<PathBuf> = paths.iter().map(absolute).collect();
+        let directory = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("/")).to_owned();
         let dotenv = match &files.names.env_file {
             Some(file) => Some((file.display().to_string(), text(&here.join(file))?)),
             None => {
@@ -106,28 +138,40 @@ impl Texts {
                 if file.is_file() { Some((".env".to_owned(), text(&file)?)) } else { None }
             }
         };
+        let named = |path: &PathBuf| {
+            let name = path.strip_prefix(here).unwrap_or(path).display().to_string();
+            text(path).map(|text| (name, text))
+        };
         Ok(Self {
-            name: absolute.strip_prefix(here).unwrap_or(&absolute).display().to_string(),
-            text: text(&absolute)?,
+            files: paths.iter().map(named).collect::<Result<_, _>>()?,
             directory,
             dotenv,
-            // What is not UTF-8 cannot be written into a compose file either.
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
+            environment: environment(),
         })
     }
 
-    fn parse(&self, text: &str, files: &Files) -> Result<config::Parsed, Vec<Problem>> {
-        config::parse(&Sources {
-            file_name: &self.name,
-            text,
+    /// As shown to people.
+    fn name(&self) -> String {
+        let names: Vec<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
+        names.join(", ")
+    }
+
+    fn with<T>(&self, files: &Files, services: &[String], then: impl FnOnce(&Sources<'_>) -> T) -> T {
+        let texts: Vec<SourceFile<'_>> = self.files.iter().map(|(name, text)| SourceFile { name, text }).collect();
+        then(&Sources {
+            files: &texts,
             directory: &self.directory,
             environment: &self.environment,
             dotenv: self.dotenv.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
             read: &|path| std::fs::read_to_string(path),
             project_name: files.names.project_name.as_deref(),
+            profiles: &files.names.profile,
+            services,
         })
+    }
+
+    fn parse(&self, files: &Files, services: &[String]) -> Result<config::Parsed, Vec<Problem>> {
+        self.with(files, services, |sources| config::parse(sources))
     }
 }
 
@@ -147,8 +191,9 @@ pub mod testing {
         let lines: String = services.iter().map(|name| format!("  {name}: {{image: '{name}:1'}}\n")).collect();
         let (environment, directory) = (BTreeMap::new(), PathBuf::from("/srv/shop"));
         let sources = Sources {
-            file_name: "compose.yaml",
-            text: &format!("name: shop\nservices:\n{lines}"),
+            files: &[SourceFile { name: "compose.yaml", text: &format!("name: shop\nservices:\n{lines}") }],
+            profiles: &[],
+            services: &[],
             directory: &directory,
             environment: &environment,
             dotenv: None,
@@ -172,7 +217,7 @@ mod tests {
     }
 
     fn of(temp: &tempfile::TempDir, name: &str) -> Files {
-        Files { file: Some(temp.path().join(name)), ..Files::default() }
+        Files { file: vec![temp.path().join(name)], ..Files::default() }
     }
 
     #[test]
@@ -181,11 +226,11 @@ mod tests {
             ("compose.yaml", "name: shop\nservices: {web: {image: 'app:${TEAL_TEST_TAG}'}}\n"),
             (".env", "TEAL_TEST_TAG=1.4\n"),
         ]);
-        assert_eq!(load(&of(&temp, "compose.yaml")).unwrap().project.services["web"].container.image, "app:1.4");
+        assert_eq!(load(&of(&temp, "compose.yaml"), &[]).unwrap().project.services["web"].container.image, "app:1.4");
         std::fs::write(temp.path().join("other.env"), "TEAL_TEST_TAG=1.5\n").unwrap();
         let mut files = of(&temp, "compose.yaml");
         files.names.env_file = Some(temp.path().join("other.env"));
-        assert_eq!(load(&files).unwrap().project.services["web"].container.image, "app:1.5");
+        assert_eq!(load(&files, &[]).unwrap().project.services["web"].container.image, "app:1.5");
     }
 
     #[test]
@@ -194,7 +239,7 @@ mod tests {
             "compose.yaml",
             "name: shop\nservices:\n  web:\n    prots: ['80:80']\n    image: app\n    enviroment: {}\n",
         )]);
-        let fault = load(&of(&temp, "compose.yaml")).unwrap_err();
+        let fault = load(&of(&temp, "compose.yaml"), &[]).unwrap_err();
         assert_eq!((fault.code, fault.detail.len()), (Code::Config, 2), "{fault:?}");
     }
 
@@ -210,7 +255,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_said_to_be_missing() {
         let temp = folder(&[]);
-        assert_eq!(load(&of(&temp, "compose.yaml")).unwrap_err().code, Code::NotFound);
+        assert_eq!(load(&of(&temp, "compose.yaml"), &[]).unwrap_err().code, Code::NotFound);
         assert_eq!(find(&Files::default(), Path::new("/proc/self")).unwrap(), None);
     }
 
@@ -218,17 +263,37 @@ mod tests {
     fn the_file_is_looked_for_upwards() {
         let temp = folder(&[("compose.yml", "")]);
         std::fs::create_dir_all(temp.path().join("a/b")).unwrap();
-        assert_eq!(find(&Files::default(), &temp.path().join("a/b")).unwrap(), Some(temp.path().join("compose.yml")));
+        assert_eq!(
+            find(&Files::default(), &temp.path().join("a/b")).unwrap(),
+            Some(vec![temp.path().join("compose.yml")])
+        );
     }
 
     #[test]
-    fn an_override_file_that_compose_would_merge_is_warned_of() {
-        let temp = folder(&[("compose.override.yaml", "")]);
-        assert!(
-            ignored_override(temp.path())
-                .unwrap()
-                .to_string()
-                .starts_with("compose.override.yaml: Compose would merge")
-        );
+    fn an_override_file_beside_it_goes_over_it_unless_files_are_named() {
+        let temp = folder(&[
+            ("compose.yaml", "name: shop\nservices: {web: {image: 'app:1', user: one}}\n"),
+            ("compose.override.yaml", "services: {web: {image: 'app:2'}}\n"),
+            ("prod.yaml", "services: {web: {image: 'app:3'}}\n"),
+        ]);
+        let found = find(&Files::default(), temp.path()).unwrap().unwrap();
+        assert_eq!(found, [temp.path().join("compose.yaml"), temp.path().join("compose.override.yaml")]);
+        let image = |names: &[&str]| {
+            let file = names.iter().map(|name| temp.path().join(name)).collect();
+            let project = load(&Files { file, ..Files::default() }, &[]).unwrap().project;
+            let web = project.services["web"].container.clone();
+            (web.image, web.user)
+        };
+        let one = Some("one".to_owned());
+        assert_eq!(image(&["compose.yaml"]), ("app:1".to_owned(), one.clone()));
+        assert_eq!(image(&["compose.yaml", "compose.override.yaml"]), ("app:2".to_owned(), one.clone()));
+        assert_eq!(image(&["compose.yaml", "prod.yaml"]), ("app:3".to_owned(), one));
+    }
+
+    #[test]
+    fn compose_file_in_dotenv_names_the_files() {
+        let temp = folder(&[("a.yaml", ""), ("b.yaml", ""), (".env", "COMPOSE_FILE=a.yaml:b.yaml\n")]);
+        let found = find(&Files::default(), temp.path()).unwrap().unwrap();
+        assert_eq!(found, [temp.path().join("a.yaml"), temp.path().join("b.yaml")]);
     }
 }

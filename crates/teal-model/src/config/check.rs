@@ -1,22 +1,27 @@
 //! What only shows when the services are seen together: dependencies, shared ports, and settings that contradict
 //! each other.
 
+use super::depends::Dependency;
 use super::health::check_deadline;
-use super::ports::overlap;
+use super::ports::{self, overlap, word};
 use super::problem::suggestion;
-use super::project::{DependsOn, Mount, MountKind, Port, RouteRule, Strategy};
-use super::service::ReadService;
+use super::project::{Condition, DependsOn, Mount, MountKind, NetworkMode, Port, Protocol, RouteRule, Strategy};
+use super::service::{ReadService, keep_unnamed_ports};
 use std::collections::BTreeMap;
 
 pub(super) type Services<'a> = BTreeMap<String, ReadService<'a>>;
 
-pub(super) fn check(services: &mut Services<'_>) {
-    resolve_dependencies(services);
+pub(super) fn check(services: &mut Services<'_>, disabled: &BTreeMap<String, Vec<String>>, project: &str) {
+    resolve_dependencies(services, disabled);
     find_cycles(services);
+    settle_ports(services, project);
+    share_volumes(services);
+    mark_jobs(services);
     check_shared_ports(services);
     for service in services.values() {
         check_routes(service);
         check_strategy(service);
+        check_single(service);
         if let (Some(item), Some(check)) = (&service.healthcheck, &service.service.container.healthcheck) {
             check_deadline(item, check, &service.service.teal.health);
         }
@@ -24,25 +29,130 @@ pub(super) fn check(services: &mut Services<'_>) {
     }
 }
 
-fn resolve_dependencies(services: &mut Services<'_>) {
+fn resolve_dependencies(services: &mut Services<'_>, disabled: &BTreeMap<String, Vec<String>>) {
     let names: Vec<String> = services.keys().cloned().collect();
     for (name, read) in services.iter_mut() {
-        for dependency in &read.depends_on {
-            let on = &dependency.on;
+        for Dependency { on, depends, item } in &read.depends_on {
             if on == name {
-                dependency.item.problem("a service cannot depend on itself", "Take it out.");
+                item.problem("a service cannot depend on itself", "Take it out.");
             } else if names.contains(on) {
-                let depends = DependsOn { condition: dependency.condition, ..Default::default() };
-                read.service.depends_on.insert(on.clone(), depends);
-            } else if dependency.required {
+                // What `depends_on` says goes before what another key implies.
+                read.service.depends_on.entry(on.clone()).or_insert(*depends);
+            } else if !depends.required {
+                item.warning(format!("there is no service `{on}`, and it is not required: it is left out"), "");
+            } else if let Some(profiles) = disabled.get(on) {
+                let hint = format!(
+                    "Choose it with `--profile {}`, or write `required: false`.",
+                    profiles.join("` or `--profile ")
+                );
+                item.problem(format!("`{on}` waits for a profile that was not chosen"), &hint);
+            } else {
                 let hint = suggestion(on, names.iter().map(String::as_str));
                 let hint = hint.unwrap_or_else(|| "Add the service, or take this out.".to_owned());
-                dependency.item.problem(format!("there is no service `{on}`"), &hint);
-            } else {
-                let what = format!("there is no service `{on}`, and it is not required: it is left out");
-                dependency.item.warning(what, "");
+                item.problem(format!("there is no service `{on}`"), &hint);
             }
         }
+    }
+}
+
+/// What is written with a number has it, whatever the others choose.
+fn settle_ports(services: &mut Services<'_>, project: &str) {
+    let mut taken: Vec<Port> = Vec::new();
+    let fixed = |read: &ReadService<'_>| -> Vec<Port> {
+        read.wanted.iter().filter(|(wanted, _)| wanted.among.is_none()).map(|(wanted, _)| wanted.port.clone()).collect()
+    };
+    taken.extend(services.values().flat_map(fixed));
+    for (name, read) in services.iter_mut() {
+        if read.service.network_mode == Some(NetworkMode::Host) {
+            for (_, item) in &read.wanted {
+                item.warning(
+                    "no port is published: with `network_mode: host` it is the host's already",
+                    "Take it out.",
+                );
+            }
+            continue;
+        }
+        for (wanted, item) in &read.wanted {
+            let Some(port) = ports::settle(wanted, item, &format!("{project}/{name}"), &taken) else { continue };
+            if wanted.among.is_some() {
+                taken.push(port.clone());
+            }
+            read.ports.push((port, item.clone()));
+        }
+        read.service.ports = read.ports.iter().map(|(port, _)| port.clone()).collect();
+        keep_unnamed_ports(&mut read.service.teal.routes, &read.ports);
+    }
+}
+
+/// `volumes_from`: the mounts of the other service at the same places.
+fn share_volumes(services: &mut Services<'_>) {
+    let mounts: BTreeMap<String, Vec<Mount>> =
+        services.iter().map(|(name, read)| (name.clone(), read.service.container.mounts.clone())).collect();
+    for (name, read) in services.iter_mut() {
+        for item in &read.volumes_from {
+            let Some(text) = item.word() else { continue };
+            if let Some(container) = text.strip_prefix("container:") {
+                read.service.container.volumes_from.push(container.to_owned());
+                continue;
+            }
+            let (from, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            if !matches!(mode, "ro" | "rw") {
+                item.problem("neither `ro` nor `rw`", "Write `SERVICE`, `SERVICE:ro` or `container:NAME`.");
+            }
+            for mount in mounts.get(from).filter(|_| from != name).into_iter().flatten() {
+                if mount.source.is_none() && mount.kind == MountKind::Volume {
+                    item.problem(
+                        format!("the volume of `{from}` at `{}` has no name, so it cannot be shared", mount.target),
+                        "Give it a name under top-level `volumes`.",
+                    );
+                } else if !read.service.container.mounts.iter().any(|own| own.target == mount.target) {
+                    let read_only = mount.read_only || mode == "ro";
+                    read.service.container.mounts.push(Mount { read_only, ..mount.clone() });
+                }
+            }
+        }
+    }
+}
+
+/// A service whose completion is waited for is expected to complete.
+fn mark_jobs(services: &mut Services<'_>) {
+    let completes = |depends: &DependsOn| depends.condition == Condition::ServiceCompletedSuccessfully;
+    let jobs: Vec<String> = services
+        .values()
+        .flat_map(|read| read.service.depends_on.iter())
+        .filter(|(_, depends)| completes(depends))
+        .map(|(on, _)| on.clone())
+        .collect();
+    for name in jobs {
+        if let Some(read) = services.get_mut(&name) {
+            read.service.is_job = true;
+        }
+    }
+}
+
+/// Things of which there is one: a name, an address, the host's own ports.
+fn check_single(read: &ReadService<'_>) {
+    let Some(why) = read.service.only_once() else { return };
+    let strategy = read.teal.strategy.as_ref().filter(|_| read.service.teal.strategy == Some(Strategy::BlueGreen));
+    if let Some(strategy) = strategy {
+        strategy.problem(
+            format!("two releases cannot run side by side: {why}"),
+            "Take that out, or write `strategy: recreate`.",
+        );
+    }
+    if read.service.replicas > 1 {
+        let item = read.container_name.as_ref().or(read.replicas.as_ref()).unwrap_or(&read.item);
+        item.problem(
+            format!("{} replicas cannot run side by side: {why}", read.service.replicas),
+            "Take one of the two out.",
+        );
+    }
+    let reachable = matches!(read.service.network_mode, None | Some(NetworkMode::Bridge));
+    if let (Some(item), false) = (&read.network_mode, read.ports.is_empty() || reachable) {
+        item.problem(
+            "published ports mean nothing in this network",
+            "Take `ports` out, or `network_mode`: the proxy reaches containers on a network of the project.",
+        );
     }
 }
 
@@ -100,16 +210,23 @@ fn check_shared_ports(services: &Services<'_>) {
         services.values().flat_map(|read| read.ports.iter().map(move |(port, item)| (read, port, item))).collect();
     for (n, (read, port, item)) in all.iter().enumerate() {
         for (other, other_port, _) in all[..n].iter().filter(|(_, other_port, _)| overlap(port, other_port)) {
-            let (name, number) = (&other.service.name, port.published);
+            let (name, number, word) = (&other.service.name, port.published, word(port.protocol));
             if other.service.name == read.service.name {
-                item.problem(format!("port {number} is published twice on the same address"), "Keep one of the two.");
+                item.problem(
+                    format!("{word}port {number} is published twice on the same address"),
+                    "Keep one of the two.",
+                );
                 continue;
             }
             if port.host_ip != other_port.host_ip {
                 item.problem(
-                    format!("port {number} is published by `{name}` on an address that overlaps this one"),
+                    format!("{word}port {number} is published by `{name}` on an address that overlaps this one"),
                     "Write the same address for both, or other ports.",
                 );
+                continue;
+            }
+            if port.protocol == Protocol::Udp {
+                item.problem(format!("{word}port {number} is published by `{name}` as well"), "Publish another port.");
                 continue;
             }
             let lone = read.teal.routes.is_empty() || other.teal.routes.is_empty();
@@ -117,7 +234,7 @@ fn check_shared_ports(services: &Services<'_>) {
             let theirs = rules_on(other_port, &other.service.teal.routes);
             if lone {
                 item.problem(
-                    format!("port {number} is published by `{name}` as well"),
+                    format!("{word}port {number} is published by `{name}` as well"),
                     "Publish another port, or give both services an `x-teal.route` that tells them apart (`/` for the one that takes the rest).",
                 );
             } else if let Some((host, path)) = mine.iter().find(|rule| theirs.contains(rule)) {

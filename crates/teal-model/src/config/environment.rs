@@ -25,7 +25,7 @@ pub(super) fn read(
             item.problem("holds a NUL character", "No process can be given one.");
             continue;
         }
-        match value.or_else(|| context.variables.get(&name).cloned()) {
+        match value.or_else(|| context.variables(item.mark()).get(&name).cloned()) {
             Some(value) => out.insert(name, value),
             // Named without a value, and nobody set it: it is not there, whatever a file said.
             None => out.remove(&name),
@@ -51,7 +51,11 @@ fn read_file(item: &Item<'_>, context: &Context<'_>, out: &mut BTreeMap<String, 
         Some(item.clone())
     };
     let Some((item, name)) = path.and_then(|path| path.word().map(|name| (path.clone(), name))) else { return };
-    let text = match (context.sources.read)(&context.sources.directory.join(Path::new(name))) {
+    if !context.enabled {
+        // Nothing is asked of a service that waits for its profile.
+        return;
+    }
+    let text = match (context.sources.read)(&context.directory(item.mark()).join(Path::new(name))) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -63,20 +67,30 @@ fn read_file(item: &Item<'_>, context: &Context<'_>, out: &mut BTreeMap<String, 
             return;
         }
     };
+    let variables = context.variables(item.mark());
     // What earlier files set is known to later ones, below the caller's own environment.
-    let known = |name: &str| context.variables.get(name).or_else(|| out.get(name)).cloned();
+    let known = |name: &str| variables.get(name).or_else(|| out.get(name)).cloned();
     let file = if raw { dotenv::parse_raw(&text, &known) } else { dotenv::parse(&text, &known) };
     tell(&file, name, context.report);
     out.extend(file.values);
 }
 
+/// `label_file`: lines `name=value`, later files win.
+pub(super) fn read_label_files(item: &Item<'_>, context: &Context<'_>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for item in item.one_or_list().unwrap_or_default() {
+        read_file(&item, context, &mut out);
+    }
+    out
+}
+
 /// Reports the faults of a dotenv file at its own lines.
 pub(super) fn tell(file: &Dotenv, name: &str, report: &Report) {
     for fault in &file.faults {
-        let mark = Mark { line: fault.line, column: 1 };
+        let mark = Mark { file: 0, line: fault.line, column: 1 };
         report.problem_in(name, mark, &fault.name, fault.what.clone(), None);
     }
     for (line, variable) in &file.unset {
-        report.unset_variable(Some(name), Mark { line: *line, column: 1 }, "", variable);
+        report.unset_variable(Some(name), Mark { file: 0, line: *line, column: 1 }, "", variable);
     }
 }

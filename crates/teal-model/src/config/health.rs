@@ -23,7 +23,7 @@ pub(super) fn read_healthcheck(item: &Item<'_>) -> Option<Healthcheck> {
         interval_ms: time("interval"),
         timeout_ms: time("timeout"),
         start_period_ms: time("start_period"),
-        start_interval_ms: None,
+        start_interval_ms: time("start_interval"),
         retries: map.take("retries").and_then(|v| v.count(0..=1_000_000)).filter(|n| *n > 0),
     };
     map.finish();

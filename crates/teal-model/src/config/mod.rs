@@ -2,18 +2,33 @@
 //!
 //! [`parse`] takes texts and gives a [`Project`], or every [`Problem`] at once. It opens no file and knows no clock.
 
+mod build;
 mod check;
+mod container;
+mod depends;
+mod deploy;
+mod devices;
 mod dotenv;
 mod environment;
+mod extend;
+mod files;
 mod health;
+mod include;
 mod interpolate;
+mod isolation;
 pub mod keys;
+mod limits;
+mod load;
+mod merge;
+mod networks;
 mod parse;
 mod ports;
 mod problem;
+mod profiles;
 pub mod project;
 mod quantity;
 mod read;
+mod resolver;
 mod service;
 mod teal;
 mod teal_keys;
@@ -21,7 +36,8 @@ mod volumes;
 mod words;
 mod yaml;
 
-pub use parse::{FILE_NAMES, OVERRIDE_NAMES, Parsed, Sources, find_file, find_override, parse};
+pub use load::variables;
+pub use parse::{FILE_NAMES, OVERRIDE_NAMES, Parsed, SourceFile, Sources, find_file, find_override, parse};
 pub use problem::Problem;
 pub use project::*;
 pub use teal::PRIVATE_RANGES;

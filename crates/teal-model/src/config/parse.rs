@@ -2,21 +2,23 @@
 //!
 //! ```text
 //! .env ──▶ variables ─┐
-//! compose.yaml ──▶ tree ─▶ interpolated tree ─▶ services, volumes, x-teal ─▶ cross checks ─▶ Project
+//! compose files ──▶ one tree (load.rs) ─▶ networks, volumes, services, x-teal ─▶ cross checks ─▶ Project
 //! ```
 
 use super::check::{self, Services};
-use super::dotenv;
-use super::environment;
-use super::interpolate::{self, interpolate_tree};
+use super::files::{self, Definition, Kind};
+use super::interpolate::interpolate_tree;
 use super::keys;
+use super::load::{self, Loaded, Origin, Source, Variables};
+use super::networks;
 use super::problem::{Problem, Report};
-use super::project::{Project, Volume};
+use super::profiles;
+use super::project::{DEFAULT_NETWORK, Network, Project, Volume};
 use super::read::{Item, MapReader};
 use super::service;
 use super::teal;
 use super::volumes;
-use super::yaml::{self, Mark, Node, Value};
+use super::yaml::{Mark, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,19 +26,30 @@ use std::path::{Path, PathBuf};
 /// Everything that a project is read from. Reading files is the caller's business, so that the same texts always give
 /// the same project.
 pub struct Sources<'a> {
-    /// The compose file's name as it is shown in problems.
-    pub file_name: &'a str,
-    pub text: &'a str,
+    /// The compose files, at least one: each goes over those before it.
+    pub files: &'a [SourceFile<'a>],
     /// The project's folder, absolute: relative paths are resolved against it.
     pub directory: &'a Path,
     /// The process's environment; it goes before `dotenv`.
     pub environment: &'a BTreeMap<String, String>,
     /// Name and text of the `.env` file, where there is one.
     pub dotenv: Option<(&'a str, &'a str)>,
-    /// Reads an `env_file`; the path is absolute if `directory` is.
+    /// Reads what the files name: an `env_file`, an included or extended file; the path is absolute if `directory` is.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
     /// `-p`. Goes before `COMPOSE_PROJECT_NAME`, the file's `name` and the folder's name.
     pub project_name: Option<&'a str>,
+    /// `--profile`; those of `COMPOSE_PROFILES` come on top.
+    pub profiles: &'a [String],
+    /// Services that were named: each brings its own profiles along.
+    pub services: &'a [String],
+}
+
+/// A compose file.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceFile<'a> {
+    /// As it is shown in problems.
+    pub name: &'a str,
+    pub text: &'a str,
 }
 
 /// A project, and what its owner should know about the file.
@@ -49,18 +62,38 @@ pub struct Parsed {
 /// What the readers below share.
 pub(super) struct Context<'a> {
     pub sources: &'a Sources<'a>,
-    /// `.env` below the process's environment.
-    pub variables: &'a BTreeMap<String, String>,
+    pub origins: &'a [Origin],
+    pub project: &'a str,
     pub volumes: &'a BTreeMap<String, Volume>,
     /// Also those that could not be read, which are no "undefined volume".
     pub volume_keys: &'a BTreeSet<String>,
+    pub network_keys: &'a BTreeSet<String>,
+    pub secrets: &'a BTreeMap<String, Definition>,
+    pub configs: &'a BTreeMap<String, Definition>,
     pub report: &'a Report,
+    /// Whether the service being read is part of the project, or waits for a profile.
+    pub enabled: bool,
+}
+
+impl Context<'_> {
+    /// Where relative paths start that were written here.
+    pub fn directory(&self, mark: Mark) -> &Path {
+        self.origins.get(usize::from(mark.file)).map_or(self.sources.directory, |origin| &origin.directory)
+    }
+
+    /// The environment as the file sees it: `.env` below the process's own.
+    pub fn variables(&self, mark: Mark) -> &Variables {
+        match self.origins.get(usize::from(mark.file)) {
+            Some(origin) => &origin.variables,
+            None => self.sources.environment,
+        }
+    }
 }
 
 /// Names of a compose file, in the order in which Compose looks for them.
 pub const FILE_NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
-/// Names of a file that Compose would merge into the first and Teal does not read.
+/// Names of the file that is merged into it, where `-f` names none.
 pub const OVERRIDE_NAMES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
@@ -69,7 +102,7 @@ pub fn find_file(dir: &Path, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> 
     FILE_NAMES.iter().map(|name| dir.join(name)).find(|path| exists(path))
 }
 
-/// A file beside it that Compose would merge in: say so before the two tools disagree.
+/// The file beside it that goes over it.
 pub fn find_override(dir: &Path, exists: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
     OVERRIDE_NAMES.iter().map(|name| dir.join(name)).find(|path| exists(path))
 }
@@ -77,22 +110,14 @@ pub fn find_override(dir: &Path, exists: &dyn Fn(&Path) -> bool) -> Option<PathB
 /// Reads a project.
 ///
 /// # Errors
-/// All problems at once, in the order of the file. Broken YAML hides what stands behind it.
+/// All problems at once, in the order of the files. Broken YAML hides what stands behind it.
 pub fn parse(sources: &Sources<'_>) -> Result<Parsed, Vec<Problem>> {
-    let report = Report::new(sources.file_name);
-    let mut variables = read_variables(sources, &report);
-    let mut root = match yaml::parse(sources.file_name, sources.text) {
-        Ok(root) => root,
-        Err(problems) => return Err(report.finish().0.into_iter().chain(problems).collect()),
+    let report = Report::new();
+    let loaded = match load::load(sources, &report) {
+        Ok(loaded) => loaded,
+        Err(broken) => return Err(report.finish().0.into_iter().chain(broken).collect()),
     };
-    let name = read_name(&mut root, sources, &variables, &report);
-    if let Some(name) = &name {
-        variables.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
-    }
-    interpolate_values(&mut root, &variables, &report);
-    let name = name.unwrap_or_default();
-    let item = Item { node: &root, path: String::new(), report: &report };
-    let project = read_project(&item, name, sources, &variables);
+    let project = read_project(&loaded, sources, &report);
     let failed = report.has_problems();
     let (problems, warnings) = report.finish();
     match project {
@@ -101,31 +126,20 @@ pub fn parse(sources: &Sources<'_>) -> Result<Parsed, Vec<Problem>> {
     }
 }
 
-fn read_variables(sources: &Sources<'_>, report: &Report) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    if let Some((name, text)) = sources.dotenv {
-        let file = dotenv::parse(text, &|name| sources.environment.get(name).cloned());
-        environment::tell(&file, name, report);
-        variables = file.values;
-    }
-    variables.extend(sources.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
-    variables
-}
-
 /// `-p`, `COMPOSE_PROJECT_NAME`, `name:`, the folder: the first that is there.
-fn read_name(
-    root: &mut Node,
+pub(super) fn read_name(
+    files: &mut [Source],
     sources: &Sources<'_>,
-    variables: &BTreeMap<String, String>,
+    variables: &Variables,
     report: &Report,
 ) -> Option<String> {
     const SHAPE: &str =
         "A project name is lower-case letters, digits, `-` and `_`, and starts with a letter or a digit.";
     let lookup = |name: &str| variables.get(name).cloned();
     let mut written = None;
-    if let Value::Map(entries) = &mut root.value
-        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "name")
-    {
+    for file in files {
+        let Value::Map(entries) = &mut file.root.value else { continue };
+        let Some(entry) = entries.iter_mut().find(|entry| entry.key == "name") else { continue };
         interpolate_tree(&mut entry.node, "name", &lookup, report);
         let item = Item { node: &entry.node, path: "name".to_owned(), report };
         if !entry.node.is_null() {
@@ -164,24 +178,9 @@ fn normalise(name: &str) -> String {
     kept.trim_start_matches(['_', '-']).to_owned()
 }
 
-/// Extensions are left alone: what they hold is filled in where an alias brings it to a service.
-fn interpolate_values(root: &mut Node, variables: &BTreeMap<String, String>, report: &Report) {
-    let lookup: interpolate::Lookup<'_> = &|name| variables.get(name).cloned();
-    let Value::Map(entries) = &mut root.value else { return };
-    for entry in entries {
-        let is_extension = entry.key.starts_with("x-") && entry.key != "x-teal";
-        if !is_extension && entry.key != "name" {
-            interpolate_tree(&mut entry.node, &entry.key, lookup, report);
-        }
-    }
-}
-
-fn read_project(
-    item: &Item<'_>,
-    name: String,
-    sources: &Sources<'_>,
-    variables: &BTreeMap<String, String>,
-) -> Option<Project> {
+fn read_project(loaded: &Loaded, sources: &Sources<'_>, report: &Report) -> Option<Project> {
+    let item = Item { node: &loaded.root, path: String::new(), report };
+    let name = loaded.name.clone().unwrap_or_default();
     if item.node.is_null() {
         item.problem("the file is empty", "Write at least one service: `services: {web: {image: ...}}`.");
         return None;
@@ -189,42 +188,66 @@ fn read_project(
     let map = item.map(&keys::PROJECT)?;
     // Read before everything else.
     map.take_even_null("name");
+    map.take_even_null("include");
     if let Some(version) = map.take_even_null("version") {
         version.warning("`version` is obsolete and says nothing", "Take it out.");
     }
-    if let Some(networks) = map.take("networks") {
-        read_networks(&networks);
-    }
+    let networks_item = map.take("networks");
+    let networks = networks_item.as_ref().map(|item| networks::read_all(item, &name)).unwrap_or_default();
     let volumes_item = map.take("volumes");
     let volumes = volumes_item.as_ref().map(|item| volumes::read_all(item, &name)).unwrap_or_default();
-    let volume_keys = volumes_item
-        .filter(Item::is_map)
-        .and_then(|item| item.entries())
-        .unwrap_or_default()
-        .iter()
-        .map(|(entry, _)| entry.key.clone())
-        .collect();
-    let context = Context { sources, variables, volumes: &volumes, volume_keys: &volume_keys, report: item.report };
-    let mut services = read_services(&map, &context);
+    let (network_keys, volume_keys) = (keys_of(networks_item), keys_of(volumes_item));
+    let nothing = BTreeMap::new();
+    let mut context = Context {
+        sources,
+        origins: &loaded.origins,
+        project: &name,
+        volumes: &volumes,
+        volume_keys: &volume_keys,
+        network_keys: &network_keys,
+        secrets: &nothing,
+        configs: &nothing,
+        report,
+        enabled: true,
+    };
+    let secrets = files::read_all(map.take("secrets"), Kind::Secret, &context);
+    let configs = files::read_all(map.take("configs"), Kind::Config, &context);
+    (context.secrets, context.configs) = (&secrets, &configs);
+    let from_environment = context.variables(Mark::default()).get("COMPOSE_PROFILES").map(String::as_str);
+    let disabled = profiles::disabled(&loaded.root, sources.profiles, from_environment, sources.services);
+    let mut services = read_services(&map, &mut context, &disabled);
     let trusted_proxies = map.take("x-teal").map(|item| teal::read_project(&item)).unwrap_or_default();
     map.finish();
-    check::check(&mut services);
-    let default = super::Network { name: Project::network_name(&name, super::DEFAULT_NETWORK), ..Default::default() };
-    for read in services.values_mut() {
-        read.service.networks.insert(super::DEFAULT_NETWORK.to_owned(), Default::default());
-    }
-    Some(Project {
-        name,
-        directory: sources.directory.to_string_lossy().into_owned(),
-        services: services.into_iter().map(|(name, read)| (name, read.service)).collect(),
-        volumes,
-        networks: BTreeMap::from([(super::DEFAULT_NETWORK.to_owned(), default)]),
-        trusted_proxies,
-        ..Project::default()
-    })
+    check::check(&mut services, &disabled, &name);
+    let services = services.into_iter().map(|(name, read)| (name, read.service)).collect();
+    let networks = with_default(networks, &services, &name);
+    let directory = sources.directory.to_string_lossy().into_owned();
+    Some(Project { name, directory, services, disabled, networks, volumes, trusted_proxies })
 }
 
-fn read_services<'a>(map: &MapReader<'a>, context: &Context<'_>) -> Services<'a> {
+/// The network that services join which name none.
+fn with_default(
+    mut networks: BTreeMap<String, Network>,
+    services: &BTreeMap<String, super::project::Service>,
+    project: &str,
+) -> BTreeMap<String, Network> {
+    if services.values().any(|service| service.networks.contains_key(DEFAULT_NETWORK)) {
+        let name = Project::network_name(project, DEFAULT_NETWORK);
+        networks.entry(DEFAULT_NETWORK.to_owned()).or_insert(Network { name, ..Network::default() });
+    }
+    networks
+}
+
+fn keys_of(item: Option<Item<'_>>) -> BTreeSet<String> {
+    let entries = item.filter(Item::is_map).and_then(|item| item.entries()).unwrap_or_default();
+    entries.iter().map(|(entry, _)| entry.key.clone()).collect()
+}
+
+fn read_services<'a>(
+    map: &MapReader<'a>,
+    context: &mut Context<'_>,
+    disabled: &BTreeMap<String, Vec<String>>,
+) -> Services<'a> {
     let mut services = BTreeMap::new();
     let written = map.take("services").map(|item| (item.clone(), item.entries()));
     if let Some((item, Some(entries))) = &written
@@ -234,7 +257,7 @@ fn read_services<'a>(map: &MapReader<'a>, context: &Context<'_>) -> Services<'a>
     } else if written.is_none() {
         map.item.problem("no services", "Write at least one: `services: {web: {image: ...}}`.");
     }
-    for (entry, item) in written.and_then(|(_, entries)| entries).unwrap_or_default() {
+    for (entry, item) in written.iter().filter_map(|(_, entries)| entries.as_ref()).flatten() {
         if !is_service_name(&entry.key) {
             item.report.problem(
                 entry.key_mark,
@@ -243,9 +266,22 @@ fn read_services<'a>(map: &MapReader<'a>, context: &Context<'_>) -> Services<'a>
                 Some("A name is letters, digits, `.`, `_` and `-`, and starts with a letter or a digit.".to_owned()),
             );
         }
-        if let Some(read) = service::read(&entry.key, item, context) {
+        context.enabled = !disabled.contains_key(&entry.key);
+        if let Some(read) = service::read(&entry.key, item.clone(), context)
+            && context.enabled
+        {
             services.insert(entry.key.clone(), read);
         }
+    }
+    if let Some((item, Some(entries))) = &written
+        && !entries.is_empty()
+        && entries.iter().all(|(entry, _)| disabled.contains_key(&entry.key))
+    {
+        let mut profiles: Vec<&str> = disabled.values().flatten().map(String::as_str).collect();
+        profiles.sort_unstable();
+        profiles.dedup();
+        let hint = format!("Choose one with `--profile` or `COMPOSE_PROFILES`: {}.", profiles.join(", "));
+        item.problem("every service waits for a profile", &hint);
     }
     services
 }
@@ -253,18 +289,4 @@ fn read_services<'a>(map: &MapReader<'a>, context: &Context<'_>) -> Services<'a>
 fn is_service_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-}
-
-fn read_networks(item: &Item<'_>) {
-    for (entry, item) in item.entries().unwrap_or_default() {
-        if entry.key == "default" {
-            if let Some(map) = item.map(&keys::NETWORK) {
-                map.finish();
-            }
-        } else {
-            let hint = "Take it out: all services of a project share one network; a recreated service is reached by its name, a blue-green one through its published port.";
-            let what = "networks other than `default` are not supported";
-            item.report.problem(entry.key_mark, &item.path, what, Some(hint.to_owned()));
-        }
-    }
 }

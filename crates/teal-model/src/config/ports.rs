@@ -1,70 +1,79 @@
 //! Published ports: where the proxy listens, in Compose's short and long form.
 
 use super::keys;
-use super::project::Port;
+use super::project::{ExposedPort, Port, Protocol};
 use super::read::Item;
 use super::yaml::Value;
 use std::net::IpAddr;
 
 const SHAPE: &str = "Write `HOST:CONTAINER` (`\"80:8080\"`) or `ADDRESS:HOST:CONTAINER`.";
-const NO_RANGE: &str = "Write one entry a port.";
-const EPHEMERAL: &str =
-    "The proxy listens on a port that clients know: write `HOST:CONTAINER`, for example `\"80:8080\"`.";
+/// Above what Linux gives to outgoing connections by default (`ip_local_port_range`), so that none is in the way.
+const OWN_RANGE: std::ops::RangeInclusive<u16> = 61_000..=65_535;
+/// A range is written by hand, and every port of it is a listener.
+const MAX_RANGE: usize = 1_000;
 
-pub(super) fn read<'a>(item: &Item<'a>) -> Vec<(Port, Item<'a>)> {
-    let mut ports: Vec<(Port, Item<'a>)> = Vec::new();
+/// A port as it is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub port: Port,
+    /// Where `port.published` is one of several: the first that is free in the project. Empty: any.
+    pub among: Option<Vec<u16>>,
+}
+
+/// Every published port with the place that asks for it. What is given no number here gets one in [`settle`].
+pub(super) fn read<'a>(item: &Item<'a>) -> Vec<(Wanted, Item<'a>)> {
+    let mut ports: Vec<(Wanted, Item<'a>)> = Vec::new();
     for item in item.list().unwrap_or_default() {
-        let Some(port) = (if item.is_map() { long(&item) } else { short(&item) }) else { continue };
-        if ports.iter().any(|(other, _)| other.published == port.published && other.host_ip == port.host_ip) {
-            item.problem(format!("port {} is published twice", port.published), "Keep one of the two.");
-        } else {
-            ports.push((port, item));
+        let Some(more) = (if item.is_map() { long(&item) } else { short(&item) }) else { continue };
+        for wanted in more {
+            let same = |(other, _): &&(Wanted, Item<'a>)| other.among.is_none() && other.port == wanted.port;
+            if wanted.among.is_none() && ports.iter().find(same).is_some() {
+                let (number, protocol) = (wanted.port.published, word(wanted.port.protocol));
+                item.problem(format!("{protocol}port {number} is published twice"), "Keep one of them.");
+            } else {
+                ports.push((wanted, item.clone()));
+            }
         }
     }
     ports
 }
 
-fn short(item: &Item<'_>) -> Option<Port> {
+pub(super) fn word(protocol: Protocol) -> &'static str {
+    if protocol == Protocol::Udp { "UDP " } else { "" }
+}
+
+fn short(item: &Item<'_>) -> Option<Vec<Wanted>> {
     let text = item.text()?;
     let (text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if !is_tcp(item, protocol) {
-        return None;
-    }
+    let protocol = read_protocol(item, protocol)?;
     // From the right, so that an IPv6 address needs no brackets.
     let mut parts = text.rsplitn(3, ':');
     let target = parts.next().unwrap_or_default();
-    let published = parts.next().unwrap_or_default();
-    let address = parts.next();
-    if target.contains('-') || published.contains('-') {
-        item.problem("port ranges are not supported", NO_RANGE);
-        return None;
-    }
-    let target = number(item, target, "the container's port", SHAPE);
-    if published.is_empty() {
-        if target.is_some() {
-            item.problem("no published port", EPHEMERAL);
-        }
-        return None;
-    }
-    let published = number(item, published, "the published port", SHAPE);
+    let published = parts.next().filter(|text| !text.is_empty());
+    let address = parts.next().filter(|text| !text.is_empty());
+    let targets = range(item, target, "the container's port", SHAPE);
+    let published = published.map(|text| range(item, text, "the published port", SHAPE));
     let host_ip = match address {
         Some(text) => Some(address_of(item, text)?),
         None => None,
     };
-    Some(Port { host_ip, published: published?, target: target?, ..Default::default() })
+    let port = Port { host_ip, protocol, ..Port::default() };
+    match published {
+        Some(published) => pair(item, &port, Some(published?), &targets?),
+        None => pair(item, &port, None, &targets?),
+    }
 }
 
-fn long(item: &Item<'_>) -> Option<Port> {
+fn long(item: &Item<'_>) -> Option<Vec<Wanted>> {
     let map = item.map(&keys::PORT)?;
-    let tcp = map.take("protocol").and_then(|protocol| Some(is_tcp(&protocol, protocol.text()?))).unwrap_or(true);
-    if let Some(mode) = map.take("mode") {
+    let protocol = match map.take_filled("protocol") {
+        Some(protocol) => protocol.text().and_then(|text| read_protocol(&protocol, text)),
+        None => Some(Protocol::Tcp),
+    };
+    if let Some(mode) = map.take_filled("mode") {
         mode.choice(&[("host", ()), ("ingress", ())]);
     }
-    if let Some(protocol) = map.take("app_protocol")
-        && protocol.text().is_some_and(|text| text != "http")
-    {
-        protocol.problem("only `http` is proxied", "Take the key out if the container speaks HTTP.");
-    }
+    let app_protocol = map.take_filled("app_protocol").and_then(|v| v.word()).map(str::to_lowercase);
     if let Some(name) = map.take("name") {
         name.text();
     }
@@ -72,31 +81,55 @@ fn long(item: &Item<'_>) -> Option<Port> {
     if target.is_none() {
         item.problem("`target` is missing", "Give the container's port: `target: 8080`.");
     }
-    let published = map.take("published");
-    if published.is_none() {
-        item.problem("no published port", "The proxy listens on a port that clients know: write `published: 80`.");
-    }
-    let host_ip = map.take("host_ip").map(|ip| address_of(&ip, ip.text()?));
+    let published = map.take_filled("published");
+    let host_ip = map.take_filled("host_ip").map(|ip| address_of(&ip, ip.text()?));
     map.finish();
-    let target = target.and_then(|target| single(&target, "the container's port"));
-    let published = published.and_then(|published| single(&published, "the published port"));
+    let target = target.and_then(|target| range(&target, target.text()?, "the container's port", ""));
+    let published = published.map(|item| range(&item, item.text()?, "the published port", ""));
     let host_ip = match host_ip {
         Some(ip) => Some(ip?),
         None => None,
     };
-    if !tcp {
-        return None;
+    let port = Port { host_ip, protocol: protocol?, app_protocol, ..Port::default() };
+    match published {
+        Some(published) => pair(item, &port, Some(published?), &target?),
+        None => pair(item, &port, None, &target?),
     }
-    Some(Port { host_ip, published: published?, target: target?, ..Default::default() })
 }
 
-fn single(item: &Item<'_>, what: &str) -> Option<u16> {
-    let text = item.text()?;
-    if text.contains('-') {
-        item.problem("port ranges are not supported", NO_RANGE);
+/// Ranges of one length go together one by one; a range for a single target leaves the choice.
+fn pair(item: &Item<'_>, port: &Port, published: Option<Vec<u16>>, targets: &[u16]) -> Option<Vec<Wanted>> {
+    let fixed = |published, target| Wanted { port: Port { published, target, ..port.clone() }, among: None };
+    match published {
+        None => {
+            let any = |target: &u16| Wanted { port: Port { target: *target, ..port.clone() }, among: Some(Vec::new()) };
+            Some(targets.iter().map(any).collect())
+        }
+        Some(published) if published.len() == targets.len() => {
+            Some(published.iter().zip(targets).map(|(published, target)| fixed(*published, *target)).collect())
+        }
+        Some(published) if targets.len() == 1 => {
+            let port = Port { target: targets[0], ..port.clone() };
+            Some(vec![Wanted { port, among: Some(published) }])
+        }
+        Some(_) => {
+            item.problem("ranges of different length", "Write as many published ports as container ports.");
+            None
+        }
+    }
+}
+
+/// `8000` or `8000-8010`.
+fn range(item: &Item<'_>, text: &str, what: &str, hint: &str) -> Option<Vec<u16>> {
+    let Some((first, last)) = text.split_once('-') else {
+        return number(item, text, what, hint).map(|number| vec![number]);
+    };
+    let (first, last) = (number(item, first, what, hint)?, number(item, last, what, hint)?);
+    if first > last || usize::from(last - first) >= MAX_RANGE {
+        item.problem(format!("{what} is no range"), &format!("Write the lower one first, at most {MAX_RANGE} ports."));
         return None;
     }
-    number(item, text, what, "")
+    Some((first..=last).collect())
 }
 
 fn number(item: &Item<'_>, text: &str, what: &str, hint: &str) -> Option<u16> {
@@ -108,19 +141,17 @@ fn number(item: &Item<'_>, text: &str, what: &str, hint: &str) -> Option<u16> {
     port
 }
 
-fn is_tcp(item: &Item<'_>, protocol: &str) -> bool {
+fn read_protocol(item: &Item<'_>, protocol: &str) -> Option<Protocol> {
     match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => true,
-        "udp" | "sctp" => {
-            item.problem(
-                format!("{} ports are not supported", protocol.to_ascii_uppercase()),
-                "Teal proxies HTTP over TCP: keep a service that needs this port out of the project.",
-            );
-            false
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        "sctp" => {
+            item.problem("SCTP ports are not supported", "Keep a service that needs this port out of the project.");
+            None
         }
         _ => {
-            item.problem("not a protocol", "Only `tcp` is known here.");
-            false
+            item.problem("not a protocol", "Write `tcp` or `udp`.");
+            None
         }
     }
 }
@@ -134,6 +165,60 @@ fn address_of(item: &Item<'_>, text: &str) -> Option<IpAddr> {
     address
 }
 
+/// `expose`: `8080`, `8080/udp`, `8080-8085`.
+pub(super) fn read_exposed(item: &Item<'_>) -> Vec<ExposedPort> {
+    let mut out = Vec::new();
+    for item in item.list().unwrap_or_default() {
+        let Some(text) = item.text() else { continue };
+        let (text, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let ports = range(&item, text, "the port", "Write the container's port alone: `\"8080\"`.");
+        if let (Some(protocol), Some(ports)) = (read_protocol(&item, protocol), ports) {
+            out.extend(ports.into_iter().map(|port| ExposedPort { port, protocol }));
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// Gives a number to each port that leaves the choice. `seed` makes it the same at every reading, where nothing else of
+/// the project has it.
+pub(super) fn settle(wanted: &Wanted, item: &Item<'_>, seed: &str, taken: &[Port]) -> Option<Port> {
+    let Some(among) = &wanted.among else { return Some(wanted.port.clone()) };
+    let free = |published: u16| {
+        let port = Port { published, ..wanted.port.clone() };
+        (!taken.iter().any(|other| overlap(&port, other))).then_some(port)
+    };
+    if !among.is_empty() {
+        let port = among.iter().find_map(|published| free(*published));
+        match &port {
+            Some(port) => item.warning(
+                format!("one port of the range is used: {}", port.published),
+                "The proxy balances over all replicas on one port: write that one.",
+            ),
+            None => item.problem("every port of the range is published already", "Write a longer range."),
+        }
+        return port;
+    }
+    let size = u32::from(OWN_RANGE.end() - OWN_RANGE.start()) + 1;
+    let start = fnv(&format!("{seed}/{}", wanted.port.target)) % size;
+    let port = (0..size).find_map(|n| {
+        let offset = u16::try_from((start + n) % size).ok()?;
+        free(OWN_RANGE.start() + offset)
+    })?;
+    let (published, target) = (port.published, port.target);
+    item.warning(
+        format!("no published port is written: {published} is used, now and in later deployments"),
+        &format!("Write `\"{published}:{target}\"` or another port; for the project's own containers alone, `expose`."),
+    );
+    Some(port)
+}
+
+/// FNV-1a: the same number for the same words, in every version of Teal.
+fn fnv(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// Whether one listener would take connections of the other's.
 pub(super) fn overlap(a: &Port, b: &Port) -> bool {
     let covers = |wide: Option<IpAddr>, narrow: Option<IpAddr>| match (wide, narrow) {
@@ -141,5 +226,7 @@ pub(super) fn overlap(a: &Port, b: &Port) -> bool {
         (Some(wide), Some(narrow)) => wide == narrow || (wide.is_unspecified() && wide.is_ipv4() == narrow.is_ipv4()),
         (Some(_), None) => false,
     };
-    a.published == b.published && (covers(a.host_ip, b.host_ip) || covers(b.host_ip, a.host_ip))
+    a.published == b.published
+        && a.protocol == b.protocol
+        && (covers(a.host_ip, b.host_ip) || covers(b.host_ip, a.host_ip))
 }

@@ -46,7 +46,8 @@ impl std::error::Error for Problem {}
 /// Collects what the readers find, so that one reading reports everything.
 #[derive(Debug)]
 pub(super) struct Report {
-    file: String,
+    /// As shown to people, by [`Mark::file`].
+    files: RefCell<Vec<String>>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     unset: RefCell<BTreeSet<String>>,
@@ -55,9 +56,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub fn new(file: &str) -> Self {
+    pub fn new() -> Self {
         Self {
-            file: file.to_owned(),
+            files: RefCell::default(),
             problems: RefCell::default(),
             warnings: RefCell::default(),
             unset: RefCell::default(),
@@ -65,8 +66,24 @@ impl Report {
         }
     }
 
+    /// The number that marks in the file carry.
+    pub fn add_file(&self, name: &str) -> u16 {
+        let mut files = self.files.borrow_mut();
+        files.push(name.to_owned());
+        u16::try_from(files.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    fn file(&self, mark: Mark) -> String {
+        self.files.borrow().get(usize::from(mark.file)).cloned().unwrap_or_default()
+    }
+
+    /// `compose.yaml:12`, for a problem that has to do with two places.
+    pub fn place(&self, mark: Mark) -> String {
+        format!("{}:{}", self.file(mark), mark.line)
+    }
+
     pub fn problem(&self, mark: Mark, key: &str, what: impl Into<String>, hint: impl Into<Option<String>>) {
-        self.problem_in(&self.file, mark, key, what, hint);
+        self.problem_in(&self.file(mark), mark, key, what, hint);
     }
 
     /// A problem in another file than the compose file (`.env`, an `env_file`).
@@ -82,7 +99,7 @@ impl Report {
     }
 
     pub fn warning(&self, mark: Mark, key: &str, what: impl Into<String>, hint: impl Into<Option<String>>) {
-        self.warning_in(&self.file, mark, key, what, hint);
+        self.warning_in(&self.file(mark), mark, key, what, hint);
     }
 
     fn warning_in(&self, file: &str, mark: Mark, key: &str, what: impl Into<String>, hint: impl Into<Option<String>>) {
@@ -94,7 +111,8 @@ impl Report {
         if self.unset.borrow_mut().insert(name.to_owned()) {
             let what = format!("variable `{name}` is not set; an empty string is used");
             let hint = format!("Set it in the environment or in `.env`, or write `${{{name}:-}}` if it may be empty.");
-            self.warning_in(file.unwrap_or(&self.file), mark, key, what, hint);
+            let own = self.file(mark);
+            self.warning_in(file.unwrap_or(&own), mark, key, what, hint);
         }
     }
 
@@ -108,13 +126,15 @@ impl Report {
         !self.problems.borrow().is_empty()
     }
 
-    /// Problems and warnings, each in the order of the file.
+    /// Problems and warnings, each in the order of the files.
     pub fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
+        let files = self.files.into_inner();
         let mut problems = self.problems.into_inner();
         let mut warnings = self.warnings.into_inner();
         for list in [&mut problems, &mut warnings] {
             list.sort_by(|a, b| {
-                let order = |p: &Problem| (p.file != self.file, p.file.clone(), p.line, p.column);
+                let number = |p: &Problem| files.iter().position(|file| *file == p.file).unwrap_or(usize::MAX);
+                let order = |p: &Problem| (number(p), p.file.clone(), p.line, p.column);
                 order(a).cmp(&order(b))
             });
             // An alias brings the same text to several places, but one place names it once.
@@ -186,9 +206,10 @@ mod tests {
 
     #[test]
     fn an_unset_variable_is_named_once() {
-        let report = Report::new("compose.yaml");
+        let report = Report::new();
+        report.add_file("compose.yaml");
         for line in 1..4 {
-            report.unset_variable(None, Mark { line, column: 1 }, "services.web.image", "TAG");
+            report.unset_variable(None, Mark { file: 0, line, column: 1 }, "services.web.image", "TAG");
         }
         let (problems, warnings) = report.finish();
         assert!(problems.is_empty());
@@ -198,7 +219,7 @@ mod tests {
 
     #[test]
     fn problems_travel_as_json() {
-        let p = problem("compose.yaml", Mark { line: 1, column: 2 }, "name", "wrong".into(), None);
+        let p = problem("compose.yaml", Mark { file: 0, line: 1, column: 2 }, "name", "wrong".into(), None);
         let text = serde_json::to_string(&p).unwrap();
         assert_eq!(serde_json::from_str::<Problem>(&text).unwrap(), p);
     }

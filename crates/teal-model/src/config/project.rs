@@ -210,6 +210,27 @@ pub enum FailureAction {
     Rollback,
 }
 
+impl Service {
+    /// Why two releases of it, or two replicas, cannot run side by side; None when they can.
+    pub fn only_once(&self) -> Option<String> {
+        if let Some(name) = &self.container_name {
+            return Some(format!("its container is always called {name} (`container_name`)"));
+        }
+        if self.teal.mode == Mode::Direct && !self.ports.is_empty() {
+            return Some("its container owns the published ports (`mode: direct`)".to_owned());
+        }
+        if self.network_mode == Some(NetworkMode::Host) {
+            return Some("its ports are the host's (`network_mode: host`)".to_owned());
+        }
+        let fixed =
+            |at: &&Attachment| at.ipv4_address.is_some() || at.ipv6_address.is_some() || at.mac_address.is_some();
+        if self.networks.values().find(fixed).is_some() || self.mac_address.is_some() {
+            return Some("its address is written down, and one container at a time can have it".to_owned());
+        }
+        None
+    }
+}
+
 impl Project {
     /// A volume's Docker name.
     pub fn volume_name(project: &str, key: &str) -> String {

@@ -103,6 +103,19 @@ impl<'a> Item<'a> {
         self.parsed(|text| text.parse().ok().filter(|n| range.contains(n)), &what, "")
     }
 
+    pub fn signed(&self, range: RangeInclusive<i64>) -> Option<i64> {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        self.parsed(|text| text.parse().ok().filter(|n| range.contains(n)), &what, "")
+    }
+
+    /// Bytes, or -1 for no limit.
+    pub fn bytes_or_unlimited(&self) -> Option<i64> {
+        match &self.node.value {
+            Value::Scalar { text, .. } if text == "-1" => Some(-1),
+            _ => self.bytes().and_then(|bytes| i64::try_from(bytes).ok()),
+        }
+    }
+
     pub fn port(&self) -> Option<u16> {
         self.integer(1..=65_535).and_then(|n| u16::try_from(n).ok())
     }
@@ -150,6 +163,12 @@ impl<'a> Item<'a> {
         read.into_iter().collect()
     }
 
+    /// A list of words, or one word that stands for a list of one.
+    pub fn words(&self) -> Option<Vec<String>> {
+        let read: Vec<_> = self.one_or_list()?.iter().map(|item| item.word().map(str::to_owned)).collect();
+        read.into_iter().collect()
+    }
+
     /// Every entry of a map whose keys are names and not words of the specification. Null is an empty map.
     pub fn entries(&self) -> Option<Vec<(&'a Entry, Item<'a>)>> {
         match &self.node.value {
@@ -167,6 +186,15 @@ impl<'a> Item<'a> {
                 self.expected("a map");
                 None
             }
+        }
+    }
+
+    /// How many entries or elements it has.
+    pub fn len(&self) -> usize {
+        match &self.node.value {
+            Value::Map(entries) => entries.len(),
+            Value::List(items) => items.len(),
+            Value::Scalar { .. } | Value::Unknown => 0,
         }
     }
 
@@ -248,8 +276,8 @@ impl<'a> MapReader<'a> {
 
     pub fn take_even_null(&self, key: &str) -> Option<Item<'a>> {
         debug_assert!(
-            self.level.keys.iter().any(|k| k.name == key && matches!(k.standing, Standing::Honoured(_))),
-            "`{key}` is read, but the table of {} does not honour it",
+            matches!(self.level.standing(key), Some(Standing::Honoured(_) | Standing::Accepted { .. })),
+            "`{key}` is read, but the table of {} does not take it",
             self.level.name
         );
         let at = self.entries.iter().position(|(entry, _)| entry.key == key)?;
@@ -271,7 +299,12 @@ impl<'a> MapReader<'a> {
             }
             let (what, hint) = match self.level.standing(&entry.key) {
                 // Taken by a reader that gave up earlier, and has said why.
-                Some(Standing::Honoured(_)) => continue,
+                Some(Standing::Honoured(_) | Standing::Accepted { warns: false, .. }) => continue,
+                Some(Standing::Accepted { why, .. }) => {
+                    let hint = Some((*why).to_owned());
+                    self.item.report.warning(entry.key_mark, &item.path, "has no effect here", hint);
+                    continue;
+                }
                 Some(Standing::Refused(instead)) => ("not supported", Some((*instead).to_owned())),
                 Some(Standing::NotBuilt(instead)) => ("not built yet", Some((*instead).to_owned())),
                 None => ("unknown key", suggestion(&entry.key, self.level.keys.iter().map(|k| k.name))),

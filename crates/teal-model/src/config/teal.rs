@@ -2,7 +2,7 @@
 
 use super::health::read_health;
 use super::keys;
-use super::project::{RouteRule, ServiceSettings, Strategy};
+use super::project::{Mode, RouteRule, ServiceSettings, Strategy};
 use super::read::Item;
 use std::net::IpAddr;
 
@@ -71,6 +71,11 @@ pub(super) fn read_service<'a>(item: &Item<'a>) -> TealSettings<'a> {
     let mut out = TealSettings::default();
     let Some(map) = item.map(&keys::TEAL_SERVICE) else { return out };
     let settings = &mut out.settings;
+    if let Some(mode) = map.take("mode") {
+        settings.mode = mode
+            .choice(&[("auto", Mode::Auto), ("http", Mode::Http), ("tcp", Mode::Tcp), ("direct", Mode::Direct)])
+            .unwrap_or_default();
+    }
     out.strategy = map.take("strategy");
     settings.strategy = out.strategy.as_ref().and_then(read_strategy);
     if let Some(route) = map.take("route") {

@@ -25,6 +25,10 @@ pub static TEAL_SERVICE: Level = Level {
     extensions: false,
     keys: &[
         yes(
+            "mode",
+            "`auto` (default), `http` and `tcp`: how the proxy speaks on the published ports. `direct`: no proxy; the containers own the service's name and its published ports, so it is recreated.",
+        ),
+        yes(
             "strategy",
             "`blue-green` or `recreate`. Default: recreate for `stop-first` and for writable volumes, else blue-green.",
         ),
@@ -37,7 +41,6 @@ pub static TEAL_SERVICE: Level = Level {
         yes("timeouts", "Between proxy and container. See below."),
         later("canary", "Use `strategy: blue-green`."),
         later("migrate", "Run migrations before the deployment."),
-        later("mode", "Take it out: the built-in proxy serves."),
         later("nginx", "Take it out: the built-in proxy serves."),
         later("smoke", "Use `health` with a path that tests what matters."),
     ],

@@ -3,7 +3,7 @@
 use super::keys;
 use super::parse::Context;
 use super::problem::suggestion;
-use super::project::{Mount, MountKind, Project, Volume};
+use super::project::{Mount, MountKind, Project, Recursive, Volume};
 use super::read::Item;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -27,16 +27,8 @@ pub(super) fn read_all(item: &Item<'_>, project: &str) -> BTreeMap<String, Volum
 
 fn read_volume(item: &Item<'_>, key: &str, project: &str) -> Option<Volume> {
     let map = item.map(&keys::VOLUME)?;
-    let name = map.take("name").and_then(|name| name.word()).map(str::to_owned);
-    let external = map.take("external");
-    let external = match &external {
-        Some(old) if old.is_map() => {
-            old.problem("the old form of `external`", "Write `external: true` and `name: ...` beside it.");
-            true
-        }
-        Some(item) => item.boolean().unwrap_or(false),
-        None => false,
-    };
+    let (external, old_name) = read_external(map.take("external"));
+    let name = map.take("name").and_then(|name| name.word()).map(str::to_owned).or(old_name);
     let driver = map.take("driver");
     let driver_opts = map.take("driver_opts");
     let labels = map.take("labels");
@@ -57,7 +49,20 @@ fn read_volume(item: &Item<'_>, key: &str, project: &str) -> Option<Volume> {
     Some(volume)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether it is external, and the name that the old form `external: {name: ...}` gives it.
+pub(super) fn read_external(item: Option<Item<'_>>) -> (bool, Option<String>) {
+    let Some(item) = item else { return (false, None) };
+    if !item.is_map() {
+        return (item.boolean().unwrap_or(false), None);
+    }
+    item.warning("the old form of `external`", "Write `external: true`, and `name: ...` beside it.");
+    let Some(map) = item.map(&keys::EXTERNAL) else { return (true, None) };
+    let name = map.take("name").and_then(|name| name.word()).map(str::to_owned);
+    map.finish();
+    (true, name)
+}
+
+pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
@@ -75,8 +80,37 @@ pub(super) fn read_mounts(item: &Item<'_>, context: &Context<'_>) -> Vec<Mount> 
     mounts
 }
 
+/// `tmpfs`: `/run` or `/run:size=64m,mode=755`.
+pub(super) fn read_tmpfs_list(item: &Item<'_>) -> Vec<Mount> {
+    let read = |item: &Item<'_>| {
+        let text = item.word()?;
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        let target = container_path(item, target)?;
+        let mut options: Vec<String> =
+            options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+        let read_only = options.iter().any(|option| option == "ro");
+        options.retain(|option| !matches!(option.as_str(), "ro" | "rw"));
+        Some(Mount { kind: MountKind::Tmpfs, target, read_only, options, ..Mount::default() })
+    };
+    item.one_or_list().unwrap_or_default().iter().filter_map(read).collect()
+}
+
+/// `C:\data`, `C:/data:/data`, `.\data`, `\\server\share`; `c:/data` alone is a volume with a short name.
+fn is_windows_path(text: &str) -> bool {
+    let drive = |text: &str| {
+        let (letter, rest) = text.split_once(':')?;
+        let is_letter = letter.len() == 1 && letter.starts_with(|c: char| c.is_ascii_alphabetic());
+        Some(is_letter && (rest.starts_with('\\') || (rest.starts_with('/') && rest.contains(":/"))))
+    };
+    text.starts_with(".\\") || text.starts_with("\\\\") || drive(text).unwrap_or(false)
+}
+
 fn short(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
     let text = item.word()?;
+    if is_windows_path(text) {
+        item.problem("a path of Windows", "Write the path as it is on the server: `./data:/data`, `/srv/data:/data`.");
+        return None;
+    }
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
         [target] => (None, *target, ""),
@@ -140,13 +174,19 @@ fn long(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
     let map = item.map(&keys::MOUNT)?;
     let kind = match map.take("type") {
         Some(kind) => match kind.text() {
-            Some("npipe" | "cluster" | "image") => {
-                kind.problem("a mount type that is not supported", "Use `volume`, `bind` or `tmpfs`.");
+            Some("npipe" | "cluster") => {
+                kind.problem(
+                    "a mount type that is not supported",
+                    "It is for Windows or Swarm: use `volume`, `bind`, `tmpfs` or `image`.",
+                );
                 None
             }
-            Some(_) => {
-                kind.choice(&[("volume", MountKind::Volume), ("bind", MountKind::Bind), ("tmpfs", MountKind::Tmpfs)])
-            }
+            Some(_) => kind.choice(&[
+                ("volume", MountKind::Volume),
+                ("bind", MountKind::Bind),
+                ("tmpfs", MountKind::Tmpfs),
+                ("image", MountKind::Image),
+            ]),
             None => None,
         },
         None => {
@@ -162,28 +202,35 @@ fn long(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
         }
     };
     let source = map.take("source");
-    let read_only = map.take("read_only").and_then(|v| v.boolean()).unwrap_or(false);
+    let read_only = map.take_filled("read_only").and_then(|v| v.boolean()).unwrap_or(false);
     if let Some(consistency) = map.take("consistency") {
         warn_of_consistency(&consistency);
     }
-    let mut options = Vec::new();
+    let mut mount = Mount::default();
     let bind = map.take("bind");
     let volume = map.take("volume");
     let tmpfs = map.take("tmpfs");
+    let image = map.take("image");
     map.finish();
-    for (settings, of) in [(&bind, MountKind::Bind), (&volume, MountKind::Volume), (&tmpfs, MountKind::Tmpfs)] {
+    for (settings, of) in
+        [(&bind, MountKind::Bind), (&volume, MountKind::Volume), (&tmpfs, MountKind::Tmpfs), (&image, MountKind::Image)]
+    {
         if let (Some(settings), Some(kind)) = (settings, kind)
             && kind != of
         {
             settings.problem("settings of another type of mount", "Take them out, or change `type`.");
         }
     }
-    let create_host_path = bind.is_none_or(|bind| read_bind(&bind, &mut options).unwrap_or(true));
+    let create_host_path = bind.is_none_or(|bind| read_bind(&bind, &mut mount).unwrap_or(true));
     if let Some(volume) = volume {
-        read_volume_settings(&volume, &mut options);
+        read_volume_settings(&volume, &mut mount);
     }
     if let Some(tmpfs) = tmpfs {
-        read_tmpfs(&tmpfs, &mut options);
+        read_tmpfs(&tmpfs, &mut mount.options);
+    }
+    if let Some(image) = image.and_then(|image| image.map(&keys::MOUNT_IMAGE)) {
+        mount.subpath = image.take("subpath").and_then(|v| read_subpath(&v));
+        image.finish();
     }
     let source = match (kind?, source) {
         (MountKind::Tmpfs, Some(source)) => {
@@ -194,49 +241,67 @@ fn long(item: &Item<'_>, context: &Context<'_>) -> Option<Mount> {
             item.problem("`source` is missing", "Give the path on the host: `source: ./data`.");
             None
         }
+        (MountKind::Image, None) => {
+            item.problem("`source` is missing", "Name the image whose files are mounted: `source: assets:1.2`.");
+            None
+        }
         (MountKind::Tmpfs | MountKind::Volume, None) => None,
-        (MountKind::Image, source) => source.and_then(|source| source.word().map(str::to_owned)),
+        (MountKind::Image, Some(source)) => Some(source.word()?.to_owned()),
         (MountKind::Bind, Some(source)) => Some(host_path(&source, source.word()?, context)?),
         (MountKind::Volume, Some(source)) => Some(volume_name(&source, source.word()?, context)?),
     };
     let kind = kind?;
     let create_host_path = kind == MountKind::Bind && create_host_path;
-    Some(Mount { kind, source, target: target?, read_only, create_host_path, options, ..Default::default() })
+    let read_only = read_only || kind == MountKind::Image;
+    Some(Mount { kind, source, target: target?, read_only, create_host_path, ..mount })
 }
 
 /// Whether the host path is created when it is missing.
-fn read_bind(item: &Item<'_>, options: &mut Vec<String>) -> Option<bool> {
+fn read_bind(item: &Item<'_>, mount: &mut Mount) -> Option<bool> {
     let map = item.map(&keys::MOUNT_BIND)?;
     let create = map.take("create_host_path").and_then(|v| v.boolean());
     if let Some(propagation) = map.take("propagation") {
         let words = PROPAGATIONS.map(|word| (word, word));
-        options.extend(propagation.choice(&words).map(str::to_owned));
+        mount.options.extend(propagation.choice(&words).map(str::to_owned));
     }
     if let Some(selinux) = map.take("selinux") {
-        options.extend(selinux.choice(&[("z", "z"), ("Z", "Z")]).map(str::to_owned));
+        mount.options.extend(selinux.choice(&[("z", "z"), ("Z", "Z")]).map(str::to_owned));
     }
+    mount.recursive = map.take("recursive").and_then(|v| {
+        v.choice(&[
+            ("enabled", Recursive::Enabled),
+            ("disabled", Recursive::Disabled),
+            ("writable", Recursive::Writable),
+            ("readonly", Recursive::Readonly),
+        ])
+    });
     map.finish();
     create
 }
 
-fn read_volume_settings(item: &Item<'_>, options: &mut Vec<String>) {
+fn read_volume_settings(item: &Item<'_>, mount: &mut Mount) {
     let Some(map) = item.map(&keys::MOUNT_VOLUME) else { return };
     if map.take("nocopy").and_then(|v| v.boolean()) == Some(true) {
-        options.push("nocopy".to_owned());
+        mount.options.push("nocopy".to_owned());
     }
+    mount.subpath = map.take("subpath").and_then(|v| read_subpath(&v));
+    mount.labels = map.take("labels").map(|v| super::service::read_labels(&v)).unwrap_or_default();
     map.finish();
+}
+
+fn read_subpath(item: &Item<'_>) -> Option<String> {
+    let inside = |text: &str| {
+        let stays = !text.is_empty() && !text.starts_with('/') && text.split('/').all(|part| part != "..");
+        stays.then(|| text.to_owned())
+    };
+    item.parsed(inside, "a path inside of it", "Write it without `/` at the start and without `..`.")
 }
 
 fn read_tmpfs(item: &Item<'_>, options: &mut Vec<String>) {
     let Some(map) = item.map(&keys::MOUNT_TMPFS) else { return };
     options.extend(map.take("size").and_then(|size| size.bytes()).map(|bytes| format!("size={bytes}")));
     if let Some(mode) = map.take("mode") {
-        let octal = |text: &str| {
-            let digits = text.strip_prefix("0o").unwrap_or(text);
-            u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o7777 && !digits.starts_with('+'))
-        };
-        let mode = mode.parsed(octal, "an octal file mode", "Write it as `1777`.");
-        options.extend(mode.map(|mode| format!("mode={mode:o}")));
+        options.extend(super::files::read_mode(&mode).map(|mode| format!("mode={mode:o}")));
     }
     map.finish();
 }
@@ -263,10 +328,14 @@ fn container_path(item: &Item<'_>, path: &str) -> Option<String> {
     Some(clean(Path::new(path)))
 }
 
-/// An absolute path on the host: relative to the project's folder, `~` is the home folder.
-fn host_path(item: &Item<'_>, path: &str, context: &Context<'_>) -> Option<String> {
+/// An absolute path on the host: relative to the folder of its file, `~` is the home folder.
+pub(super) fn host_path(item: &Item<'_>, path: &str, context: &Context<'_>) -> Option<String> {
+    if is_windows_path(path) {
+        item.problem("a path of Windows", "Write the path as it is on the server: `./data`, `/srv/data`.");
+        return None;
+    }
     let Some(rest) = path.strip_prefix('~') else {
-        return Some(clean(&context.sources.directory.join(path)));
+        return Some(clean(&context.directory(item.mark()).join(path)));
     };
     if !rest.is_empty() && !rest.starts_with('/') {
         item.problem("the home folder of another user is not known", "Write the path from `/`.");

@@ -17,9 +17,11 @@ use std::collections::{HashMap, HashSet};
 const MAX_WEIGHT: usize = 200_000;
 const MAX_DEPTH: usize = 64;
 
-/// A place in the file, both from 1.
+/// A place in a file, line and column from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Mark {
+    /// Which of the project's files, as the report counts them.
+    pub file: u16,
     pub line: usize,
     pub column: usize,
 }
@@ -28,6 +30,18 @@ pub(super) struct Mark {
 pub(super) struct Node {
     pub mark: Mark,
     pub value: Value,
+    pub how: How,
+}
+
+/// What becomes of the value of the same key in a file before this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum How {
+    #[default]
+    Merge,
+    /// `!reset`: the key is gone, and so is what stands here.
+    Reset,
+    /// `!override`: this takes its place.
+    Override,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +65,12 @@ pub(super) struct Entry {
 }
 
 impl Node {
+    pub fn new(mark: Mark, value: Value) -> Self {
+        Self { mark, value, how: How::Merge }
+    }
+
     fn null(mark: Mark) -> Self {
-        Self { mark, value: Value::Scalar { text: String::new(), plain: true } }
+        Self::new(mark, Value::Scalar { text: String::new(), plain: true })
     }
 
     pub fn is_null(&self) -> bool {
@@ -84,13 +102,13 @@ fn is_number(text: &str) -> bool {
 }
 
 /// The first document of the text, or the first place where the YAML breaks and every problem found before it.
-pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
-    let mut builder = Builder::new(file);
+pub(super) fn parse(number: u16, file: &str, text: &str) -> Result<Node, Vec<Problem>> {
+    let mut builder = Builder::new(number, file);
     for next in Parser::new_from_str(text) {
         let step = match next {
             Ok((event, span)) => builder.take(event, span),
             Err(error) => {
-                let at = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
+                let at = Mark { file: number, line: error.marker().line(), column: error.marker().col() + 1 };
                 let (what, hint) = explain(error.info());
                 Err(builder.problem(at, what, hint))
             }
@@ -103,7 +121,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
     if !builder.problems.is_empty() {
         return Err(builder.problems);
     }
-    Ok(builder.root.unwrap_or(Node::null(Mark { line: 1, column: 1 })))
+    Ok(builder.root.unwrap_or(Node::null(Mark { file: number, line: 1, column: 1 })))
 }
 
 fn explain(info: &str) -> (String, Option<String>) {
@@ -122,6 +140,7 @@ struct Open {
     mark: Mark,
     anchor: usize,
     weight: usize,
+    how: How,
     holds: Holds,
 }
 
@@ -144,6 +163,7 @@ enum Key {
 }
 
 struct Builder<'a> {
+    number: u16,
     file: &'a str,
     stack: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
@@ -155,8 +175,9 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(file: &'a str) -> Self {
+    fn new(number: u16, file: &'a str) -> Self {
         Self {
+            number,
             file,
             stack: Vec::new(),
             anchors: HashMap::new(),
@@ -180,7 +201,7 @@ impl<'a> Builder<'a> {
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
-        let mark = Mark { line: span.start.line(), column: span.start.col() + 1 };
+        let mark = Mark { file: self.number, line: span.start.line(), column: span.start.col() + 1 };
         match event {
             Event::DocumentStart(_) => {
                 self.documents += 1;
@@ -191,21 +212,21 @@ impl<'a> Builder<'a> {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let as_string = self.read_tag(mark, tag)?;
+                let (as_string, how) = self.read_tag(mark, tag)?;
                 let plain = style == ScalarStyle::Plain && !as_string;
                 let weight = 1 + text.len() / 64;
-                let node = Node { mark, value: Value::Scalar { text: text.into_owned(), plain } };
+                let node = Node { mark, value: Value::Scalar { text: text.into_owned(), plain }, how };
                 self.spend(mark, weight)?;
                 self.finish_node(node, anchor, weight)
             }
             Event::SequenceStart(anchor, tag) => {
-                self.read_tag(mark, tag)?;
-                self.open(mark, anchor, Holds::List(Vec::new()))
+                let (_, how) = self.read_tag(mark, tag)?;
+                self.open(mark, anchor, how, Holds::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                self.read_tag(mark, tag)?;
+                let (_, how) = self.read_tag(mark, tag)?;
                 let holds = Holds::Map { entries: Vec::new(), seen: HashSet::new(), merged: Vec::new(), key: None };
-                self.open(mark, anchor, holds)
+                self.open(mark, anchor, how, holds)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
                 Some(open) => self.close(open),
@@ -229,21 +250,24 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Whether the tag makes a string of a plain scalar.
-    fn read_tag(&self, mark: Mark, tag: Option<Cow<'_, Tag>>) -> Result<bool, Problem> {
-        let Some(tag) = tag else { return Ok(false) };
+    /// Whether the tag makes a string of a plain scalar, and how the value is merged.
+    fn read_tag(&self, mark: Mark, tag: Option<Cow<'_, Tag>>) -> Result<(bool, How), Problem> {
+        let Some(tag) = tag else { return Ok((false, How::Merge)) };
         if tag.is_yaml_core_schema() {
             return match tag.suffix.as_str() {
-                "str" => Ok(true),
-                "int" | "float" | "bool" | "null" | "map" | "seq" => Ok(false),
+                "str" => Ok((true, How::Merge)),
+                "int" | "float" | "bool" | "null" | "map" | "seq" => Ok((false, How::Merge)),
                 other => Err(self.problem(mark, format!("the tag `!!{other}` is not supported"), None)),
             };
         }
-        let hint = match tag.suffix.as_str() {
-            "reset" | "override" => "It merges several compose files, and Teal reads one: change the value itself.",
-            _ => "Take it out.",
-        };
-        Err(self.problem(mark, format!("the tag `!{}` is not supported", tag.suffix), Some(hint.to_owned())))
+        match tag.suffix.as_str() {
+            "reset" => Ok((false, How::Reset)),
+            "override" => Ok((false, How::Override)),
+            other => {
+                let hint = "Take it out: `!reset` and `!override` are the tags that Compose knows.".to_owned();
+                Err(self.problem(mark, format!("the tag `!{other}` is not supported"), Some(hint)))
+            }
+        }
     }
 
     fn spend(&mut self, mark: Mark, weight: usize) -> Result<(), Problem> {
@@ -256,12 +280,12 @@ impl<'a> Builder<'a> {
         self.problem(mark, format!("the file grows beyond {MAX_WEIGHT} values"), Some(hint))
     }
 
-    fn open(&mut self, mark: Mark, anchor: usize, holds: Holds) -> Result<(), Problem> {
+    fn open(&mut self, mark: Mark, anchor: usize, how: How, holds: Holds) -> Result<(), Problem> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(self.problem(mark, format!("nested deeper than {MAX_DEPTH} levels"), None));
         }
         self.spend(mark, 1)?;
-        self.stack.push(Open { mark, anchor, weight: 1, holds });
+        self.stack.push(Open { mark, anchor, weight: 1, how, holds });
         Ok(())
     }
 
@@ -274,7 +298,7 @@ impl<'a> Builder<'a> {
                 Value::Map(entries)
             }
         };
-        self.finish_node(Node { mark: open.mark, value }, open.anchor, open.weight)
+        self.finish_node(Node { mark: open.mark, value, how: open.how }, open.anchor, open.weight)
     }
 
     fn finish_node(&mut self, node: Node, anchor: usize, weight: usize) -> Result<(), Problem> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use teal_model::config::{Parsed, Problem, Service, Sources, parse};
+use teal_model::config::{Parsed, Problem, Service, SourceFile, Sources, parse};
 
 #[derive(Default)]
 pub struct Input<'a> {
@@ -14,6 +14,10 @@ pub struct Input<'a> {
     pub files: &'a [(&'a str, &'a str)],
     pub project_name: Option<&'a str>,
     pub directory: Option<&'a str>,
+    /// Further `-f` files: name, text.
+    pub over: &'a [(&'a str, &'a str)],
+    pub profiles: &'a [&'a str],
+    pub services: &'a [&'a str],
 }
 
 impl Input<'_> {
@@ -28,9 +32,13 @@ impl Input<'_> {
                 None => Err(io::Error::from(io::ErrorKind::NotFound)),
             }
         };
+        let mut files = vec![SourceFile { name: "compose.yaml", text: self.text }];
+        files.extend(self.over.iter().map(|(name, text)| SourceFile { name, text }));
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         parse(&Sources {
-            file_name: "compose.yaml",
-            text: self.text,
+            files: &files,
+            profiles: &owned(self.profiles),
+            services: &owned(self.services),
             directory: Path::new(self.directory.unwrap_or("/srv/shop")),
             environment: &environment,
             dotenv: self.dotenv.map(|text| (".env", text)),

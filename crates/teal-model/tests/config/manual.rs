@@ -19,6 +19,7 @@ fn table(level: &Level) -> String {
         level.keys.iter().filter_map(|key| Some((key.name, want(&key.standing)?))).collect::<Vec<_>>()
     };
     section("honoured", rows(|s| if let Standing::Honoured(text) = s { Some(text) } else { None }));
+    section("without effect", rows(|s| if let Standing::Accepted { why, .. } = s { Some(why) } else { None }));
     section("refused: what to do instead", rows(|s| if let Standing::Refused(text) = s { Some(text) } else { None }));
     section("not built yet", rows(|s| if let Standing::NotBuilt(text) = s { Some(text) } else { None }));
     out.push('\n');

@@ -40,7 +40,7 @@ fn every_problem_has_file_line_key_and_words() {
 
 #[test]
 fn problems_point_at_the_text_that_is_wrong() {
-    let text = "services:\n  web:\n    image: a\n    ports:\n      - \"80:80\"\n      - \"81\"\n    prots: []\n";
+    let text = "services:\n  web:\n    image: a\n    ports:\n      - \"80:80\"\n      - \"+81:81\"\n    prots: []\n";
     let problems = file(text).read().unwrap_err();
     let places: Vec<_> = problems.iter().map(|p| (p.line, p.column, p.key.as_str())).collect();
     assert_eq!(places, [(6, 9, "services.web.ports[1]"), (7, 5, "services.web.prots")]);
@@ -99,16 +99,81 @@ fn a_value_from_the_environment_is_in_no_problem() {
         "networks",
         "pull_policy",
         "x-teal",
+        "build",
+        "expose",
+        "tmpfs",
+        "volumes_from",
+        "secrets",
+        "configs",
+        "extends",
+        "profiles",
+        "label_file",
+        "annotations",
+        "group_add",
+        "container_name",
+        "hostname",
+        "network_mode",
+        "mac_address",
+        "links",
+        "external_links",
+        "extra_hosts",
+        "dns",
+        "dns_search",
+        "mem_reservation",
+        "memswap_limit",
+        "shm_size",
+        "cpuset",
+        "cpu_shares",
+        "cpu_period",
+        "cpu_quota",
+        "pids_limit",
+        "ulimits",
+        "oom_score_adj",
+        "blkio_config",
+        "storage_opt",
+        "devices",
+        "device_cgroup_rules",
+        "gpus",
+        "privileged",
+        "cap_add",
+        "security_opt",
+        "sysctls",
+        "read_only",
+        "init",
+        "ipc",
+        "pid",
+        "uts",
+        "userns_mode",
+        "cgroup",
+        "cgroup_parent",
+        "platform",
+        "runtime",
+        "develop",
+        "attach",
     ];
     for key in keys {
         for shape in ["$SECRET", "[$SECRET]", "{a: $SECRET}", "[{a: $SECRET}]"] {
             let text = format!("services:\n  web:\n    image: a\n    {key}: {shape}\n")
-                .replace("    image: a\n    image", "    image");
+                .replace("    image: a\n    image", "    image")
+                .replace("    image: a\n    build", "    build");
             let input = Input { text: &text, environment: &[("SECRET", "open sesame'")], ..Input::default() };
             if let Err(problems) = input.read() {
                 let said = show(&problems);
                 // Names of other things (services, volumes, options) must be shown to be found again.
-                let names = ["volumes", "depends_on", "labels"].contains(&key);
+                let names = [
+                    "volumes",
+                    "depends_on",
+                    "labels",
+                    "networks",
+                    "secrets",
+                    "configs",
+                    "extends",
+                    "profiles",
+                    "links",
+                    "volumes_from",
+                    "ulimits",
+                ]
+                .contains(&key);
                 assert!(names || !said.contains("open sesame"), "{text}\n{said}");
             }
         }

@@ -44,7 +44,7 @@ fn settings_that_make_no_sense_are_refused() {
         ("x-teal: {stratgy: recreate}", "services.web.x-teal.stratgy: unknown key. Did you mean `strategy`?"),
         ("x-teal: blue-green", "expected a map, found a string"),
         ("x-teal: {canary: {steps: [1]}}", "x-teal.canary: not built yet"),
-        ("x-teal: {mode: nginx}", "x-teal.mode: not built yet"),
+        ("x-teal: {mode: nginx}", "x-teal.mode: not one of `auto`, `http`, `tcp`, `direct`"),
         ("x-teal: {migrate: [x]}", "x-teal.migrate: not built yet"),
         ("x-teal: {smoke: [x]}", "x-teal.smoke: not built yet"),
         ("x-teal: {nginx: {}}", "x-teal.nginx: not built yet"),

@@ -15,7 +15,7 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
-    let loaded = project::load(&arguments.files.or(context.before.clone()))?;
+    let loaded = project::load(&arguments.files.or(context.before.clone()), &[])?;
     let project = &loaded.project;
     if context.out.is_json() {
         context.out.json(&json!({ "file": loaded.file, "project": project.name, "services": project.services.keys().collect::<Vec<_>>(), "warnings": loaded.warnings }));

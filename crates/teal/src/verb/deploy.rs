@@ -1,8 +1,10 @@
 //! `teal deploy`: hands the project to the agent and follows the deployment to its end.
 
+use crate::build::{self, Wanted};
 use crate::cli::Files;
 use crate::follow::{Ending, Follow, conclude};
 use crate::print::plan;
+use crate::project::Loaded;
 use crate::verb::Context;
 use crate::who::who;
 use clap::Args;
@@ -32,21 +34,33 @@ pub struct Selection {
     /// Deploy what is live already, too
     #[arg(long)]
     pub force: bool,
+    /// Build the images of services with `build`, also those that are here
+    #[arg(long)]
+    pub build: bool,
     #[command(flatten)]
     pub files: Files,
 }
 
 impl Selection {
-    pub fn request(self, context: &Context) -> Result<DeployRequest, Fault> {
-        let mut project = context.project(self.files)?;
-        override_images(&mut project, &self.services, &self.image)?;
+    /// `make` builds the images that are to be built.
+    pub fn request(
+        self,
+        context: &Context,
+        make: impl FnOnce(&[Wanted<'_>], &Loaded) -> Result<(), Fault>,
+    ) -> Result<DeployRequest, Fault> {
+        let mut loaded = context.project(self.files, &self.services)?;
+        override_images(&mut loaded.project, &self.services, &self.image)?;
+        make(&build::wanted(&loaded.project, &self.services, self.build, &build::is_here), &loaded)?;
+        let mut project = loaded.project;
+        // The agent only needs the image; build arguments may be secret.
+        project.services.values_mut().for_each(|service| service.build = None);
         Ok(DeployRequest { project, choice: Choice { services: self.services, force: self.force }, who: who() })
     }
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?;
-    let request = arguments.selection.request(context)?;
+    let request = arguments.selection.request(context, |wanted, loaded| build::make(wanted, &loaded.variables))?;
     let accepted: Accepted = client.post("/v1/deployments", &request).await?;
     if arguments.no_wait {
         context.out.show(&accepted, |accepted, _| accepted.deployment.to_string());
@@ -82,6 +96,7 @@ fn override_images(project: &mut Project, chosen: &[String], images: &[String]) 
             )
         })?;
         service.container.image = reference.to_owned();
+        service.build = None;
     }
     Ok(())
 }

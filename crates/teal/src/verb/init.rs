@@ -105,12 +105,13 @@ fn shown(file: &Path) -> String {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use teal_model::config::{Sources, parse};
+    use teal_model::config::{SourceFile, Sources, parse};
 
     fn parsed(text: &str) -> Vec<String> {
         let sources = Sources {
-            file_name: "compose.yaml",
-            text,
+            files: &[SourceFile { name: "compose.yaml", text }],
+            profiles: &[],
+            services: &[],
             directory: Path::new("/srv/shop"),
             environment: &BTreeMap::new(),
             dotenv: None,

@@ -44,10 +44,10 @@ impl Context {
     }
 
     /// The compose file, read; its warnings are shown.
-    pub fn project(&self, files: Files) -> Result<teal_model::config::Project, Fault> {
-        let loaded = project::load(&files.or(self.before.clone()))?;
+    pub fn project(&self, files: Files, services: &[String]) -> Result<project::Loaded, Fault> {
+        let loaded = project::load(&files.or(self.before.clone()), services)?;
         self.out.note_lines(&crate::print::fault::warnings(&loaded.warnings, self.out.paint_errors()));
-        Ok(loaded.project)
+        Ok(loaded)
     }
 
     /// Which project a verb is about that needs nothing else of the compose file.

@@ -14,7 +14,12 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
-    let request = arguments.selection.request(context)?;
+    let request = arguments.selection.request(context, |wanted, _| {
+        for build in wanted {
+            context.out.note_lines(&format!("{}: `teal deploy` builds {}\n", build.service, build.image));
+        }
+        Ok(())
+    })?;
     let plan: Plan = context.client()?.post("/v1/plan", &request).await?;
     context.out.show(&plan, plan::text);
     Ok(0)

@@ -44,10 +44,6 @@ pub struct CpuLimits {
     pub rt_runtime_us: Option<u64>,
     /// `0-3`, `0,1`.
     pub set: Option<String>,
-    /// Only on Windows hosts.
-    pub count: Option<u64>,
-    /// Only on Windows hosts.
-    pub percent: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
