@@ -4,7 +4,7 @@ CARGO ?= cargo
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: build check test demo bench-flip bench setup images fmt
+.PHONY: build check test demo bench-flip bench-project bench setup images project-images fmt
 
 build:
 	$(CARGO) build --release --locked -p teal
@@ -25,8 +25,14 @@ images: setup
 	examples/sample-app/build-image.sh teal-sample:v1 v1
 	HEALTHCHECK=1 examples/sample-app/build-image.sh teal-sample:checked checked
 
+# What examples/project and its tests need beside; the first time it takes some minutes.
+project-images: images
+	scripts/images.sh
+	RECIPE=store.Dockerfile examples/build-image.sh sample-app teal-sample:store store
+	examples/build-image.sh caller teal-caller:v1 v1
+
 # Everything, with a real Docker daemon.
-test: images
+test: project-images
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) build --locked -p teal
@@ -42,6 +48,10 @@ demo:
 bench-flip: images
 	$(CARGO) build --release --locked -p teal -p teal-bench
 	$(CARGO_TARGET_DIR)/release/teal-bench flip
+
+bench-project: project-images
+	$(CARGO) build --release --locked -p teal -p teal-bench
+	$(CARGO_TARGET_DIR)/release/teal-bench project
 
 # The short ones.
 bench: bench-flip

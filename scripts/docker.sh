@@ -3,6 +3,9 @@
 #
 #   scripts/docker.sh         install and start what is missing; safe to repeat
 #   scripts/docker.sh stop    end the daemon that an earlier call started here, and no other
+#   scripts/docker.sh restart [OPTION...]
+#                             end that daemon and start it again, with these options of dockerd; it is for tests of what
+#                             a restart does to those who run containers. A daemon of systemd is restarted as it is.
 #
 # A docker client alone is not enough, so it is `dockerd` that is looked for.
 set -eu
@@ -82,6 +85,7 @@ wait_until_it_answers() {
     done
 }
 
+# Arguments are dockerd's.
 start() {
     if answers; then
         say "a Docker daemon answers at $socket already"
@@ -103,7 +107,7 @@ start() {
         return 0
     fi
     # In a session of its own: it outlives this shell and its terminal.
-    setsid dockerd >>"$log" 2>&1 </dev/null &
+    setsid dockerd "$@" >>"$log" 2>&1 </dev/null &
     pid=$!
     # Here setsid becomes dockerd in the same process: a script has no job control, so it need not fork.
     wait_until_it_answers "$pid"
@@ -136,8 +140,22 @@ stop() {
     say "stopped dockerd (pid $pid)"
 }
 
+restart() {
+    if systemd_runs && [ ! -r "$mine" ]; then
+        [ $# -eq 0 ] || fail "docker.service is systemd's: its options are set in /etc/docker/daemon.json"
+        need_root "restarting the Docker daemon"
+        systemctl restart docker
+        wait_until_it_answers
+        return 0
+    fi
+    [ -r "$mine" ] || fail "the daemon that runs here was not started by this script: it is left alone"
+    stop
+    start "$@"
+}
+
 case "${1:-start}" in
 start) start ;;
 stop) stop ;;
-*) fail "usage: $0 [start|stop]" ;;
+restart) shift && restart "$@" ;;
+*) fail "usage: $0 [start|stop|restart [OPTION...]]" ;;
 esac

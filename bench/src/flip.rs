@@ -45,15 +45,14 @@ const SHORT: Size = Size {
     cpu_rounds: 3,
 };
 
-type Done = Result<(), Box<dyn Error>>;
-type Part = fn(&Size, &mut Figures) -> Done;
+pub type Done = Result<(), Box<dyn Error>>;
+/// A name to choose it by, and what measures it.
+pub type Part<S> = (&'static str, fn(&S, &mut Figures) -> Done);
 
 pub fn run(arguments: &[String]) -> Done {
     let size = if arguments.iter().any(|argument| argument == "--short") { SHORT } else { FULL };
-    let parts: Vec<&str> =
-        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
     let mut figures = Figures::start("flip");
-    let all: [(&str, Part); 7] = [
+    let all: [Part<Size>; 7] = [
         ("flips", flips),
         ("recreate", recreates),
         ("keepalive", awkward),
@@ -62,16 +61,24 @@ pub fn run(arguments: &[String]) -> Done {
         ("overhead", deploying),
         ("cpu", processor),
     ];
+    run_parts("flip", arguments, &size, &mut figures, &all)?;
+    Ok(figures.finish(&mut std::io::stdout())?)
+}
+
+/// Those that the arguments name, or all.
+pub fn run_parts<S>(bench: &str, arguments: &[String], size: &S, figures: &mut Figures, all: &[Part<S>]) -> Done {
+    let parts: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with("--")).collect();
     for (name, part) in all {
-        if !parts.is_empty() && !parts.contains(&name) {
+        if !parts.is_empty() && !parts.contains(name) {
             continue;
         }
         let began = Instant::now();
-        eprintln!("bench-flip: {name} ...");
-        part(&size, &mut figures)?;
-        eprintln!("bench-flip: {name} took {:.0} s", began.elapsed().as_secs_f64());
+        eprintln!("bench-{bench}: {name} ...");
+        part(size, figures)?;
+        eprintln!("bench-{bench}: {name} took {:.0} s", began.elapsed().as_secs_f64());
     }
-    Ok(figures.finish(&mut std::io::stdout())?)
+    Ok(())
 }
 
 fn median(values: &[u64]) -> f64 {
@@ -80,7 +87,7 @@ fn median(values: &[u64]) -> f64 {
     sorted.get(sorted.len() / 2).map_or(0.0, |us| *us as f64)
 }
 
-fn first_failures(report: &Report) -> String {
+pub fn first_failures(report: &Report) -> String {
     let some: Vec<String> = report
         .failures
         .iter()

@@ -5,6 +5,7 @@
 
 mod cpu;
 mod flip;
+mod project;
 
 use std::process::ExitCode;
 
@@ -12,9 +13,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ended = match arguments.first().map(String::as_str) {
         Some("flip") => flip::run(&arguments[1..]),
+        Some("project") => project::run(&arguments[1..]),
         _ => {
             eprintln!(
-                "usage: teal-bench flip [--short] [PART...]\nparts: flips recreate keepalive agent proxy overhead cpu"
+                "usage: teal-bench flip|project [--short] [PART...]\n\
+                 parts of flip: flips recreate keepalive agent proxy overhead cpu\n\
+                 parts of project: project internal identity data noop"
             );
             return ExitCode::from(2);
         }

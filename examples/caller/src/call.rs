@@ -104,7 +104,7 @@ impl Line {
         open.used += 1;
         let id = format!("{}-{}", self.name, self.number);
         let answer = match self.target.scheme {
-            Scheme::Http => http(open, &self.target, &id, self.number % 2 == 0)?,
+            Scheme::Http => http(open, &self.target, &id, self.number.is_multiple_of(2))?,
             _ => echo(open, &id)?,
         };
         if !answer.version.starts_with(&self.target.version) {

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod clock;
+pub mod daemon;
 pub mod figures;
 pub mod leftovers;
 pub mod machine;

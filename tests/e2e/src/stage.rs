@@ -70,7 +70,8 @@ pub fn program() -> PathBuf {
     built.unwrap_or_else(|| panic!("no `teal` beside {}: run `cargo build -p teal`, or set TEAL_BIN", here.display()))
 }
 
-fn free_port() -> u16 {
+/// A port on loopback that nobody has at this moment.
+pub fn free_port() -> u16 {
     let bound = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     bound.map(|address| address.port()).unwrap_or_else(|error| panic!("no free port on loopback: {error}"))
 }
@@ -220,6 +221,29 @@ impl Stage {
         names.sort();
         names
     }
+
+    /// The ids of the containers that a service runs in now, by `teal status`.
+    pub fn replicas(&self, service: &str) -> Vec<String> {
+        let services = self.status().services;
+        let ours =
+            services.into_iter().filter(|it| it.service.project == self.project && it.service.service == service);
+        ours.flat_map(|it| it.replicas).map(|replica| replica.container).collect()
+    }
+
+    /// The networks that carry the project's name.
+    pub fn networks(&self) -> Vec<String> {
+        self.named(&docker(&["network", "ls", "--format", "{{.Name}}"]))
+    }
+
+    /// The volumes that carry the project's name: `teal remove` keeps them.
+    pub fn volumes(&self) -> Vec<String> {
+        self.named(&docker(&["volume", "ls", "--format", "{{.Name}}"]))
+    }
+
+    fn named(&self, names: &str) -> Vec<String> {
+        let prefix = format!("{}_", self.project);
+        names.lines().filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect()
+    }
 }
 
 impl Drop for Stage {
@@ -231,11 +255,13 @@ impl Drop for Stage {
             }
         }
         for name in self.containers() {
-            docker(&["rm", "-f", &name]);
+            docker(&["rm", "--force", "--volumes", &name]);
         }
-        let network = format!("{}_default", self.project);
-        if docker(&["network", "ls", "-q", "--filter", &format!("name=^{network}$")]).lines().count() > 0 {
+        for network in self.networks() {
             docker(&["network", "rm", &network]);
+        }
+        for volume in self.volumes() {
+            docker(&["volume", "rm", &volume]);
         }
         for pid in processes_of(self.dir.path()) {
             kill(pid, rustix::process::Signal::KILL);

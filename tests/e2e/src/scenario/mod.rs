@@ -1,14 +1,23 @@
 //! The runs by which Teal is judged, each in a length that is asked for: short in tests, long in benches.
 
+pub mod calls;
 pub mod crash;
+pub mod data;
 pub mod flip;
+pub mod identity;
 pub mod keepalive;
+pub mod networks;
+pub mod orders;
 pub mod overhead;
+pub mod project;
 pub mod proxy_crash;
 pub mod recreate;
+pub mod unchanged;
 
-/// The image of the sample app; `scripts/images.sh` builds it.
+/// The images of the sample programs; `make images` and `make project-images` build them.
 pub const IMAGE: &str = "teal-sample:v1";
+pub const STORE_IMAGE: &str = "teal-sample:store";
+pub const CALLER_IMAGE: &str = "teal-caller:v1";
 
 /// A `web` service of the sample app that calls itself `$VERSION`, so that every version is another release.
 pub fn web(replicas: u32, more: &str, environment: &str) -> String {
