@@ -350,12 +350,10 @@ async fn what_this_engine_is_too_old_for_is_refused_by_key_and_leaves_nothing() 
     let part = Mount { subpath: Some("x".into()), ..volume.clone() };
     let image = Mount { kind: MountKind::Image, ..volume };
     let device = Device { source: "vendor.com/gpu=0".into(), ..Default::default() };
-    let windows = CpuLimits { count: Some(2), ..Default::default() };
     for (key, settings) in [
         ("annotations", ContainerSettings { annotations: BTreeMap::from([("a".into(), "b".into())]), ..plain() }),
         ("subpath", ContainerSettings { mounts: vec![part], ..plain() }),
         ("image", ContainerSettings { mounts: vec![image], ..plain() }),
-        ("cpu_count", ContainerSettings { limits: Limits { cpu: windows, ..Default::default() }, ..plain() }),
         ("CDI", ContainerSettings { devices: Devices { devices: vec![device], ..Default::default() }, ..plain() }),
     ] {
         let spec = ContainerSpec { settings, ..place.spec("a", &["serve"]) };
