@@ -2,18 +2,26 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "docker_runtime/files.rs"]
+mod files;
+#[path = "docker_runtime/holder.rs"]
+mod holder;
 #[path = "docker_runtime/images.rs"]
 mod images;
 #[path = "docker_runtime/lifecycle.rs"]
 mod lifecycle;
 #[path = "docker_runtime/networks.rs"]
 mod networks;
+#[path = "docker_runtime/places.rs"]
+mod places;
 #[path = "docker_runtime/settings.rs"]
 mod settings;
 #[path = "docker_runtime/streams.rs"]
 mod streams;
 #[path = "docker_runtime/support.rs"]
 mod support;
+#[path = "docker_runtime/volumes.rs"]
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

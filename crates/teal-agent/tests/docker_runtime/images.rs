@@ -125,3 +125,25 @@ impl Drop for Installed {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+#[tokio::test]
+async fn an_image_is_removed_name_by_name_and_never_from_under_a_container() {
+    let place = Place::new().await;
+    let rt = &place.runtime;
+    let (one, two) = (place.name("removable:1"), place.name("removable:2"));
+    let id = place.image.variant(&one, "EXPOSE 53/udp\nLABEL team=core");
+    let image = rt.image(&one).await.unwrap().unwrap();
+    assert_eq!((image.labels["team"].as_str(), image.entrypoint.as_slice()), ("core", words(&["/app"]).as_slice()));
+    assert_eq!(image.command, ["serve"]);
+    assert!(image.exposed.contains(&ExposedPort { port: 53, protocol: Protocol::Udp }), "{image:?}");
+    docker(&["tag", &one, &two]);
+    assert!(!rt.remove_image(&id).await.unwrap(), "it has two names");
+    assert!(rt.remove_image(&two).await.unwrap());
+    let spec = ContainerSpec { image_id: id.clone(), ..place.spec("a", &["serve"]) };
+    let made = place.run(&spec).await;
+    assert!(!rt.remove_image(&one).await.unwrap(), "a container uses it");
+    rt.remove(&made.id, true).await.unwrap();
+    assert!(rt.remove_image(&one).await.unwrap());
+    assert!(!rt.remove_image(&one).await.unwrap());
+    assert_eq!(rt.image(&id).await.unwrap(), None);
+}

@@ -7,6 +7,9 @@ async fn the_engine_tells_its_version_and_the_agreed_api() {
     let engine = DockerRuntime::from_env().unwrap().engine().await.unwrap();
     assert_eq!(engine.version, docker(&["version", "-f", "{{.Server.Version}}"]));
     assert!(engine.api_version.starts_with("1.") && engine.root_dir.starts_with('/'), "{engine:?}");
+    let live_restore = docker(&["info", "-f", "{{.LiveRestoreEnabled}}"]) == "true";
+    let desktop = docker(&["info", "-f", "{{.OperatingSystem}}"]).contains("Docker Desktop");
+    assert_eq!((engine.live_restore, engine.desktop), (live_restore, desktop));
 }
 
 #[tokio::test]

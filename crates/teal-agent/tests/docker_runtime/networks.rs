@@ -1,6 +1,8 @@
-//! Networks, volumes and published ports.
+//! Networks made, found and removed.
 
 use super::*;
+use teal_agent::runtime::{self, NetworkFacts, NetworkSpec};
+use teal_model::config::{Ipam, IpamPool, Network};
 
 #[tokio::test]
 async fn whoever_publishes_a_port_is_named() {
@@ -94,19 +96,104 @@ async fn a_network_goes_when_no_container_needs_it() {
     assert!(rt.remove_network(&place.network, &place.id).await.unwrap());
 }
 
+async fn described(place: &Place, name: &str, settings: Network) -> teal_agent::runtime::Result<NetworkFacts> {
+    place.runtime.ensure_network(&NetworkSpec { settings, ..place.network_spec(name) }).await
+}
+
+fn of_network(name: &str, what: &str) -> String {
+    docker(&["network", "inspect", "-f", &format!("{{{{json {what}}}}}"), name])
+}
+
 #[tokio::test]
-async fn a_volume_is_made_once_and_never_changed() {
+async fn a_network_is_made_as_the_file_says() {
     let place = Place::new().await;
-    let name = place.name("data");
-    let none = BTreeMap::new();
-    for driver in [None, Some("local"), Some("no-such-driver")] {
-        place.runtime.ensure_volume(&name, driver, &none, &place.labels()).await.unwrap();
+    let name = place.name("written");
+    let labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
+    let settings = Network {
+        driver: Some("bridge".into()),
+        driver_opts: BTreeMap::from([("com.docker.network.bridge.enable_icc".into(), "true".into())]),
+        internal: true,
+        attachable: true,
+        enable_ipv6: Some(true),
+        ipam: Some(Ipam {
+            driver: Some("default".into()),
+            config: vec![IpamPool { subnet: Some("fd00:7ea1:1::/64".into()), ..Default::default() }],
+            options: BTreeMap::new(),
+        }),
+        labels,
+        ..Default::default()
+    };
+    let facts = described(&place, &name, settings.clone()).await.unwrap();
+    assert!(facts.ours && facts.configured_subnet && facts.differs.is_empty(), "{facts:?}");
+    let ((subnet, 24), (range, 25)) = (facts.subnet.unwrap(), facts.ip_range.unwrap()) else { panic!("{facts:?}") };
+    assert_eq!(u32::from(range), u32::from(subnet) + 128);
+    assert_eq!(u32::from(facts.gateway.unwrap()), u32::from(subnet) + 1);
+    for (what, wanted) in [
+        (".Driver", r#""bridge""#),
+        (".Internal", "true"),
+        (".Attachable", "true"),
+        (".EnableIPv6", "true"),
+        (".Options", r#"{"com.docker.network.bridge.enable_icc":"true"}"#),
+        (r#"(index .Labels "team")"#, r#""core""#),
+    ] {
+        assert_eq!(of_network(&name, what), wanted, "{what}");
     }
-    assert_eq!(
-        docker(&["volume", "inspect", "-f", "{{.Driver}} {{index .Labels \"teal.agent\"}}", &name]),
-        format!("local {}", place.id)
-    );
-    let error =
-        place.runtime.ensure_volume(&place.name("other"), Some("no-such-driver"), &none, &none).await.unwrap_err();
-    assert!(matches!(error, RuntimeError::Refused { .. }), "{error}");
+    assert!(of_network(&name, ".IPAM.Config").contains("fd00:7ea1:1::/64"));
+    assert_eq!(described(&place, &name, settings.clone()).await.unwrap(), facts);
+    let other = Network { internal: false, driver: Some("macvlan".into()), ..settings };
+    assert_eq!(described(&place, &name, other).await.unwrap().differs, ["driver", "internal"]);
+}
+
+#[tokio::test]
+async fn written_pools_are_taken_as_they_are() {
+    let place = Place::new().await;
+    let name = place.name("pools");
+    let free = place.free_subnet();
+    let pool = IpamPool {
+        subnet: Some(format!("{free}.0/24")),
+        ip_range: Some(format!("{free}.64/26")),
+        gateway: Some(format!("{free}.254").parse().unwrap()),
+        aux_addresses: BTreeMap::from([("printer".into(), format!("{free}.65").parse().unwrap())]),
+    };
+    let ipam = Some(Ipam { config: vec![pool], ..Default::default() });
+    let facts = described(&place, &name, Network { ipam, ..Default::default() }).await.unwrap();
+    assert_eq!(facts.subnet, Some((format!("{free}.0").parse().unwrap(), 24)));
+    assert_eq!(facts.ip_range, Some((format!("{free}.64").parse().unwrap(), 26)));
+    assert_eq!(facts.gateway, Some(format!("{free}.254").parse().unwrap()));
+    assert!(facts.configured_subnet && facts.differs.is_empty());
+    let mut spec = place.spec("a", &["serve"]);
+    spec.networks = vec![runtime::Place { ipv4: Some(format!("{free}.9").parse().unwrap()), ..place.at(&name, &[]) }];
+    place.run(&spec).await;
+    let taken = place.runtime.network_addresses(&name).await.unwrap();
+    let who = |last: u8| taken.get(&format!("{free}.{last}").parse().unwrap()).map(String::as_str);
+    assert_eq!((who(254), who(65), who(9)), (Some("gateway"), Some("printer"), Some(spec.name.as_str())));
+    assert_eq!(taken.len(), 3);
+}
+
+#[tokio::test]
+async fn an_external_network_is_looked_for_and_never_made() {
+    let place = Place::new().await;
+    let name = place.name("external");
+    let external = Network { external: true, ..Default::default() };
+    let error = described(&place, &name, external.clone()).await.unwrap_err();
+    assert!(matches!(&error, RuntimeError::NotFound { kind: "network", name: missing } if *missing == name), "{error}");
+    docker(&["network", "create", "--label", &format!("test={}", place.id), &name]);
+    let facts = described(&place, &name, external).await;
+    docker(&["network", "rm", &name]);
+    let facts = facts.unwrap();
+    assert!(!facts.ours && !facts.configured_subnet && facts.subnet.is_some() && facts.ip_range.is_none(), "{facts:?}");
+    assert!(matches!(place.runtime.network_addresses(&name).await, Err(RuntimeError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn what_this_engine_cannot_make_is_refused() {
+    let place = Place::new().await;
+    let engine = place.runtime.engine().await.unwrap();
+    let settings = Network { driver: Some("no-such-driver".into()), ..Default::default() };
+    assert!(matches!(described(&place, &place.name("x"), settings).await, Err(RuntimeError::Refused { .. })));
+    if engine.api_version == "1.41" {
+        let settings = Network { enable_ipv4: Some(false), ..Default::default() };
+        let error = described(&place, &place.name("y"), settings).await.unwrap_err().to_string();
+        assert!(error.contains("`enable_ipv4` needs Docker 28.0"), "{error}");
+    }
 }

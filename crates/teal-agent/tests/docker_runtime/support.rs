@@ -120,6 +120,14 @@ impl Place {
         NetworkSpec { name: name.to_owned(), labels: self.labels(), ..Default::default() }
     }
 
+    /// The first three numbers of a /24 that no network here has.
+    pub fn free_subnet(&self) -> String {
+        let own = docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", &self.network]);
+        // Teal chooses from 172.20 on upwards, so far up nothing is.
+        let third = own.split('.').nth(2).unwrap();
+        format!("10.199.{third}")
+    }
+
     pub fn at(&self, network: &str, aliases: &[&str]) -> runtime::Place {
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
         runtime::Place { network: network.to_owned(), aliases, ..Default::default() }
@@ -196,7 +204,7 @@ impl Drop for Place {
 }
 
 /// In a destructor: a failure must not hide the test's own.
-fn sweep(args: &[&str]) -> String {
+pub fn sweep(args: &[&str]) -> String {
     let done = Command::new("docker").args(args).stderr(Stdio::null()).output();
     done.map(|d| String::from_utf8_lossy(&d.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -71,7 +71,7 @@ fn host_config(spec: &ContainerSpec, speaks: &Speaks) -> Result<HostConfig> {
         extra_hosts: list(&s.resolver.extra_hosts),
         ..Default::default()
     };
-    limits::set(&mut host, s, speaks)?;
+    limits::set(&mut host, s);
     isolation::set(&mut host, spec, speaks)?;
     mounts::set(&mut host, spec, speaks)?;
     Ok(host)

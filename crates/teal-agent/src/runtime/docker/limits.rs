@@ -1,19 +1,12 @@
 //! How much of the host a container may use: `HostConfig`'s resources.
 
-use super::super::Result;
 use super::container::{NANOS_A_MILLI, map, signed};
-use super::version::Speaks;
 use bollard::models::{HostConfig, ResourcesBlkioWeightDevice, ResourcesUlimits, ThrottleDevice};
 use std::collections::BTreeMap;
 use teal_model::config::ContainerSettings;
 
-pub fn set(host: &mut HostConfig, settings: &ContainerSettings, speaks: &Speaks) -> Result<()> {
+pub fn set(host: &mut HostConfig, settings: &ContainerSettings) {
     let limits = &settings.limits;
-    for (key, written) in [("cpu_count", limits.cpu.count), ("cpu_percent", limits.cpu.percent)] {
-        if written.is_some() {
-            return Err(speaks.refused(format!("`{key}` works on Windows hosts alone; write `cpus` instead")));
-        }
-    }
     host.memory = settings.mem_limit_bytes.map(signed);
     host.memory_reservation = limits.mem_reservation_bytes.map(signed);
     host.memory_swap = limits.memswap_limit_bytes;
@@ -50,7 +43,6 @@ pub fn set(host: &mut HostConfig, settings: &ContainerSettings, speaks: &Speaks)
     host.blkio_device_write_bps = rates(&blkio.write_bps);
     host.blkio_device_read_iops = rates(&blkio.read_iops);
     host.blkio_device_write_iops = rates(&blkio.write_iops);
-    Ok(())
 }
 
 fn rates(written: &BTreeMap<String, u64>) -> Option<Vec<ThrottleDevice>> {
@@ -60,20 +52,4 @@ fn rates(written: &BTreeMap<String, u64>) -> Option<Vec<ThrottleDevice>> {
 fn filled<T>(all: impl Iterator<Item = T>) -> Option<Vec<T>> {
     let all: Vec<T> = all.collect();
     (!all.is_empty()).then_some(all)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use bollard::ClientVersion;
-
-    #[test]
-    fn limits_of_windows_are_refused_by_key() {
-        let speaks = Speaks::new(ClientVersion { major_version: 1, minor_version: 41 }, "create container `a`");
-        let mut settings = ContainerSettings::default();
-        settings.limits.cpu.percent = Some(50);
-        let text = set(&mut HostConfig::default(), &settings, &speaks).unwrap_err().to_string();
-        assert!(text.contains("`cpu_percent`"), "{text}");
-    }
 }

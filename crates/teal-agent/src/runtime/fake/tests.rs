@@ -1,3 +1,5 @@
+mod places;
+
 use super::*;
 use crate::runtime::{ContainerHealth, Status};
 use teal_model::config::ContainerSettings;
