@@ -222,7 +222,7 @@ fn member(
     number: u64,
 ) -> Member {
     let naming = naming(service, image);
-    let (strategy, why) = strategy(service, image, &naming);
+    let (strategy, why) = strategy(service, image, live.as_ref(), &naming);
     let ports = ports(service, image, live.as_ref(), &naming);
     Member {
         candidate: ReleaseKey::new(key.clone(), number),
@@ -247,7 +247,12 @@ fn member(
 }
 
 /// Data is never shared by accident: two releases that write the same volume side by side must be asked for.
-fn strategy(service: &Service, image: Option<&ImageFacts>, naming: &Naming) -> (Strategy, String) {
+fn strategy(
+    service: &Service,
+    image: Option<&ImageFacts>,
+    live: Option<&LiveRelease>,
+    naming: &Naming,
+) -> (Strategy, String) {
     if let Naming::Containers { why } = naming {
         return (Strategy::Recreate, why.clone());
     }
@@ -267,18 +272,34 @@ fn strategy(service: &Service, image: Option<&ImageFacts>, naming: &Naming) -> (
     }) {
         return (Strategy::Recreate, format!("its image has a volume of its own at {path}"));
     }
-    match (service.order, service.ports.is_empty()) {
-        (Some(UpdateOrder::StartFirst), _) => {
-            (Strategy::BlueGreen, "deploy.update_config.order is start-first".to_owned())
+    match service.order {
+        Some(UpdateOrder::StartFirst) => {
+            return (Strategy::BlueGreen, "deploy.update_config.order is start-first".to_owned());
         }
-        (Some(UpdateOrder::StopFirst), _) => {
-            (Strategy::Recreate, "deploy.update_config.order is stop-first".to_owned())
+        Some(UpdateOrder::StopFirst) => {
+            return (Strategy::Recreate, "deploy.update_config.order is stop-first".to_owned());
         }
-        (None, false) => (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned()),
-        (None, true) => {
-            (Strategy::Recreate, "it publishes no port, and Compose's default order is stop-first".to_owned())
-        }
+        None => {}
     }
+    if !service.ports.is_empty() {
+        return (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned());
+    }
+    match called_port(service, image, live) {
+        Some(port) => (Strategy::BlueGreen, format!("others call it on port {port}, and it writes to no volume")),
+        None => (
+            Strategy::Recreate,
+            "it publishes and exposes no port, and Compose's default order is stop-first".to_owned(),
+        ),
+    }
+}
+
+/// A port for other containers, by which a service is told from a worker: named in the file, or by the image if the live
+/// release listens there. Workers are often made from the image of the web service, so the image alone says nothing.
+fn called_port(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveRelease>) -> Option<u16> {
+    let tcp = |port: &&ExposedPort| port.protocol == Transport::Tcp;
+    let exposed = || image.into_iter().flat_map(|image| &image.exposed).filter(tcp).map(|port| port.port);
+    let written = service.expose.iter().find(tcp).map(|port| port.port);
+    written.or_else(|| exposed().find(|port| live.is_some_and(|live| door::spoken(&live.doors, *port).is_some())))
 }
 
 /// The proxy carries TCP alone, and only where containers have a network of their own.
