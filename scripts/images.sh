@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images of examples/project that a registry would have: teal-postgres:15, teal-redis:7, teal-nginx:1.22, on one
-# base of Debian 12 (teal-debian:12). Cold it takes about two minutes and downloads about 150 MB; what is there and up to date is left alone.
-# Needs root, a Docker daemon (scripts/docker.sh) and a Debian mirror; no image registry.
+# base of Debian 12 (teal-debian:12). Cold it takes two to three minutes, and downloads about 150 MB; what is there and up to
+# date is left alone. Needs root, a Docker daemon (scripts/docker.sh) and a Debian mirror; no image registry.
 set -eu
 
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}

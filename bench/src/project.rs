@@ -1,7 +1,6 @@
 //! `make bench-project`: a whole Compose project, and the limits that are promised for one.
 
 use crate::flip::{Done, first_failures, run_parts};
-use std::error::Error;
 use teal_e2e::figures::{Better, Figures};
 use teal_e2e::scenario::{calls, data, identity, networks, project, unchanged};
 use teal_e2e::stage::Stage;
@@ -37,7 +36,7 @@ pub fn run(arguments: &[String]) -> Done {
     Ok(figures.finish(&mut std::io::stdout())?)
 }
 
-fn whole(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+fn whole(size: &Size, figures: &mut Figures) -> Done {
     let before = project::snapshot();
     let stage = Stage::new("bench-project");
     let run = project::run(&stage, size.deployments)?;
@@ -68,7 +67,8 @@ fn whole(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn two_networks(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+fn two_networks(size: &Size, figures: &mut Figures) -> Done {
+    let before = project::snapshot();
     let stage = Stage::new("bench-networks");
     let calls = networks::run(&stage, size.network_deployments)?;
     let detail = format!("{} failed, {}", calls::failed(&calls), calls::describe(&calls));
@@ -79,10 +79,12 @@ fn two_networks(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>
         let why = format!("no answer ever: {}; {detail}", silent.join(", "));
         figures.unknown("internal.wrong", "calls", 0.0, Better::Lower, why);
     }
+    let left = project::left_over(&stage, &before);
+    figures.at_most("internal.leftovers", left.len() as f64, "things", 0.0, left.join("; "));
     Ok(())
 }
 
-fn daemon(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+fn daemon(size: &Size, figures: &mut Figures) -> Done {
     let stage = Stage::new("bench-identity");
     let run = identity::run(&stage, size.restarts)?;
     let detail = format!(
@@ -101,7 +103,7 @@ fn daemon(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn stores(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+fn stores(size: &Size, figures: &mut Figures) -> Done {
     let (mut doubles, mut lost, mut told) = (0, Vec::new(), Vec::new());
     for kind in data::KINDS {
         let stage = Stage::new("bench-data");
@@ -116,7 +118,7 @@ fn stores(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn nothing_changed(size: &Size, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+fn nothing_changed(size: &Size, figures: &mut Figures) -> Done {
     let stage = Stage::new("bench-noop");
     let run = unchanged::run(&stage, size.unchanged);
     let detail = format!("{} services, median; {}", unchanged::SERVICES, spread(&run.millis));

@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "config/collection.rs"]
+mod collection;
 #[path = "config/common.rs"]
 mod common;
 #[path = "config/compose.rs"]
 mod compose;
+#[path = "config/files.rs"]
+mod files;
 #[path = "config/manual.rs"]
 mod manual;
 #[path = "config/mutated.rs"]
 mod mutated;
 #[path = "config/problems.rs"]
 mod problems;
+#[path = "config/spec.rs"]
+mod spec;
 #[path = "config/teal.rs"]
 mod teal;

@@ -171,7 +171,7 @@ impl Texts {
     }
 
     fn parse(&self, files: &Files, services: &[String]) -> Result<config::Parsed, Vec<Problem>> {
-        self.with(files, services, |sources| config::parse(sources))
+        self.with(files, services, config::parse)
     }
 }
 

@@ -7,7 +7,7 @@ use super::merge::merge;
 use super::problem::suggestion;
 use super::read::Item;
 use super::yaml::{Entry, Mark, Node, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -15,7 +15,8 @@ use std::rc::Rc;
 pub(super) fn resolve(loader: &Loader<'_>, source: &mut Source, earlier: Option<&Node>) {
     let names: Vec<String> = section(&source.root, "services").iter().map(|entry| entry.key.clone()).collect();
     let extended: Vec<(String, Node)> = {
-        let mut extending = Extending { loader, earlier, files: BTreeMap::new(), chain: Vec::new() };
+        let mut extending =
+            Extending { loader, earlier, files: BTreeMap::new(), told: BTreeSet::new(), chain: Vec::new() };
         let scope = Scope { path: source.path.clone(), source };
         names.into_iter().filter_map(|name| extending.service(&scope, &name).map(|node| (name, node))).collect()
     };
@@ -43,6 +44,8 @@ struct Extending<'a> {
     earlier: Option<&'a Node>,
     /// Files that were read already.
     files: BTreeMap<PathBuf, Option<Rc<Source>>>,
+    /// Circles that were told, by the services in them.
+    told: BTreeSet<BTreeSet<(PathBuf, String)>>,
     /// The way from the first service to the one being read.
     chain: Vec<(PathBuf, String)>,
 }
@@ -95,13 +98,13 @@ impl Extending<'_> {
         };
         let step = (scope.path.clone(), base.service.clone());
         if let Some(start) = self.chain.iter().position(|known| *known == step) {
-            let mut way: Vec<&str> = self.chain[start..].iter().map(|(_, name)| name.as_str()).collect();
+            let circle = self.chain[start..].to_vec();
+            let mut way: Vec<&str> = circle.iter().map(|(_, name)| name.as_str()).collect();
             way.push(&base.service);
-            at.problem(
-                report,
-                format!("services that extend each other: {}", way.join(" -> ")),
-                "Take one of them out.",
-            );
+            let what = format!("services that extend each other: {}", way.join(" -> "));
+            if self.told.insert(circle.iter().cloned().collect()) {
+                at.problem(report, what, "Take one of them out.");
+            }
             return None;
         }
         let found = self.service(scope, &base.service);

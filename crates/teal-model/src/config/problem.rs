@@ -137,8 +137,11 @@ impl Report {
                 let order = |p: &Problem| (number(p), p.file.clone(), p.line, p.column);
                 order(a).cmp(&order(b))
             });
-            // An alias brings the same text to several places, but one place names it once.
-            list.dedup();
+            // An alias and `extends` bring the same text to several places, and it is to be changed once.
+            list.dedup_by(|a, b| {
+                let text = |p: &Problem| (p.file.clone(), p.line, p.column, p.what.clone(), p.hint.clone());
+                text(a) == text(b)
+            });
         }
         (problems, warnings)
     }

@@ -142,6 +142,10 @@ pub(super) fn read_image(map: &MapReader<'_>, name: &str, context: &Context<'_>)
         if map.has("build") {
             return Some(format!("{}-{name}", context.project));
         }
+        if map.has("provider") {
+            // Refused by its own name.
+            return None;
+        }
         map.item.problem(
             "`image` is missing",
             "Name the image to run (`image: registry.example.com/app:1.2`), or say how it is built: `build: .`.",
