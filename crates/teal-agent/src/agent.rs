@@ -465,6 +465,7 @@ impl Agent {
             self.clear_alert(&record.service.to_string());
         }
         removed.networks = self.tidy(&request.project, None).await?;
+        self.forget_holder_image().await?;
         self.forget_settings().await?;
         tracing::info!(project = request.project, who = request.who, ?keys, "removed");
         Ok(removed)

@@ -21,7 +21,7 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
     let candidates = || {
         members
             .iter()
-            .filter(|member| !member.is_recreate())
+            .filter(|member| !member.takes_its_turn())
             .map(|member| member.candidate.to_string())
             .collect::<Vec<_>>()
             .join(", ")

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub project: String,
-    /// Recreate members first, then blue-green ones, each in `depends_on` order.
+    /// Those that take their turn first, then blue-green ones, each in `depends_on` order.
     pub members: Vec<Member>,
     pub unchanged: Vec<Unchanged>,
     pub warnings: Vec<String>,
@@ -88,6 +88,12 @@ impl Member {
 
     pub fn is_recreate(&self) -> bool {
         self.strategy == Strategy::Recreate
+    }
+
+    /// It gets its requests as soon as it is ready, before the members after it begin: it is recreated, or it is the first
+    /// release, so that nothing else could answer those who depend on it.
+    pub fn takes_its_turn(&self) -> bool {
+        self.is_recreate() || self.live.is_none()
     }
 }
 
@@ -209,7 +215,7 @@ pub fn plan(
         ));
     }
     warn(project, &mut plan);
-    plan.members.sort_by_key(|member| !member.is_recreate());
+    plan.members.sort_by_key(|member| !member.takes_its_turn());
     Ok(plan)
 }
 
@@ -423,7 +429,10 @@ fn warn(project: &Project, plan: &mut Plan) {
         if member.is_recreate() && service.teal.strategy == Some(Strategy::BlueGreen) {
             plan.warnings.push(format!("{name} is recreated, although blue-green is written: {}", member.why));
         }
-        if member.is_recreate() && member.serves() && service.teal.health.deadline_ms > service.teal.hold_ms {
+        if member.is_recreate()
+            && (!member.listeners.is_empty() || member.live.as_ref().is_some_and(|live| !live.doors.is_empty()))
+            && service.teal.health.deadline_ms > service.teal.hold_ms
+        {
             plan.warnings.push(format!(
                 "{name} may take {} s to get ready, but its requests are held for {} s only; then they get 503.",
                 service.teal.health.deadline_ms / 1000,

@@ -70,7 +70,7 @@ fn plan(random: &mut Random) -> Plan {
             member(&format!("s{i}"), strategy, live)
         })
         .collect();
-    members.sort_by_key(|member| !member.is_recreate());
+    members.sort_by_key(|member| !member.takes_its_turn());
     Plan { project: "shop".to_owned(), members, unchanged: Vec::new(), warnings: Vec::new(), unresolved: Vec::new() }
 }
 
@@ -186,7 +186,12 @@ fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
     match (&deployment.state, step) {
         (State::Shifting, Step::Do(Action::Publish)) => {
             assert!(
-                deployment.plan.members.iter().filter(|member| !member.is_recreate()).all(|member| ready(member) == 2)
+                deployment
+                    .plan
+                    .members
+                    .iter()
+                    .filter(|member| !member.takes_its_turn())
+                    .all(|member| ready(member) == 2)
             );
         }
         (State::Releasing { member }, Step::Do(Action::Publish)) => {
@@ -194,7 +199,7 @@ fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
         }
         (state, Step::Enter(State::Retiring)) => {
             assert!(deployment.plan.members.iter().all(|member| ready(member) > 0));
-            let retiring = deployment.plan.members.iter().filter(|member| !member.is_recreate());
+            let retiring = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
             let idle = retiring.filter_map(|member| member.live.as_ref()).all(|live| none_in_flight(&live.release));
             // Unknown is not none.
             assert!(idle || (*state == State::Draining { closing: true } && waited >= CLOSING_MS));

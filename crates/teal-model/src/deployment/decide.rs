@@ -36,7 +36,7 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
     let ready = |release: &ReleaseKey, wanted| readiness(seen.replicas.get(release), wanted);
     match &deployment.state {
         State::Shifting => {
-            let candidates = members.iter().filter(|member| !member.is_recreate());
+            let candidates = members.iter().filter(|member| !member.takes_its_turn());
             candidates
                 .map(|member| (member, ready(&member.candidate, member.replicas)))
                 .find_map(|(member, seen)| lost(&member.candidate, seen, deployment, now_ms))
@@ -47,7 +47,7 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
         }
         // Back to what does not serve would be worse than staying: the candidate may still do.
         State::Reverting { phase: Phase::Back, from, .. } if had_share(from) => {
-            let blue_green = members.iter().filter(|member| !member.is_recreate());
+            let blue_green = members.iter().filter(|member| !member.takes_its_turn());
             blue_green.filter_map(|member| Some((&member.live.as_ref()?.release, &member.candidate))).find_map(
                 |(live, candidate)| match (serving(seen.replicas.get(live)), serving(seen.replicas.get(candidate))) {
                     (false, true) => {
@@ -149,7 +149,7 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
         }
         State::Draining { closing } => {
             let retiring =
-                members.iter().filter(|member| !member.is_recreate()).filter_map(|member| member.live.as_ref());
+                members.iter().filter(|member| !member.takes_its_turn()).filter_map(|member| member.live.as_ref());
             let (patience, over) = match closing {
                 false => {
                     (members.iter().map(|member| member.drain_ms).max().unwrap_or(0), State::Draining { closing: true })

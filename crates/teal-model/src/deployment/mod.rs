@@ -126,7 +126,7 @@ impl Action {
     pub fn words(&self) -> String {
         match self {
             Action::BindListeners => "open the published ports".to_owned(),
-            Action::EnsureNetwork => "create the network".to_owned(),
+            Action::EnsureNetwork => "networks and the holder of the name".to_owned(),
             Action::StartRelease { release } => format!("start {release}"),
             Action::StopRelease { release } => format!("stop {release}"),
             Action::RemoveRelease { release } => format!("remove {release}"),
@@ -382,7 +382,7 @@ impl Deployment {
             }
             State::Starting { member } => {
                 // Requests wait from here on, unless a live release has them.
-                let waits = members[*member].is_recreate() || members[*member].live.is_none();
+                let waits = members[*member].takes_its_turn() || members[*member].live.is_none();
                 let mut script = if waits { vec![Action::Publish] } else { Vec::new() };
                 script.extend([Action::EnsureNetwork, Action::StartRelease { release: candidate(*member) }]);
                 script
@@ -434,7 +434,7 @@ impl Deployment {
             State::Holding { member } => vec![State::Stopping { member: *member }],
             State::Stopping { member } => vec![State::Starting { member: *member }],
             State::Starting { member } => vec![State::Warming { member: *member }],
-            State::Warming { member } if plan.members[*member].is_recreate() => {
+            State::Warming { member } if plan.members[*member].takes_its_turn() => {
                 vec![State::Releasing { member: *member }]
             }
             State::Warming { member } | State::Releasing { member } => vec![self.turn_of(member + 1)],
@@ -453,9 +453,9 @@ impl Deployment {
     /// The first state of a member, or of what comes after the last one.
     fn turn_of(&self, member: usize) -> State {
         match self.plan.members.get(member) {
-            Some(one) if one.is_recreate() && one.live.is_some() => State::Holding { member },
+            Some(one) if one.takes_its_turn() && one.live.is_some() => State::Holding { member },
             Some(_) => State::Starting { member },
-            None if self.plan.members.iter().any(|member| !member.is_recreate()) => State::Shifting,
+            None if self.plan.members.iter().any(|member| !member.takes_its_turn()) => State::Shifting,
             None => State::Baking,
         }
     }
@@ -464,7 +464,7 @@ impl Deployment {
         let reached = from.reached(&self.plan);
         // The recreate member before this one, counted down from what was reached. Without a live release there is nothing to
         // swap it for: it goes with the others.
-        let swapped = |i: &usize| self.plan.members[*i].is_recreate() && self.plan.members[*i].live.is_some();
+        let swapped = |i: &usize| self.plan.members[*i].takes_its_turn() && self.plan.members[*i].live.is_some();
         let before = |end: usize| {
             (0..end.min(reached)).rev().find(swapped).map_or(Phase::Drain, |member| Phase::Hold { member })
         };

@@ -69,8 +69,14 @@ impl Deployment {
                     Phase::Clean => back(),
                     // Nothing was ever published of it.
                     _ if !touched => back(),
+                    Phase::Back if member.takes_its_turn() => Some(self.routing_in_turn(from, i, member)),
+                    // Requests that it has are finished; new ones wait for the end of the revert.
+                    _ if live.is_none() => {
+                        let served = !self.routing_in_turn(from, i, member).split.is_empty();
+                        served.then(|| Routing::held(candidate, vec![candidate.clone()]))
+                    }
                     Phase::Hold { member } | Phase::Swap { member } | Phase::Release { member }
-                        if self.plan.members[i].is_recreate() =>
+                        if self.plan.members[i].takes_its_turn() =>
                     {
                         match i.cmp(member) {
                             std::cmp::Ordering::Less => Some(Routing::to(candidate)),
@@ -85,16 +91,11 @@ impl Deployment {
                             },
                         }
                     }
-                    Phase::Back if member.is_recreate() => Some(self.routing_before_revert(from, i, member)),
-                    _ if member.is_recreate() => back(),
-                    _ => match live {
-                        Some(live) => Some(Routing::to(live).and(Some(candidate))),
-                        // Requests that it has are finished; new ones wait for the end of the revert.
-                        None => had_share(from).then(|| Routing::held(candidate, vec![candidate.clone()])),
-                    },
+                    _ if member.takes_its_turn() => back(),
+                    _ => live.map(|live| Routing::to(live).and(Some(candidate))),
                 }
             }
-            state if member.is_recreate() => Some(self.recreate_routing(state, i, member)),
+            state if member.takes_its_turn() => Some(self.routing_in_turn(state, i, member)),
             State::Shifting | State::Baking => Some(Routing::to(candidate).and(live)),
             State::Draining { closing } => {
                 let mut routing = Routing::to(candidate).and(live);
@@ -107,12 +108,8 @@ impl Deployment {
         }
     }
 
-    /// A recreate member keeps what it has until its own turn in the revert comes.
-    fn routing_before_revert(&self, from: &State, i: usize, member: &Member) -> Routing {
-        self.recreate_routing(from, i, member)
-    }
-
-    fn recreate_routing(&self, state: &State, i: usize, member: &Member) -> Routing {
+    /// Before a revert, and in it until its own turn comes.
+    fn routing_in_turn(&self, state: &State, i: usize, member: &Member) -> Routing {
         let candidate = &member.candidate;
         let live = member.live.as_ref().map(|live| &live.release);
         let before = || live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to);
