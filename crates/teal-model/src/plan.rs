@@ -1,6 +1,6 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
-use crate::config::{MountKind, Probe, Project, Service, Strategy, UpdateOrder};
+use crate::config::{Mode, MountKind, Port, Probe, Project, Protocol, Service, Strategy, UpdateOrder};
 use crate::ids::{Color, ReleaseKey, ServiceKey};
 use crate::wire::ListenerKey;
 use serde::{Deserialize, Serialize};
@@ -252,10 +252,12 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
     if own { format!("{probe}, and its HEALTHCHECK") } else { probe }
 }
 
-/// Every address that the service's published ports ask for.
+/// Every address that the proxy listens on for the service's published ports.
 pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     let mut keys = BTreeSet::new();
-    for port in &service.ports {
+    // Ports of a direct service are its containers' own; a listener takes TCP.
+    let proxied = |port: &&Port| port.protocol == Protocol::Tcp && service.teal.mode != Mode::Direct;
+    for port in service.ports.iter().filter(proxied) {
         let ips = match port.host_ip {
             Some(ip) => vec![ip],
             None => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
