@@ -8,6 +8,8 @@ mod collection;
 mod common;
 #[path = "config/compose.rs"]
 mod compose;
+#[path = "config/containers.rs"]
+mod containers;
 #[path = "config/files.rs"]
 mod files;
 #[path = "config/manual.rs"]

@@ -22,6 +22,7 @@ pub(super) fn check(services: &mut Services<'_>, disabled: &BTreeMap<String, Vec
         check_routes(service);
         check_strategy(service);
         check_single(service);
+        check_network_mode(service);
         if let (Some(item), Some(check)) = (&service.healthcheck, &service.service.container.healthcheck) {
             check_deadline(item, check, &service.service.teal.health);
         }
@@ -147,6 +148,9 @@ fn check_single(read: &ReadService<'_>) {
             "Take one of the two out.",
         );
     }
+}
+
+fn check_network_mode(read: &ReadService<'_>) {
     let reachable = matches!(read.service.network_mode, None | Some(NetworkMode::Bridge));
     if let (Some(item), false) = (&read.network_mode, read.ports.is_empty() || reachable) {
         item.problem(
