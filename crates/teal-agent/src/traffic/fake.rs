@@ -24,7 +24,7 @@ pub enum Crash {
 /// Publications that nobody confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silence {
-    /// The first of them, counted over the life of the proxy.
+    /// The first of them, counted over the life of the proxy among those that are waited for ([`Proxy::flips`]).
     pub at: usize,
     pub times: usize,
     /// The table is in force all the same, and only its acknowledgement is lost.
@@ -44,7 +44,8 @@ pub struct Proxy {
     pub processes: BTreeSet<BackendId>,
     /// Looks at each table in the moment that it is in force.
     pub on_table: Option<OnTable>,
-    published: usize,
+    /// Publications whose acknowledgement somebody waited for.
+    pub flips: usize,
     /// Addresses that are taken by somebody else.
     pub taken: BTreeSet<ListenerKey>,
     sequence: u64,
@@ -126,10 +127,11 @@ impl Traffic for FakeTraffic {
                     format!("the proxy refused table {number}: it serves by {}", last.number),
                 ));
             }
-            let at = proxy.published;
-            proxy.published += 1;
-            let silence =
-                proxy.silence.filter(|silence| (silence.at..silence.at.saturating_add(silence.times)).contains(&at));
+            let at = proxy.flips;
+            proxy.flips += usize::from(within.is_some());
+            let silence = proxy.silence.filter(|silence| {
+                within.is_some() && (silence.at..silence.at.saturating_add(silence.times)).contains(&at)
+            });
             if silence.is_none_or(|silence| silence.taken) {
                 proxy.processes.extend(publication.processes.iter().map(|(backend, _)| backend.clone()));
                 proxy.tables.push(publication.table);
@@ -139,7 +141,7 @@ impl Traffic for FakeTraffic {
             }
             if silence.is_some() {
                 let what = format!("table {number} was not acknowledged by every worker");
-                return if within.is_some() { Err(Fault::new(Code::ProxyDown, what)) } else { Ok(None) };
+                return Err(Fault::new(Code::ProxyDown, what));
             }
         }
         self.state.send_modify(|state| state.acknowledged = Some(number));

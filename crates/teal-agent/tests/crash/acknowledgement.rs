@@ -2,7 +2,7 @@
 //! deadline, then go back.
 
 use crate::stage::{
-    Stage, effects_of, every_table_serves_or_holds, good, life, only_live_is_left, request, stage, start,
+    Died, Stage, deploy_and_die, every_table_serves_or_holds, good, life, only_live_is_left, request, stage, start,
     stops_only_what_is_out_of_the_table, until_ended,
 };
 use std::time::Duration;
@@ -36,10 +36,12 @@ fn deploy_with(silence: impl Fn(usize) -> Silence, index: usize) -> State {
     state
 }
 
-/// The publications of a deployment that goes well.
+/// The flips of a deployment that goes well.
 fn publications() -> std::ops::Range<usize> {
-    let (_, _, from, to) = effects_of(&good());
-    from..to
+    let Stage { dir, engine, traffic, .. } = &stage(good());
+    let from = traffic.proxy().flips;
+    assert!(matches!(deploy_and_die(dir.path(), &engine.restarted(), traffic, "v2"), Died::Not(State::Done)));
+    from..traffic.proxy().flips
 }
 
 #[test]
