@@ -367,6 +367,7 @@ impl Agent {
                 networks: request.project.networks.clone(),
                 trusted_proxies: request.project.trusted_proxies.clone(),
                 image_id: member.image_id.clone(),
+                exposed: member.ports.iter().filter(|port| port.published.is_none()).map(|port| port.target).collect(),
                 naming: member.naming.clone(),
             };
             self.store.put_release(&member.candidate, &stored)?;

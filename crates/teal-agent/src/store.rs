@@ -23,6 +23,9 @@ pub struct StoredRelease {
     pub networks: BTreeMap<String, Network>,
     pub trusted_proxies: Vec<String>,
     pub image_id: Option<String>,
+    /// TCP ports that the image names (EXPOSE).
+    #[serde(default)]
+    pub exposed: Vec<u16>,
     #[serde(default)]
     pub naming: Naming,
 }

@@ -9,7 +9,7 @@
 use crate::listening;
 use crate::probe::{Answer, Interview};
 use crate::runtime::{Container, ContainerHealth, Runtime, Status, label};
-use crate::store::ReleaseStore;
+use crate::store::{ReleaseStore, StoredRelease};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::config::Service;
+use teal_model::config::{Protocol as Transport, Service};
 use teal_model::deployment::Health;
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
@@ -31,6 +31,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 const RESYNC: Duration = Duration::from_secs(15);
 /// A replica on whose port nobody listens yet is asked again after this, so that a quick start is seen quickly.
 const EAGER: Duration = Duration::from_millis(50);
+/// The ports of a replica are looked at this often while it is young, and later.
+const LOOK: Duration = Duration::from_millis(100);
+const YOUNG: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// A port that the release before it listens on is waited for this long, and one that is only named this long.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
+const UNUSED_AFTER: Duration = Duration::from_secs(5);
 const LOG_LINES: u32 = 10;
 /// A process that could not be held is tried again after this.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -319,8 +326,8 @@ impl Watcher {
             };
             let index = index_of(&container);
             let replica = Replica { release, index, probe, exit, process, doors, container };
-            let expected = spoken_before(&replica.release, before.values().chain(self.world.replicas.values()));
-            self.attend(&replica, expected);
+            let spoken = spoken_before(&replica.release, before.values().chain(self.world.replicas.values()));
+            self.attend(&replica, spoken);
             self.world.replicas.insert(replica.container.id.clone(), replica);
         }
         let runs: BTreeSet<BackendId> = self
@@ -341,7 +348,7 @@ impl Watcher {
     }
 
     /// Starts what a replica in this condition needs: probing, or reading why it ended.
-    fn attend(&mut self, replica: &Replica, expected: Vec<Door>) {
+    fn attend(&mut self, replica: &Replica, before: Option<Vec<Door>>) {
         let run = replica.backend();
         let ended = matches!(replica.container.status, Status::Exited { .. } | Status::Restarting | Status::Dead);
         if ended {
@@ -364,7 +371,7 @@ impl Watcher {
                 release: replica.release.clone(),
                 passed: replica.probe == Probed::Passed,
                 doors: replica.doors.clone(),
-                expected,
+                before,
                 reports: self.reports_to.clone(),
             };
             self.tasks.insert(run, tokio::spawn(task.run()).abort_handle());
@@ -423,12 +430,10 @@ async fn post_mortem(
     let _ = reports.send(Report::Exit { run: backend_id(&container), fault }).await;
 }
 
-/// What the newest other release of the service speaks.
-fn spoken_before<'a>(release: &ReleaseKey, others: impl Iterator<Item = &'a Replica>) -> Vec<Door> {
-    let others = others.filter(|other| {
-        other.release.service == release.service && other.release != *release && !other.doors.is_empty()
-    });
-    others.max_by_key(|other| other.release.number).map(|other| other.doors.clone()).unwrap_or_default()
+/// What the newest other release of the service speaks. None: there is no other.
+fn spoken_before<'a>(release: &ReleaseKey, others: impl Iterator<Item = &'a Replica>) -> Option<Vec<Door>> {
+    let others = others.filter(|other| other.release.service == release.service && other.release != *release);
+    others.max_by_key(|other| (other.release.number, other.doors.len())).map(|other| other.doors.clone())
 }
 
 /// A namespace is believed like a process: only when the container still has its pid after it was opened.
@@ -465,21 +470,24 @@ struct Warming {
     release: ReleaseKey,
     passed: bool,
     doors: Vec<Door>,
-    expected: Vec<Door>,
+    /// What the release before it speaks, where there is one.
+    before: Option<Vec<Door>>,
     reports: mpsc::Sender<Report>,
 }
 
 impl Warming {
     async fn run(mut self) {
+        let began = Instant::now();
         self.hold_process().await;
-        let service = match self.store.release(&self.release) {
-            Ok(stored) => stored.service,
+        let stored = match self.store.release(&self.release) {
+            Ok(stored) => stored,
             Err(fault) if self.passed => {
                 tracing::warn!(release = %self.release, %fault, "its ports are not looked at");
                 return;
             }
             Err(fault) => return self.report(Probed::Never(fault)).await,
         };
+        let service = &stored.service;
         let Some(ip) = self.container.addresses.values().next().copied() else {
             if self.passed {
                 return;
@@ -491,17 +499,37 @@ impl Warming {
                 Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
             return self.report(Probed::Never(fault)).await;
         };
-        let mut interview = Interview::new(service.clone(), ip, std::mem::take(&mut self.expected), &self.doors);
+        let before = self.before.clone().unwrap_or_default();
+        let mut interview = Interview::new(service.clone(), ip, before, &self.doors);
         if !self.passed {
-            if !self.probe(&service, &mut interview).await {
+            if !self.probe(service, &mut interview).await {
                 return;
             }
-            self.meet(&mut interview).await;
+            self.meet_callers_ports(&stored, &mut interview, began).await;
             self.report(Probed::Passed).await;
         }
         loop {
-            sleep(RESYNC).await;
+            sleep(if began.elapsed() < YOUNG { LOOK } else { LOOK_AGAIN }).await;
             self.meet(&mut interview).await;
+        }
+    }
+
+    /// Before others call it: it listens where the release before it does or, if it is the first, where file and image say.
+    /// Not for ever: a port may have been given up.
+    async fn meet_callers_ports(&mut self, stored: &StoredRelease, interview: &mut Interview, began: Instant) {
+        let exposed = stored.service.expose.iter().filter(|port| port.protocol == Transport::Tcp).map(|port| port.port);
+        let (wanted, patience): (BTreeSet<u16>, _) = match &self.before {
+            _ if !stored.naming.is_holder() => (BTreeSet::new(), Duration::ZERO),
+            Some(before) => (before.iter().map(|door| door.port).collect(), GIVEN_UP_AFTER),
+            None => (exposed.chain(stored.exposed.iter().copied()).collect(), UNUSED_AFTER),
+        };
+        let mut said = String::new();
+        loop {
+            self.meet(interview).await;
+            let missing = wanted.iter().find(|port| self.doors.iter().all(|door| door.port != **port));
+            let Some(missing) = missing.filter(|_| began.elapsed() < patience) else { return };
+            self.say(&mut said, format!("it does not listen on port {missing} yet")).await;
+            sleep(EAGER).await;
         }
     }
 
