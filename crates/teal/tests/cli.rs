@@ -56,6 +56,82 @@ fn a_deployment_is_followed_to_its_receipt() {
     assert_eq!(asked.project.services["web"].container.image, "app:2");
 }
 
+/// A folder with a `docker` that writes down what it is asked, has no image, and ends builds with this code.
+fn with_docker(fake: &Fake, compose: &str, code: u8) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(fake.path().join("compose.yaml"), compose).unwrap();
+    let docker = fake.path().join("docker");
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> '{dir}/asked'\n[ \"$1\" = image ] && exit 1\necho \"ARG is $ARG\" >> '{dir}/asked'\necho building\nexit {code}\n",
+        dir = fake.path().display()
+    );
+    std::fs::write(&docker, script).unwrap();
+    std::fs::set_permissions(&docker, PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:{}", fake.path().display(), std::env::var("PATH").unwrap_or_default())
+}
+
+const BUILT: &str = "name: shop\nservices:\n  web: {build: {context: ., args: {ARG: hunter2}}, ports: ['80:8080']}\n";
+
+#[test]
+fn an_image_that_is_not_here_is_built_before_the_deployment() {
+    let fake = deploying(Outcome::Done);
+    let path = with_docker(&fake, BUILT, 0);
+    let ran = finish(fake.command(&["deploy"]).env("PATH", &path).spawn().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("building") && !ran.stdout.contains("building"), "{ran:?}");
+    let asked = std::fs::read_to_string(fake.path().join("asked")).unwrap();
+    let lines: Vec<&str> = asked.lines().collect();
+    assert_eq!(lines[0], "image inspect --format {{.Id}} shop-web");
+    assert!(lines[1].starts_with("build --tag shop-web --build-arg ARG /"), "{asked}");
+    assert_eq!(lines[2], "ARG is hunter2", "its value is in no command line");
+    let seen = fake.seen.lock().unwrap()[0].clone();
+    let request: DeployRequest = serde_json::from_str(&seen.body).unwrap();
+    let web = &request.project.services["web"];
+    assert_eq!((web.container.image.as_str(), &web.build), ("shop-web", &None));
+    assert!(!seen.body.contains("hunter2"));
+}
+
+#[test]
+fn a_build_that_fails_deploys_nothing() {
+    let fake = deploying(Outcome::Done);
+    let path = with_docker(&fake, BUILT, 7);
+    let ran = finish(fake.command(&["deploy"]).env("PATH", &path).spawn().unwrap());
+    assert_eq!(ran.code, Some(8), "{ran:?}");
+    assert!(
+        ran.stderr.contains("error: the image shop-web of web was not built: docker build ended with exit status: 7")
+    );
+    assert!(fake.asked().is_empty(), "{:?}", fake.asked());
+}
+
+#[test]
+fn a_plan_says_what_would_be_built_and_builds_nothing() {
+    let fake = Fake::new(|_| json(&made_up::plan()));
+    let path = with_docker(&fake, BUILT, 0);
+    let ran = finish(fake.command(&["plan"]).env("PATH", &path).spawn().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("web: `teal deploy` builds shop-web"), "{}", ran.stderr);
+    assert!(!std::fs::read_to_string(fake.path().join("asked")).unwrap().contains("build "));
+}
+
+#[test]
+fn files_profiles_and_override_files_make_the_project() {
+    let fake = deploying(Outcome::Done);
+    let write = |name: &str, text: &str| std::fs::write(fake.path().join(name), text).unwrap();
+    write("compose.override.yaml", "services: {web: {image: 'app:3'}, debug: {image: 'd:1', profiles: [dev]}}\n");
+    write("prod.yaml", "services: {web: {image: 'app:4'}}\n");
+    let images = |arguments: &[&str]| {
+        fake.seen.lock().unwrap().clear();
+        let ran = fake.teal(arguments);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let request: DeployRequest = serde_json::from_str(&fake.seen.lock().unwrap()[0].body).unwrap();
+        request.project.services.values().map(|service| service.container.image.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(images(&["deploy"]), ["app:3", "worker:1"]);
+    assert_eq!(images(&["--profile", "dev", "deploy"]), ["d:1", "app:3", "worker:1"]);
+    assert_eq!(images(&["deploy", "debug"]), ["d:1", "app:3", "worker:1"]);
+    assert_eq!(images(&["deploy", "-f", "compose.yaml", "-f", "prod.yaml"]), ["app:4", "worker:1"]);
+}
+
 #[test]
 fn a_broken_stream_is_taken_up_where_it_broke() {
     let fake = Fake::new(|request| {

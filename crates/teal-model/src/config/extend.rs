@@ -11,12 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+/// More steps than anybody writes: what comes after them would only fill the stack.
+const MAX_STEPS: usize = 100;
+
 /// Replaces every service of the tree that extends another by what the two make together.
 pub(super) fn resolve(loader: &Loader<'_>, source: &mut Source, earlier: Option<&Node>) {
     let names: Vec<String> = section(&source.root, "services").iter().map(|entry| entry.key.clone()).collect();
     let extended: Vec<(String, Node)> = {
         let mut extending =
-            Extending { loader, earlier, files: BTreeMap::new(), told: BTreeSet::new(), chain: Vec::new() };
+            Extending { loader, earlier, files: BTreeMap::new(), done: BTreeMap::new(), told: BTreeSet::new(), chain: Vec::new() };
         let scope = Scope { path: source.path.clone(), source };
         names.into_iter().filter_map(|name| extending.service(&scope, &name).map(|node| (name, node))).collect()
     };
@@ -44,6 +47,8 @@ struct Extending<'a> {
     earlier: Option<&'a Node>,
     /// Files that were read already.
     files: BTreeMap<PathBuf, Option<Rc<Source>>>,
+    /// Services that are whole already.
+    done: BTreeMap<(PathBuf, String), Node>,
     /// Circles that were told, by the services in them.
     told: BTreeSet<BTreeSet<(PathBuf, String)>>,
     /// The way from the first service to the one being read.
@@ -67,14 +72,18 @@ impl Extending<'_> {
             None => return section(self.earlier?, "services").iter().find(|e| e.key == name).map(|e| e.node.clone()),
         };
         let Some(extends) = take_out(&mut node, "extends") else { return Some(node) };
-        let Some(base) = read(self.loader, &extends, name) else { return Some(node) };
-        self.chain.push((scope.path.clone(), name.to_owned()));
-        let found = self.base(scope, &base);
-        self.chain.pop();
-        match found {
-            Some(found) => Some(merge(found, node, &format!("services.{name}"), self.loader.report)),
-            None => Some(node),
+        let step = (scope.path.clone(), name.to_owned());
+        if let Some(done) = self.done.get(&step) {
+            return Some(done.clone());
         }
+        let Some(base) = read(self.loader, &extends, name) else { return Some(node) };
+        self.chain.push(step);
+        let found = self.base(scope, &base);
+        if let Some(found) = found {
+            node = merge(found, node, &format!("services.{name}"), self.loader.report);
+        }
+        self.done.extend(self.chain.pop().map(|step| (step, node.clone())));
+        Some(node)
     }
 
     fn base(&mut self, scope: &Scope<'_>, base: &Base) -> Option<Node> {
@@ -105,6 +114,10 @@ impl Extending<'_> {
             if self.told.insert(circle.iter().cloned().collect()) {
                 at.problem(report, what, "Take one of them out.");
             }
+            return None;
+        }
+        if self.chain.len() >= MAX_STEPS {
+            at.problem(report, format!("more than {MAX_STEPS} services that extend each other"), "Write fewer steps.");
             return None;
         }
         let found = self.service(scope, &base.service);

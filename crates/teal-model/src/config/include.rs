@@ -132,6 +132,10 @@ fn import(loader: &Loader<'_>, root: &mut Node, tree: Node) {
         root.value = Value::Map(Vec::new());
     }
     for entry in theirs {
+        if entry.key == "x-teal" {
+            let hint = "Write it into the file that includes this one.".to_owned();
+            loader.report.warning(entry.key_mark, "x-teal", "has no effect in an included file", hint);
+        }
         if matches!(entry.key.as_str(), "name" | "version") || entry.key.starts_with("x-") {
             continue;
         }

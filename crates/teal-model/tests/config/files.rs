@@ -178,6 +178,27 @@ fn a_service_extends_others_over_files_and_steps() {
 }
 
 #[test]
+fn a_chain_of_extends_without_end_is_stopped() {
+    let mut text = "services:\n  s0: {image: a}\n".to_owned();
+    for n in 1..500 {
+        text += &format!("  s{n}: {{extends: s{}, image: a}}\n", n - 1);
+    }
+    assert_eq!(with_files(&text, &[]).project.services.len(), 500, "each step was made already when the next one needs it");
+    let backwards: Vec<&str> = text.lines().skip(1).collect();
+    let text = backwards.into_iter().rev().fold("services:\n".to_owned(), |text, line| text + line + "\n");
+    let said = Input { text: &text, ..Input::default() }.fail();
+    assert!(said.contains("more than 100 services that extend each other"), "{}", &said[..300]);
+}
+
+#[test]
+fn x_teal_of_an_included_project_is_told_to_have_no_effect() {
+    let text = "include: [a.yaml]\nservices: {web: {image: x}}\n";
+    let parsed = with_files(text, &[("a.yaml", "x-teal: {trusted_proxies: private}\n")]);
+    assert!(show(&parsed.warnings).contains("a.yaml:1: x-teal: has no effect in an included file"));
+    assert!(parsed.project.trusted_proxies.is_empty());
+}
+
+#[test]
 fn an_override_file_may_extend_what_an_earlier_file_defines() {
     let over = "services:\n  copy: {extends: web, user: x}\n";
     let project = Input { text: WEB, over: &[("o.yaml", over)], ..Input::default() }.ok().project;

@@ -56,7 +56,7 @@ const SCRAPS: [&str; 40] = [
     ">",
     "#",
     "!!str ",
-    "!reset ",
+    "!override ",
     "---\n",
     "? ",
     ",",
@@ -99,16 +99,36 @@ fn mutate(text: &str, random: &mut Random) -> String {
 #[test]
 fn no_text_makes_the_reading_panic() {
     let mut random = Random(7);
-    let seeds = [include_str!("shop.yaml"), include_str!("bad.yaml")];
+    let seeds = [
+        include_str!("shop.yaml"),
+        include_str!("bad.yaml"),
+        include_str!("collection/override/compose.yaml"),
+        include_str!("collection/include/compose.yaml"),
+        include_str!("collection/extends/compose.yaml"),
+        include_str!("collection/limits.yaml"),
+        include_str!("collection/nextcloud.yaml"),
+        include_str!("collection/swarm-stack.yaml"),
+    ];
     for _ in 0..4_000 {
         let seed: &str = seeds[random.below(seeds.len())];
         let text = mutate(seed, &mut random);
         let dotenv = mutate("A=1\nB=\"x ${A} \\n\"\nexport C='y'\n# c\nD: 4\n", &mut random);
+        let over = mutate(include_str!("collection/override/compose.override.yaml"), &mut random);
+        let base = mutate(include_str!("collection/extends/common/base.yaml"), &mut random);
+        let over: &[(&str, &str)] = if random.below(2) == 0 { &[] } else { &[("over.yaml", &over)] };
         let input = Input {
             text: &text,
+            over,
             dotenv: Some(&dotenv),
             environment: &[("SECRET", "s"), ("HOME", "/root")],
-            files: &[("bad.env", &dotenv)],
+            files: &[
+                ("bad.env", &dotenv),
+                ("common/base.yaml", &base),
+                ("db/compose.yaml", &base),
+                ("mail/mail.yaml", include_str!("collection/include/mail/mail.yaml")),
+                ("mail/mail.prod.yaml", &base),
+                (".env.web", &dotenv),
+            ],
             ..Input::default()
         };
         match input.read() {

@@ -73,6 +73,8 @@ impl Fake {
         command
             .env("TEAL_WHO", "ana@web1")
             .env_remove("COMPOSE_PROJECT_NAME")
+            .env_remove("COMPOSE_FILE")
+            .env_remove("COMPOSE_PROFILES")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
