@@ -37,7 +37,7 @@ const YOUNG: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// A port that the release before it listens on is waited for this long, and one that is only named this long.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
-const UNUSED_AFTER: Duration = Duration::from_secs(5);
+const UNUSED_AFTER: Duration = Duration::from_secs(2);
 const LOG_LINES: u32 = 10;
 /// A process that could not be held is tried again after this.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -18,8 +18,14 @@ const MAX_STEPS: usize = 100;
 pub(super) fn resolve(loader: &Loader<'_>, source: &mut Source, earlier: Option<&Node>) {
     let names: Vec<String> = section(&source.root, "services").iter().map(|entry| entry.key.clone()).collect();
     let extended: Vec<(String, Node)> = {
-        let mut extending =
-            Extending { loader, earlier, files: BTreeMap::new(), done: BTreeMap::new(), told: BTreeSet::new(), chain: Vec::new() };
+        let mut extending = Extending {
+            loader,
+            earlier,
+            files: BTreeMap::new(),
+            done: BTreeMap::new(),
+            told: BTreeSet::new(),
+            chain: Vec::new(),
+        };
         let scope = Scope { path: source.path.clone(), source };
         names.into_iter().filter_map(|name| extending.service(&scope, &name).map(|node| (name, node))).collect()
     };

@@ -183,7 +183,11 @@ fn a_chain_of_extends_without_end_is_stopped() {
     for n in 1..500 {
         text += &format!("  s{n}: {{extends: s{}, image: a}}\n", n - 1);
     }
-    assert_eq!(with_files(&text, &[]).project.services.len(), 500, "each step was made already when the next one needs it");
+    assert_eq!(
+        with_files(&text, &[]).project.services.len(),
+        500,
+        "each step was made already when the next one needs it"
+    );
     let backwards: Vec<&str> = text.lines().skip(1).collect();
     let text = backwards.into_iter().rev().fold("services:\n".to_owned(), |text, line| text + line + "\n");
     let said = Input { text: &text, ..Input::default() }.fail();
