@@ -124,7 +124,7 @@ impl Code {
             Code::ImageMissing => "an image is not here and cannot be pulled",
             Code::ReplicaExited => "a candidate's container exited or was restarted while warming",
             Code::NeverReady => "a candidate was not ready within its deadline",
-            Code::NotHttp => "a candidate answers on its port, but not in HTTP",
+            Code::NotHttp => "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does",
             Code::ProxyDown => "the proxy did not acknowledge a route table",
             Code::Aborted => "the deployment was aborted and reverted",
             Code::Stuck => "a revert failed; Teal stopped and left things as they are",
@@ -155,7 +155,7 @@ impl Code {
             }
             Code::ReplicaExited => "see its last log lines above; the live release serves as before",
             Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
-            Code::NotHttp => "publish the port that speaks HTTP",
+            Code::NotHttp => "publish the port that speaks HTTP, or pass its bytes on with `x-teal: {mode: tcp}`",
             Code::ProxyDown => "see `proxy.log` in the state directory; the agent starts the proxy again by itself",
             Code::Aborted => "deploy again when ready; the live release serves as before",
             Code::Stuck => "see `teal show` for the step, put it right, then deploy again",

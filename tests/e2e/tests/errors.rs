@@ -71,7 +71,7 @@ fn an_image_that_exits() {
 
 #[test]
 fn a_port_that_does_not_speak_http() {
-    let text = web(1, "", "      SPEAK: garbage").replace("health: { path: /health, interval: 50ms }", "hold: 5s");
+    let text = web(1, "", "      SPEAK: garbage").replace("health: { path: /health, interval: 50ms }", "mode: http");
     fails_and_leaves_nothing("a port that does not speak HTTP", &text);
 }
 
