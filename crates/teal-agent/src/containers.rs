@@ -62,6 +62,19 @@ impl Agent {
         Ok(specs)
     }
 
+    /// Replicas that run, back in the networks that they have lost.
+    pub async fn rejoin(&self, release: &ReleaseKey, stored: &StoredRelease, how: Replicas) -> Result<(), Fault> {
+        let containers = self.containers_of(release).await?;
+        for spec in self.container_specs(release, stored, how).await? {
+            let Some(container) = containers.iter().find(|container| container.name == spec.name) else { continue };
+            for place in spec.networks.iter().filter(|place| !container.networks.contains_key(&place.network)) {
+                self.runtime.connect(&container.id, place).await.map_err(fault_of)?;
+            }
+        }
+        self.watch.refresh().await;
+        Ok(())
+    }
+
     /// The anonymous volumes of the replica before this one, by their path: what the image or the file still wants there.
     async fn anonymous_volumes(
         &self,

@@ -2,7 +2,10 @@
 
 use crate::agent::Agent;
 use crate::effects::{DEFAULT_GRACE, Replicas, grace};
-use crate::runtime::Status;
+use crate::names::attachments;
+use crate::runtime::{Container, Status};
+use crate::store::StoredRelease;
+use crate::world::World;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -95,6 +98,33 @@ fn stop_crashing(agent: &Agent) {
     }
 }
 
+/// The holder of a live release's service runs and is where it belongs, and so are the replicas: somebody may have removed
+/// a network under them.
+async fn keep_named(agent: &Agent, world: &World, release: &ReleaseKey, stored: &StoredRelease, how: Replicas) {
+    let service = &release.service;
+    let networks: Vec<&str> = attachments(stored).iter().map(|(network, _)| network.name.as_str()).collect();
+    let stands = |container: &Container| {
+        container.status == Status::Running && networks.iter().all(|name| container.networks.contains_key(*name))
+    };
+    let subject = format!("{service} by name");
+    if stored.naming.is_holder() && !world.holders.get(service).is_some_and(|holder| stands(&holder.container)) {
+        tracing::warn!(%service, "its holder is not what it should be: it is made so");
+        match agent.ensure_holder(service, stored).await {
+            Ok(()) => agent.clear_alert(&subject),
+            Err(fault) => agent.alert(&subject, format!("{subject} is not reached: {fault}")),
+        }
+    }
+    let lost = |container: &Container| container.status == Status::Running && !stands(container);
+    if world.of(release).any(|replica| lost(&replica.container)) {
+        tracing::warn!(%release, "it has lost a network: it joins again");
+        let subject = format!("networks of {release}");
+        match agent.rejoin(release, stored, how).await {
+            Ok(()) => agent.clear_alert(&subject),
+            Err(fault) => agent.alert(&subject, format!("{release} cannot join its networks: {fault}")),
+        }
+    }
+}
+
 async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     // Nobody claims a service while it is seen to: what is read here holds until the effect is done.
     let _claims = agent.claims.lock().await;
@@ -109,21 +139,13 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     let services = agent.journal.services()?;
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
-        if let Some(stored) = agent.store.release(&live.release).ok().filter(|stored| stored.naming.is_holder()) {
-            let held = world.holders.get(&record.service);
-            if held.is_none_or(|holder| holder.container.status != Status::Running) {
-                tracing::warn!(service = %record.service, "its holder is missing: it is started again");
-                let subject = format!("{} by name", record.service);
-                match agent.ensure_holder(&record.service, &stored).await {
-                    Ok(()) => agent.clear_alert(&subject),
-                    Err(fault) => agent.alert(&subject, format!("{subject} is not reached: {fault}")),
-                }
-            }
+        let how = Replicas { color: live.color, restarts: true };
+        if let Ok(stored) = agent.store.release(&live.release) {
+            keep_named(agent, &world, &live.release, &stored, how).await;
         }
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
-            let how = Replicas { color: live.color, restarts: true };
             match agent.start_release(&live.release, how).await {
                 Ok(()) => agent.clear_alert(&live.release.to_string()),
                 Err(fault) => agent.alert(&live.release.to_string(), format!("{} is not whole: {fault}", live.release)),

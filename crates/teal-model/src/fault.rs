@@ -124,7 +124,9 @@ impl Code {
             Code::ImageMissing => "an image is not here and cannot be pulled",
             Code::ReplicaExited => "a candidate's container exited or was restarted while warming",
             Code::NeverReady => "a candidate was not ready within its deadline",
-            Code::NotHttp => "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does",
+            Code::NotHttp => {
+                "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does"
+            }
             Code::ProxyDown => "the proxy did not acknowledge a route table",
             Code::Aborted => "the deployment was aborted and reverted",
             Code::Stuck => "a revert failed; Teal stopped and left things as they are",
