@@ -5,7 +5,7 @@ use crate::conduct::Conductor;
 use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::meter::Meter;
 use crate::publish::{Publisher, doors_of, holder_of};
-use crate::runtime::{Runtime, RuntimeError, label};
+use crate::runtime::{Engine, Runtime, RuntimeError, label};
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Opening, Traffic};
 use crate::world::Watch;
@@ -241,7 +241,7 @@ impl Agent {
     /// What a deployment would do now.
     pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, Fault> {
         // The first call of every deployment: a daemon that is away is said here, before anything is written.
-        self.runtime.engine().await.map_err(fault_of)?;
+        refuse_unreachable(&self.runtime.engine().await.map_err(fault_of)?)?;
         let mut images = BTreeMap::new();
         for service in request.project.services.values() {
             let reference = &service.container.image;
@@ -519,6 +519,18 @@ fn taken_back(kept: &Kept, recorded: &BTreeMap<ServiceKey, Routing>, serving: Op
         (true, false) => Some(Event::Failed { action: None, fault }),
         (false, _) => None,
     }
+}
+
+/// The proxy connects to the containers' own addresses.
+fn refuse_unreachable(engine: &Engine) -> Result<(), Fault> {
+    let kind = match (engine.rootless, engine.desktop) {
+        (true, _) => "rootless",
+        (_, true) => "Docker Desktop",
+        _ => return Ok(()),
+    };
+    let what = format!("this Docker is {kind}: its containers have addresses that this host cannot reach");
+    Err(Fault::new(Code::DockerRefused, what)
+        .hint("use a Docker Engine that runs as root on this host, and name its socket in DOCKER_HOST"))
 }
 
 /// Does a deployment pull an image that is here already? A tag is pulled unless it was built here or the policy says otherwise.

@@ -426,6 +426,13 @@ fn warn(project: &Project, plan: &mut Plan) {
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];
+        let external = service.networks.keys().filter_map(|key| project.networks.get(key)).find(|one| one.external);
+        if let Some(network) = external.filter(|_| member.naming.is_holder()) {
+            plan.warnings.push(format!(
+                "the network {} is not Teal's, so addresses there are not fixed: when Docker restarts, the address of {name} may change, and who has kept it must look the name up again",
+                network.name
+            ));
+        }
         if member.is_recreate() && service.teal.strategy == Some(Strategy::BlueGreen) {
             plan.warnings.push(format!("{name} is recreated, although blue-green is written: {}", member.why));
         }
