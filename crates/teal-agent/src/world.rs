@@ -6,7 +6,7 @@
 //! nudges ────────┘      └─ one warming task a run of a container ─▶ pidfd, probe answers
 //! ```
 
-use crate::listening;
+use crate::listening::Listening;
 use crate::probe::{Answer, Interview};
 use crate::runtime::{Container, ContainerHealth, Runtime, Status, label};
 use crate::store::{ReleaseStore, StoredRelease};
@@ -372,6 +372,7 @@ impl Watcher {
                 passed: replica.probe == Probed::Passed,
                 doors: replica.doors.clone(),
                 before,
+                listening: None,
                 reports: self.reports_to.clone(),
             };
             self.tasks.insert(run, tokio::spawn(task.run()).abort_handle());
@@ -472,6 +473,8 @@ struct Warming {
     doors: Vec<Door>,
     /// What the release before it speaks, where there is one.
     before: Option<Vec<Door>>,
+    /// None: it cannot be seen what it listens on.
+    listening: Option<Listening>,
     reports: mpsc::Sender<Report>,
 }
 
@@ -479,6 +482,14 @@ impl Warming {
     async fn run(mut self) {
         let began = Instant::now();
         self.hold_process().await;
+        if self.container.pid != 0 {
+            match Listening::of(self.container.pid) {
+                Ok(listening) => self.listening = Some(listening),
+                Err(error) => {
+                    tracing::warn!(container = self.container.name, %error, "it cannot be seen what it listens on")
+                }
+            }
+        }
         let stored = match self.store.release(&self.release) {
             Ok(stored) => stored,
             Err(fault) if self.passed => {
@@ -535,9 +546,8 @@ impl Warming {
 
     /// Sees which ports it listens on, and what is spoken there.
     async fn meet(&mut self, interview: &mut Interview) {
-        let pid = self.container.pid;
-        let listening = (pid != 0).then(|| listening::ports(pid).ok()).flatten();
-        interview.meet(listening).await;
+        let seen = self.listening.as_ref().and_then(|listening| listening.ports().ok());
+        interview.meet(seen).await;
         let doors = interview.doors();
         if doors != self.doors {
             self.doors.clone_from(&doors);

@@ -9,12 +9,12 @@ use teal_agent::traffic::fake::FakeTraffic;
 use teal_model::deployment::State;
 use teal_model::wire::RouteTable;
 
-/// A process for the containers of an image to be.
+/// A process for the containers of an image to be, in a network of its own: nothing listens there.
 struct Process(Child);
 
 impl Process {
     fn start() -> Self {
-        Self(Command::new("sleep").arg("600").spawn().unwrap())
+        Self(Command::new("unshare").args(["--net", "sleep", "600"]).spawn().unwrap())
     }
 }
 
