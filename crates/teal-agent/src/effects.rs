@@ -165,6 +165,7 @@ impl Agent {
     /// Every listener that a routing or an unfinished deployment needs, except the deployment that asks.
     pub async fn needed_listeners(&self, asking: Option<u64>) -> Result<BTreeSet<ListenerKey>, Fault> {
         let mut needed = self.publisher.listeners().await;
+        needed.extend(self.publisher.published().await);
         for kept in self.journal.unfinished()?.into_iter().filter(|kept| Some(kept.deployment.number) != asking) {
             for member in kept.deployment.plan.members {
                 needed.extend(member.listeners);

@@ -13,7 +13,7 @@ use teal_model::fault::{Code, Fault};
 use teal_model::wire::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// More of an answer's head than any status line needs.
 const HEAD: usize = 1024;
@@ -24,6 +24,8 @@ const BELIEVED: u32 = 2;
 const SILENCES: u32 = 3;
 /// For the answer of a port that nobody waits for.
 const IN_PASSING: Duration = Duration::from_secs(2);
+/// A port on which nobody listens any more is none of its doors after this.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
 /// What one round of probes said.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,12 +88,14 @@ pub struct Interview {
     doors: BTreeMap<u16, Protocol>,
     /// Answers in a row that were not HTTP, and silences, by port.
     doubts: BTreeMap<u16, (u32, u32)>,
+    /// Since when nobody listens there any more.
+    closed: BTreeMap<u16, Instant>,
 }
 
 impl Interview {
     pub fn new(service: Service, ip: IpAddr, expected: Vec<Door>, known: &[Door]) -> Self {
         let doors = known.iter().map(|door| (door.port, door.protocol)).collect();
-        Self { service, ip, expected, doors, doubts: BTreeMap::new() }
+        Self { service, ip, expected, doors, doubts: BTreeMap::new(), closed: BTreeMap::new() }
     }
 
     /// What it speaks, as far as that is known.
@@ -194,7 +198,7 @@ impl Interview {
         let named = || self.service.expose.iter().filter(|one| one.protocol == Transport::Tcp).map(|one| one.port);
         let ports: BTreeSet<u16> = match listening {
             Some(seen) => {
-                self.doors.retain(|port, _| seen.contains(port) || published.contains(port));
+                self.forget_closed(&seen, &published);
                 seen
             }
             None => named().chain(published.iter().copied()).collect(),
@@ -209,6 +213,16 @@ impl Interview {
             };
             self.doors.insert(port, protocol);
         }
+    }
+
+    /// A port that was closed may be opened again by an app that starts its server anew.
+    fn forget_closed(&mut self, seen: &BTreeSet<u16>, published: &BTreeSet<u16>) {
+        let now = Instant::now();
+        self.closed.retain(|port, _| !seen.contains(port));
+        self.doors.retain(|port, _| {
+            let open = seen.contains(port) || published.contains(port);
+            open || now.duration_since(*self.closed.entry(*port).or_insert(now)) < FORGOTTEN_AFTER
+        });
     }
 
     async fn ask_in_passing(&mut self, port: u16, published: bool) -> Protocol {
@@ -422,7 +436,12 @@ mod tests {
         assert_eq!(door::spoken(&asked.doors(), http), Some(Protocol::Http));
         assert_eq!(door::spoken(&asked.doors(), other), Some(Protocol::Tcp));
         asked.meet(Some(BTreeSet::from([http]))).await;
+        assert_eq!(asked.doors().len(), 2, "it may be opened again");
+        tokio::time::pause();
+        tokio::time::advance(FORGOTTEN_AFTER).await;
+        asked.meet(Some(BTreeSet::from([http]))).await;
         assert_eq!(asked.doors().len(), 1);
+        tokio::time::resume();
         let mut unseen = interview(&[], &[other], &[]);
         unseen.meet(None).await;
         assert_eq!(unseen.doors(), [Door { port: other, protocol: Protocol::Tcp }]);

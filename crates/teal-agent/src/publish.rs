@@ -110,6 +110,14 @@ impl Publisher {
         self.routes().await.into_iter().map(|route| route.listener).collect()
     }
 
+    /// Every listener of a published port, also of those that have no route yet.
+    pub async fn published(&self) -> BTreeSet<ListenerKey> {
+        let mut tables = self.state.lock().await;
+        let releases: Vec<ReleaseKey> = tables.routings.values().map(|routing| routing.settings.clone()).collect();
+        let settings = releases.iter().filter_map(|release| self.settings(&mut tables, release).ok());
+        settings.flat_map(|settings| listeners(&settings.service)).collect()
+    }
+
     /// Every route that some routing makes; of a service whose settings cannot be read, those of the last table.
     pub async fn routes(&self) -> Vec<Route> {
         let mut tables = self.state.lock().await;
@@ -234,8 +242,16 @@ struct Entry {
 
 impl Tables {
     fn take_doors(&mut self, world: &World) {
-        for replica in world.replicas.values().filter(|replica| !replica.doors.is_empty()) {
-            self.doors.insert(replica.release.clone(), replica.doors.clone());
+        let mut seen: HashMap<&ReleaseKey, BTreeMap<u16, Protocol>> = HashMap::new();
+        for replica in world.replicas.values() {
+            let doors = seen.entry(&replica.release).or_default();
+            for door in &replica.doors {
+                doors.entry(door.port).or_insert(door.protocol);
+            }
+        }
+        for (release, doors) in seen.into_iter().filter(|(_, doors)| !doors.is_empty()) {
+            let doors = doors.into_iter().map(|(port, protocol)| Door { port, protocol });
+            self.doors.insert(release.clone(), doors.collect());
         }
         // A release that is not routed any more, and has no container, is forgotten.
         self.doors.retain(|release, _| {
@@ -244,8 +260,14 @@ impl Tables {
         });
     }
 
+    /// Of a release that has not been heard yet, what the one before it speaks: while a service is recreated its ports stay
+    /// open, and those who call wait.
     fn doors_of(&self, release: &ReleaseKey) -> &[Door] {
-        self.doors.get(release).map_or(&[], Vec::as_slice)
+        let before = || {
+            let others = self.doors.iter().filter(|(other, _)| other.service == release.service);
+            others.max_by_key(|(other, _)| other.number).map(|(_, doors)| doors)
+        };
+        self.doors.get(release).or_else(before).map_or(&[], Vec::as_slice)
     }
 
     fn number_it(&mut self, built: Built) -> Publication {

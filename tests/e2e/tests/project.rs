@@ -3,7 +3,8 @@
 // A test fails where it stands.
 #![allow(clippy::unwrap_used)]
 
-use teal_e2e::scenario::{calls, data, identity, networks, project, unchanged};
+use std::time::Duration;
+use teal_e2e::scenario::{CALLER_IMAGE, IMAGE, calls, data, identity, networks, project, unchanged};
 use teal_e2e::stage::Stage;
 
 #[test]
@@ -54,4 +55,32 @@ fn a_project_that_has_not_changed_is_left_alone_at_once() {
     let run = unchanged::run(&stage, 3);
     assert!(run.untouched);
     assert_eq!(run.millis.len(), 3);
+}
+
+#[test]
+fn calls_to_a_service_that_is_recreated_wait() {
+    let stage = Stage::new("recreated");
+    let compose = format!(
+        "services:
+  app:
+    image: {IMAGE}
+    environment: {{ VERSION: \"${{VERSION:-0}}\", SIGTERM: drain, ECHO_PORT: \"9000\" }}
+    expose: [\"8080\", \"9000\"]
+    x-teal: {{ strategy: recreate }}
+  caller:
+    image: {CALLER_IMAGE}
+    environment: {{ TARGETS: \"http://app:8080/ tcp://app:9000\", RESOLVE: both, CONNECTIONS: \"4\", RATE: \"20\" }}
+    depends_on: [app]
+"
+    );
+    stage.compose(&compose).up();
+    stage.must_deploy("0");
+    for version in ["1", "2", "3"] {
+        let deployed = stage.deploy(version, &["app"]);
+        assert!(deployed.done(), "{deployed:#?}\n{}", stage.logs());
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let calls = calls::now(&stage, "caller").unwrap();
+    assert_eq!(calls::failed(&calls), 0, "{}\n{}", calls::describe(&calls), stage.logs());
+    assert!(calls.iter().all(|of| of.versions.contains_key("0") && of.versions.contains_key("3")), "{calls:#?}");
 }
