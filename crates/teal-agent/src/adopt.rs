@@ -41,12 +41,8 @@ impl Agent {
         }
         self.runtime.engine().await.map_err(fault_of)?;
         let _claims = self.claims.lock().await;
-        let mut adoption = Adoption {
-            project: project.name.clone(),
-            deployment: None,
-            services: Vec::new(),
-            left: Vec::new(),
-        };
+        let mut adoption =
+            Adoption { project: project.name.clone(), deployment: None, services: Vec::new(), left: Vec::new() };
         let found = self.find(&request, &mut adoption).await?;
         if adoption.services.is_empty() && found.is_empty() {
             let what = format!("no service of {} can be adopted", project.name);
@@ -141,7 +137,11 @@ impl Agent {
         }
         if containers.len() != service.replicas as usize {
             same = false;
-            notes.push(format!("{} run and the file says {}: `teal deploy` brings them", containers.len(), service.replicas));
+            notes.push(format!(
+                "{} run and the file says {}: `teal deploy` brings them",
+                containers.len(),
+                service.replicas
+            ));
         }
         let stored = StoredRelease {
             service: service.clone(),

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
-    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, Detail, DownRequest, GiveBackRequest, Log, RemoveRequest, Removed, Summary, VERSION,
-    VERSION_HEADER,
+    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, Detail, DownRequest, GiveBackRequest, Log,
+    RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;

@@ -73,8 +73,11 @@ impl Agent {
     ) -> Result<(), Fault> {
         for replica in replicas {
             let gone = || {
-                Fault::new(Code::ReplicaExited, format!("{} of {release} is gone: it was adopted, and Teal cannot make it again", replica.name))
-                    .hint("`teal deploy` puts a release of Teal's own in its place")
+                Fault::new(
+                    Code::ReplicaExited,
+                    format!("{} of {release} is gone: it was adopted, and Teal cannot make it again", replica.name),
+                )
+                .hint("`teal deploy` puts a release of Teal's own in its place")
             };
             let container = self.runtime.inspect(&replica.id).await.map_err(fault_of)?.ok_or_else(gone)?;
             if container.status != Status::Running {
@@ -95,15 +98,19 @@ impl Agent {
         let mut known = self.journal.diversions()?;
         let dockers = self.dockers_ports()?;
         for member in deployment.plan.members.iter().take(deployment.state.reached(&deployment.plan)) {
-            if member.adopted().is_none_or(|adopted| adopted.gap.is_some()) || !self.answers(deployment, &member.service) {
+            if member.adopted().is_none_or(|adopted| adopted.gap.is_some())
+                || !self.answers(deployment, &member.service)
+            {
                 continue;
             }
-            for listener in member.taken_over().filter(|listener| dockers.iter().any(|taken| overlap(taken, listener))) {
+            for listener in member.taken_over().filter(|listener| dockers.iter().any(|taken| overlap(taken, listener)))
+            {
                 if known.iter().any(|one| &one.listener == listener && one.open) {
                     continue;
                 }
                 let Some(stand_in) = free_beside(listener) else { continue };
-                let one = Diversion { listener: listener.clone(), service: member.service.clone(), stand_in, open: true };
+                let one =
+                    Diversion { listener: listener.clone(), service: member.service.clone(), stand_in, open: true };
                 self.journal.put_diversion(&one)?;
                 known.retain(|known| known.listener != one.listener);
                 known.push(one);
@@ -118,7 +125,8 @@ impl Agent {
         let world = self.watch.now();
         let serves = |routing: Routing| {
             let mut shared = routing.split.iter().filter(|(_, weight)| *weight > 0);
-            routing.holding || shared.any(|(release, _)| world.of(release).any(|replica| replica.health() == Health::Ready))
+            routing.holding
+                || shared.any(|(release, _)| world.of(release).any(|replica| replica.health() == Health::Ready))
         };
         deployment.routing().remove(service).flatten().is_some_and(serves)
     }
@@ -136,7 +144,9 @@ impl Agent {
             self.traffic.bind(&[opening]).await?;
             led.insert(one.listener, one.stand_in);
         }
-        if led.is_empty() && deployment.is_some_and(|deployment| deployment.plan.members.iter().all(|one| one.adopted().is_none())) {
+        if led.is_empty()
+            && deployment.is_some_and(|deployment| deployment.plan.members.iter().all(|one| one.adopted().is_none()))
+        {
             return Ok(());
         }
         self.traffic.divert(&led).await

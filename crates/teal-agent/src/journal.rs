@@ -167,9 +167,14 @@ impl Kept {
                     }
                     None => format!("{} {}", member.service.service, member.candidate.number),
                 })
-                .chain(self.deployment.plan.unchanged.iter().filter(|one| one.adopted).map(|one| {
-                    format!("{} {} (adopted)", one.service.service, one.release)
-                }))
+                .chain(
+                    self.deployment
+                        .plan
+                        .unchanged
+                        .iter()
+                        .filter(|one| one.adopted)
+                        .map(|one| format!("{} {} (adopted)", one.service.service, one.release)),
+                )
                 .collect(),
         }
     }

@@ -41,7 +41,9 @@ pub fn connections(pid: i32, but: Option<u32>) -> io::Result<usize> {
     for entry in std::fs::read_dir(format!("{process}/fd"))? {
         // One that was closed meanwhile is none.
         let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
-        held.extend(target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()));
+        held.extend(
+            target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()),
+        );
     }
     let outside = sockets(Path::new(&process))?;
     let own: BTreeSet<(End, End)> = outside
@@ -131,8 +133,7 @@ mod tests {
     #[test]
     fn a_connection_is_counted_unless_it_is_the_one_process_own() {
         let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let _client =
-            std::net::TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+        let _client = std::net::TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
         let _taken = listener.accept().unwrap();
         let us = std::process::id();
         assert!(connections(us as i32, None).unwrap() >= 1);

@@ -152,7 +152,8 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     for routing in agent.publisher.routings().await.into_values() {
         needed.extend(routing.listed);
     }
-    let projects: BTreeSet<String> = agent.journal.diversions()?.into_iter().filter(|one| one.open).map(|one| one.service.project).collect();
+    let projects: BTreeSet<String> =
+        agent.journal.diversions()?.into_iter().filter(|one| one.open).map(|one| one.service.project).collect();
     for project in projects {
         agent.end_diversions(&project, None).await?;
     }

@@ -63,7 +63,10 @@ fn what_compose_started_is_adopted_and_deployed_over_without_a_failed_request() 
     assert_eq!(rules(&stage), Vec::<String>::new());
     assert!(stage.networks().contains(&format!("{}_default", stage.project)), "Compose's network stays");
     stage.must(&["remove", "--yes"]);
-    assert!(stage.networks().contains(&format!("{}_default", stage.project)), "Compose's network is not ours to remove");
+    assert!(
+        stage.networks().contains(&format!("{}_default", stage.project)),
+        "Compose's network is not ours to remove"
+    );
     // Others use this machine at the same time: only what is about this project's names or ports is ours.
     let after = Snapshot::take(&Scope::default());
     let ours = |thing: &str| thing.contains(&stage.project) || thing.contains(&format!(":{}", stage.port));
@@ -97,11 +100,7 @@ fn connections_that_came_while_the_port_changed_hands_go_on_over_later_deploymen
 #[test]
 fn a_deployment_over_an_adopted_release_that_fails_gives_the_port_back() {
     let stage = Stage::new("adopt-revert");
-    let composed = Composed::up(
-        &stage,
-        "",
-        "      HEALTH: \"${HEALTH:-ok}\"",
-    );
+    let composed = Composed::up(&stage, "", "      HEALTH: \"${HEALTH:-ok}\"");
     let file = stage.folder().join("compose.yaml");
     let text = std::fs::read_to_string(&file).unwrap().replace("interval: 50ms", "interval: 50ms, deadline: 2s");
     std::fs::write(&file, text).unwrap();

@@ -4,7 +4,7 @@ use crate::stage::{exits, good, life, request, start, until_ended};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use teal_agent::agent::Agent;
-use teal_agent::runtime::fake::{App, Fault, FakeRuntime, Moment, Op};
+use teal_agent::runtime::fake::{App, FakeRuntime, Fault, Moment, Op};
 use teal_agent::runtime::{Runtime, Status, label};
 use teal_agent::traffic::fake::{Crash, FakeTraffic};
 use teal_model::api::{AdoptRequest, DeployRequest, GiveBackRequest};
@@ -70,12 +70,8 @@ fn of_two(version: &str) -> DeployRequest {
 }
 
 async fn adopt(agent: &std::sync::Arc<Agent>) {
-    let request = AdoptRequest {
-        project: of_two("v1").project,
-        services: Vec::new(),
-        dry_run: false,
-        who: "test".to_owned(),
-    };
+    let request =
+        AdoptRequest { project: of_two("v1").project, services: Vec::new(), dry_run: false, who: "test".to_owned() };
     let adoption = agent.adopt(request).await.unwrap();
     assert_eq!(adoption.services.len(), 2, "{adoption:?}");
     // It is seen to be ready.
@@ -173,7 +169,13 @@ fn how_it_ended(state: &State, engine: &FakeRuntime, traffic: &FakeTraffic, ids:
         }
     }
     for table in &proxy.tables {
-        for (key, entry) in &table.services {
+        // Before new connections are led to the proxy, none of the service's comes there.
+        let led = |key: &ServiceKey| {
+            let port = |listener: &ListenerKey| listener.namespace.is_none().then(|| listener.addr.port());
+            let mut listeners = table.routes.iter().filter(|route| &route.service == key).map(|route| &route.listener);
+            listeners.any(|one| port(one).is_some_and(|port| ![8001, 8002].contains(&port)))
+        };
+        for (key, entry) in table.services.iter().filter(|(key, _)| led(key)) {
             let shared = |release| entry.split.iter().any(|share| &share.release == release);
             let serves = entry.releases.iter().any(|one| shared(&one.release) && !one.backends.is_empty());
             assert!(entry.holding || serves, "{key} has no backend in table {}", table.number);
@@ -289,7 +291,10 @@ fn a_death_at_every_effect_over_adopted_containers_is_survived() {
             for moment in [Moment::Before, Moment::After] {
                 let Some(state) = die_once(v2.clone(), |engine, _| engine.crash_at(index, moment)) else { continue };
                 assert_eq!(matches!(state, State::Done), done, "died at effect {index} {moment:?}: {state:?}");
-                assert!(done || matches!(state, State::Reverted { .. }), "died at effect {index} {moment:?}: {state:?}");
+                assert!(
+                    done || matches!(state, State::Reverted { .. }),
+                    "died at effect {index} {moment:?}: {state:?}"
+                );
                 died += 1;
             }
         }

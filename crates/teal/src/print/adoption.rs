@@ -8,7 +8,11 @@ pub fn plan(adoption: &Adoption, paint: Paint) -> String {
     let new = adoption.services.iter().filter(|service| !service.already).count();
     let mut text = match new {
         0 => format!("{}: nothing to adopt\n", paint.bold(&adoption.project)),
-        n => format!("{}: {} to adopt, as they run, without a restart\n", paint.bold(&adoption.project), counted(n as u64, "service")),
+        n => format!(
+            "{}: {} to adopt, as they run, without a restart\n",
+            paint.bold(&adoption.project),
+            counted(n as u64, "service")
+        ),
     };
     for service in &adoption.services {
         text.push('\n');

@@ -55,7 +55,8 @@ impl<'a> Composed<'a> {
 
     /// What a restart or another container would change; None: it is gone.
     pub fn life(&self) -> Option<String> {
-        let format = "{{.Id}} {{.State.Running}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}";
+        let format =
+            "{{.Id}} {{.State.Running}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}";
         let text = docker(&["inspect", "--format", format, &self.name()]);
         (!text.trim().is_empty()).then(|| text.trim().to_owned())
     }
