@@ -35,7 +35,7 @@ struct Found {
 impl Agent {
     pub async fn adopt(self: &Arc<Self>, request: AdoptRequest) -> Result<Adoption, Fault> {
         let project = &request.project;
-        for name in request.services.iter().filter(|name| !project.services.contains_key(*name)) {
+        if let Some(name) = request.services.iter().find(|name| !project.services.contains_key(*name)) {
             return Err(Fault::new(Code::NotFound, format!("the project {} has no service `{name}`", project.name))
                 .hint("see the services of the compose file"));
         }
