@@ -19,8 +19,8 @@ use teal_model::deployment::{Deployment, Event, Routing};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{ImageFacts, Plan, Running, plan};
-use teal_model::wire::{BackendId, RouteTable};
+use teal_model::plan::{ImageFacts, Plan, Running, overlap, plan};
+use teal_model::wire::{BackendId, ListenerKey, RouteTable};
 use tokio::sync::{broadcast, watch};
 
 /// Notices that a slow reader may be behind before it has to read the journal instead.
@@ -97,6 +97,8 @@ impl Agent {
     }
 
     async fn resume(self: &Arc<Self>, serving: Option<RouteTable>) -> Result<(), Fault> {
+        self.know_adopted()?;
+        self.publisher.divert(self.journal.diversions()?).await;
         self.watch.refresh().await;
         self.forget_settings().await?;
         let unfinished = self.journal.unfinished()?;
@@ -138,7 +140,9 @@ impl Agent {
 
     /// The published ports of live services whose containers have not said yet what they speak: nobody else gets them.
     async fn reserve(&self) -> Result<(), Fault> {
-        for listener in self.needed_listeners(None).await?.into_iter().filter(|one| one.namespace.is_none()) {
+        let dockers = self.dockers_ports()?;
+        let ours = |one: &ListenerKey| one.namespace.is_none() && !dockers.iter().any(|taken| overlap(taken, one));
+        for listener in self.needed_listeners(None).await?.into_iter().filter(ours) {
             self.open_one(Opening { listener, namespace: None, served: false }).await;
         }
         Ok(())
@@ -147,7 +151,14 @@ impl Agent {
     /// Opens every port that the table has a route for and that is not open yet.
     pub async fn open(&self) {
         let world = self.watch.now();
+        let dockers = match self.dockers_ports() {
+            Ok(dockers) => dockers,
+            Err(fault) => return self.alert("journal", fault.to_string()),
+        };
         for listener in self.publisher.listeners().await {
+            if dockers.iter().any(|taken| overlap(taken, &listener)) {
+                continue;
+            }
             let namespace = match holder_of(&listener) {
                 None => None,
                 Some((service, instance)) => {
@@ -285,6 +296,10 @@ impl Agent {
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
             if let Some(mut live) = record.live_release() {
                 live.doors = doors.get(&live.release).cloned().unwrap_or_default();
+                if let Some(adopted) = &mut live.adopted {
+                    let published = adopted.published.iter().cloned().collect();
+                    adopted.gap = self.traffic.cannot_divert(&published).await;
+                }
                 running.live.insert(record.service.service, live);
             }
         }
@@ -313,7 +328,7 @@ impl Agent {
     }
 
     /// Tells whether two releases have the same settings, without telling what they are.
-    fn hash(&self, service: &Service) -> String {
+    pub fn hash(&self, service: &Service) -> String {
         let mut hasher = Sha256::new();
         hasher.update(self.salt.as_bytes());
         // A Service is plain data: maps with string keys, numbers and text.
@@ -451,8 +466,15 @@ impl Agent {
         for key in keys {
             let of_service =
                 [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
-            for container in self.runtime.list(&of_service).await.map_err(fault_of)? {
-                let grace = crate::world::release_of(&container).and_then(|release| self.store.release(&release).ok());
+            let mut containers = self.runtime.list(&of_service).await.map_err(fault_of)?;
+            let live = chosen.iter().filter(|record| &record.service == key).filter_map(|record| record.live.as_ref());
+            for replica in live.flat_map(|live| &live.adopted) {
+                containers.extend(self.runtime.inspect(&replica.id).await.map_err(fault_of)?);
+            }
+            for container in containers {
+                let live = chosen.iter().find(|record| &record.service == key).and_then(|record| record.live.as_ref());
+                let release = crate::world::release_of(&container).or_else(|| Some(live?.release.clone()));
+                let grace = release.and_then(|release| self.store.release(&release).ok());
                 let grace = grace.map_or(crate::effects::DEFAULT_GRACE, |stored| crate::effects::grace(&stored));
                 self.runtime.stop(&container.id, grace).await.map_err(fault_of)?;
                 self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
@@ -465,6 +487,7 @@ impl Agent {
             self.journal.forget(&record.service)?;
             self.clear_alert(&record.service.to_string());
         }
+        self.know_adopted()?;
         removed.networks = self.tidy(&request.project, None).await?;
         self.forget_holder_image().await?;
         self.forget_settings().await?;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
-    AbortRequest, Accepted, DeployRequest, Detail, DownRequest, Log, RemoveRequest, Removed, Summary, VERSION,
-    VERSION_HEADER,
+    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, Detail, DownRequest, GiveBackRequest, Log,
+    RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;
@@ -50,6 +50,8 @@ pub async fn serve(
         .route("/v1/deployments/{number}/events", get(events))
         .route("/v1/deployments/{number}/abort", post(abort))
         .route("/v1/remove", post(remove))
+        .route("/v1/adopt", post(adopt))
+        .route("/v1/adopt/undo", post(give_back))
         .route("/v1/status", get(status::status))
         .route("/v1/logs", get(logs))
         .route("/v1/exec", post(exec::exec))
@@ -179,6 +181,16 @@ async fn remove(State(shared): State<Shared>, Json(request): Json<RemoveRequest>
     let removed = tokio::spawn(async move { shared.agent.remove(&request).await }).await;
     let removed = removed.map_err(|error| Fault::new(Code::Internal, error.to_string()))??;
     Ok(axum::Json(removed))
+}
+
+async fn adopt(State(shared): State<Shared>, Json(request): Json<AdoptRequest>) -> Answer<Adoption> {
+    let adopted = tokio::spawn(async move { shared.agent.adopt(request).await }).await;
+    Ok(axum::Json(adopted.map_err(|error| Fault::new(Code::Internal, error.to_string()))??))
+}
+
+async fn give_back(State(shared): State<Shared>, Json(request): Json<GiveBackRequest>) -> Answer<Adoption> {
+    let given = tokio::spawn(async move { shared.agent.give_back(&request).await }).await;
+    Ok(axum::Json(given.map_err(|error| Fault::new(Code::Internal, error.to_string()))??))
 }
 
 async fn stop(State(shared): State<Shared>, Json(request): Json<DownRequest>) -> axum::Json<serde_json::Value> {

@@ -137,7 +137,10 @@ impl Conductor {
                 let count = statistics.as_ref().map(|statistics| {
                     statistics.releases.iter().find(|one| &one.release == release).map_or(0, |one| one.in_flight)
                 });
-                (release.clone(), count)
+                let adopted = plan.members.iter().filter(|member| member.adopted().is_some());
+                let adopted = adopted.filter_map(|member| member.live.as_ref()).any(|live| &live.release == release);
+                let direct = if adopted { self.agent.direct_connections(release) } else { Some(0) };
+                (release.clone(), count.zip(direct).map(|(count, direct)| count + direct))
             })
             .collect()
     }
@@ -394,6 +397,9 @@ impl Conductor {
             sleep(JOURNAL_PAUSE).await;
         };
         self.agent.clear_alert("journal");
+        if let Err(fault) = self.agent.know_adopted() {
+            self.agent.alert("journal", fault.to_string());
+        }
         self.tell_of_stuck();
         self.forget_settings().await;
         tracing::info!(deployment = self.deployment.number, state = self.deployment.state.name(), "ended");

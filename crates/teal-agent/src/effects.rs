@@ -14,7 +14,7 @@ use teal_model::config::{MountKind, Restart, Volume};
 use teal_model::deployment::{Action, Deployment, Published, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{Plan, listeners};
+use teal_model::plan::{Plan, listeners, overlap};
 use teal_model::wire::{ListenerKey, Route};
 
 /// Compose's `stop_grace_period` where nothing else is known.
@@ -65,9 +65,11 @@ impl Agent {
                     .map_err(fault_of)?;
             }
             Action::Publish => {
+                self.prepare_diversions(deployment).await?;
                 let published = self.publisher.flip(deployment.routing()).await?;
                 // Ports of which it was not known before what they speak, and those inside for a release that is new.
                 self.open().await;
+                self.divert(Some(deployment)).await?;
                 return Ok(Some(published));
             }
             Action::Tidy => drop(self.tidy(&deployment.plan.project, Some(deployment.number)).await?),
@@ -101,8 +103,10 @@ impl Agent {
     }
 
     async fn bind(&self, deployment: &Deployment) -> Result<(), Fault> {
-        let wanted: BTreeSet<ListenerKey> =
-            deployment.plan.members.iter().flat_map(|member| member.listeners.iter().cloned()).collect();
+        let dockers = self.dockers_ports()?;
+        let ours = |listener: &&ListenerKey| !dockers.iter().any(|taken| overlap(taken, listener));
+        let listeners = deployment.plan.members.iter().flat_map(|member| &member.listeners);
+        let wanted: BTreeSet<ListenerKey> = listeners.filter(ours).cloned().collect();
         let reserve = |listener: &ListenerKey| Opening { listener: listener.clone(), namespace: None, served: false };
         let openings: Vec<Opening> = wanted.iter().map(reserve).collect();
         let Err(fault) = self.traffic.bind(&openings).await else {
@@ -222,6 +226,10 @@ impl Agent {
 
     pub async fn start_release(&self, release: &ReleaseKey, how: Replicas) -> Result<(), Fault> {
         let stored = self.store.release(release)?;
+        let adopted = self.adopted_of(release)?;
+        if !adopted.is_empty() {
+            return self.start_adopted(release, &adopted, stored.service.container.restart).await;
+        }
         for volume in named_volumes(&stored) {
             if volume.external {
                 continue;
@@ -263,7 +271,11 @@ impl Agent {
             (label::SERVICE, service),
             (label::RELEASE, &number),
         ];
-        self.runtime.list(&labels).await.map_err(fault_of)
+        let mut all = self.runtime.list(&labels).await.map_err(fault_of)?;
+        for replica in self.adopted_of(release)? {
+            all.extend(self.runtime.inspect(&replica.id).await.map_err(fault_of)?);
+        }
+        Ok(all)
     }
 
     pub async fn stop_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
@@ -275,6 +287,10 @@ impl Agent {
             self.runtime.stop(&container.id, grace).await
         });
         try_join_all(stops).await.map_err(fault_of)?;
+        if !self.adopted_of(release)?.is_empty() {
+            // Whose ports are whose follows from what runs.
+            self.watch.refresh().await;
+        }
         Ok(())
     }
 
@@ -289,6 +305,7 @@ impl Agent {
     /// Closes listeners that nothing needs, removes the project's network when its last container is gone. Returns removed
     /// networks. `asking`: the deployment whose end this is.
     pub async fn tidy(&self, project: &str, asking: Option<u64>) -> Result<Vec<String>, Fault> {
+        self.end_diversions(project, asking).await?;
         self.traffic.retain(&self.needed_listeners(asking).await?).await?;
         self.remove_holders(project, &self.needed_holders(asking).await?).await?;
         let mut removed = Vec::new();

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,9 @@ use teal_model::api::{Notice, Summary, What};
 use teal_model::deployment::{Action, Deployment, Event, Routing, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::LiveRelease;
+use teal_model::plan::{AdoptedLive, LiveRelease};
 use teal_model::receipt::Receipt;
+use teal_model::wire::ListenerKey;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -31,6 +32,8 @@ CREATE TABLE IF NOT EXISTS releases (
 CREATE TABLE IF NOT EXISTS addresses (
   network TEXT NOT NULL, container TEXT NOT NULL, address TEXT NOT NULL,
   PRIMARY KEY (network, container), UNIQUE (network, address)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS diversions (
+  listener TEXT PRIMARY KEY, service TEXT NOT NULL, stand_in TEXT NOT NULL, open INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS services (service TEXT PRIMARY KEY, live INTEGER, since_ms INTEGER, routing TEXT);
 ";
 /// Raised when a table changes its meaning.
@@ -93,6 +96,30 @@ pub struct ReleaseRecord {
     /// Two releases never run side by side.
     pub recreate: bool,
     pub created_ms: u64,
+    /// Its containers, where Teal has not made them: they carry no label of ours, and are found by these ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<AdoptedReplica>,
+}
+
+/// A container that somebody else started, and that is a replica of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedReplica {
+    pub id: String,
+    pub name: String,
+    pub index: u32,
+    /// Addresses that Docker published for it when it was adopted.
+    pub published: Vec<ListenerKey>,
+}
+
+/// Where new connections to a port of Docker's are led while the containers behind it end, and for how long a connection that
+/// came this way may go on: until its service is forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diversion {
+    pub listener: ListenerKey,
+    pub service: ServiceKey,
+    pub stand_in: ListenerKey,
+    /// New connections are led there, and it is listened on.
+    pub open: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -131,11 +158,23 @@ impl Kept {
                 .members
                 .iter()
                 .map(|member| match &member.live {
+                    Some(live) if live.adopted.is_some() => {
+                        let name = &member.service.service;
+                        format!("{name} {} (adopted) -> {}", live.release.number, member.candidate.number)
+                    }
                     Some(live) => {
                         format!("{} {} -> {}", member.service.service, live.release.number, member.candidate.number)
                     }
                     None => format!("{} {}", member.service.service, member.candidate.number),
                 })
+                .chain(
+                    self.deployment
+                        .plan
+                        .unchanged
+                        .iter()
+                        .filter(|one| one.adopted)
+                        .map(|one| format!("{} {} (adopted)", one.service.service, one.release)),
+                )
                 .collect(),
         }
     }
@@ -330,6 +369,87 @@ impl Journal {
         })
     }
 
+    /// Containers of somebody else become the live releases of their services: all of it, or nothing. It is a deployment that
+    /// has ended in the history; its plan has no member.
+    pub fn adopt(
+        &self,
+        deployment: &mut Deployment,
+        who: &str,
+        releases: &[ReleaseRecord],
+        receipt: &mut Receipt,
+        now_ms: u64,
+    ) -> Result<()> {
+        self.write(|t| {
+            let names: Vec<&str> = releases.iter().map(|record| record.release.service.service.as_str()).collect();
+            t.execute(
+                "INSERT INTO deployments (project, services, who, started_ms, ended_ms, snapshot) VALUES (?1, ?2, ?3, ?4, ?4, '')",
+                params![deployment.plan.project, serde_json::to_string(&names)?, who, now_ms as i64],
+            )?;
+            deployment.number = t.last_insert_rowid() as u64;
+            receipt.deployment = deployment.number;
+            for record in releases {
+                put_release(t, deployment.number, record)?;
+                t.execute(
+                    "INSERT INTO services (service, live, since_ms) VALUES (?1, ?2, ?3) ON CONFLICT (service) DO UPDATE SET live = ?2, since_ms = ?3, routing = NULL",
+                    params![record.release.service.to_string(), record.release.number as i64, now_ms as i64],
+                )?;
+            }
+            t.execute(
+                "UPDATE deployments SET receipt = ?2 WHERE number = ?1",
+                params![deployment.number as i64, serde_json::to_string(receipt)?],
+            )?;
+            put_snapshot(t, deployment)?;
+            let planned = What::Planned { plan: Box::new(deployment.plan.clone()) };
+            put_entry(t, deployment.number, now_ms, Some(&Entry::Began { deployment: deployment.number }), planned)?;
+            put_entry(t, deployment.number, now_ms, None, What::Ended { receipt: Box::new(receipt.clone()) })?;
+            Ok(())
+        })
+    }
+
+    pub fn release(&self, release: &ReleaseKey) -> Result<Option<ReleaseRecord>> {
+        let db = self.db();
+        let read = || -> std::result::Result<Option<ReleaseRecord>, Box<dyn std::error::Error>> {
+            let text: Option<String> = db
+                .query_row(
+                    "SELECT record FROM releases WHERE service = ?1 AND number = ?2",
+                    params![release.service.to_string(), release.number as i64],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+        };
+        read().map_err(|error| self.io(error))
+    }
+
+    pub fn diversions(&self) -> Result<Vec<Diversion>> {
+        let db = self.db();
+        let read = || -> std::result::Result<Vec<Diversion>, Box<dyn std::error::Error>> {
+            let mut query = db.prepare("SELECT listener, service, stand_in, open FROM diversions ORDER BY listener")?;
+            let mut rows = query.query([])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                all.push(Diversion {
+                    listener: host_listener(&row.get::<_, String>(0)?)?,
+                    service: ServiceKey::try_from(row.get::<_, String>(1)?)?,
+                    stand_in: host_listener(&row.get::<_, String>(2)?)?,
+                    open: row.get(3)?,
+                });
+            }
+            Ok(all)
+        };
+        read().map_err(|error| self.io(error))
+    }
+
+    pub fn put_diversion(&self, one: &Diversion) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "INSERT OR REPLACE INTO diversions (listener, service, stand_in, open) VALUES (?1, ?2, ?3, ?4)",
+                params![one.listener.to_string(), one.service.to_string(), one.stand_in.to_string(), one.open],
+            )?;
+            Ok(())
+        })
+    }
+
     /// A service that is removed: no live release, no routing. Its releases stay in the history, and its numbers are never used again.
     pub fn forget(&self, service: &ServiceKey) -> Result<()> {
         self.write(|t| {
@@ -337,6 +457,7 @@ impl Journal {
                 "UPDATE services SET live = NULL, since_ms = NULL, routing = NULL WHERE service = ?1",
                 [service.to_string()],
             )?;
+            t.execute("DELETE FROM diversions WHERE service = ?1 AND NOT open", [service.to_string()])?;
             Ok(())
         })
     }
@@ -504,8 +625,26 @@ impl ServiceRecord {
             settings_hash: live.settings_hash.clone(),
             serves: live.serves,
             doors: Vec::new(),
+            adopted: live.is_adopted().then(|| AdoptedLive { published: live.published(), gap: None }),
         })
     }
+}
+
+impl ReleaseRecord {
+    pub fn is_adopted(&self) -> bool {
+        !self.adopted.is_empty()
+    }
+
+    /// What Docker publishes for its adopted containers.
+    pub fn published(&self) -> Vec<ListenerKey> {
+        let all: BTreeSet<&ListenerKey> = self.adopted.iter().flat_map(|replica| &replica.published).collect();
+        all.into_iter().cloned().collect()
+    }
+}
+
+/// As it was written: an address of the host's own namespace.
+fn host_listener(text: &str) -> std::result::Result<ListenerKey, std::net::AddrParseError> {
+    Ok(ListenerKey { addr: text.parse()?, namespace: None })
 }
 
 type Written<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -522,6 +661,7 @@ fn member_record(member: &teal_model::plan::Member, now_ms: u64) -> ReleaseRecor
         serves: !member.listeners.is_empty() || member.naming.is_holder(),
         recreate: member.is_recreate(),
         created_ms: now_ms,
+        adopted: Vec::new(),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The control plane: owns Docker, the journal and the API, and tells the proxy what to do.
 
+mod adopt;
 pub mod agent;
 pub mod api;
 pub mod clock;
 pub mod conduct;
+mod connections;
 mod containers;
+mod divert;
 pub mod effects;
 pub mod journal;
 mod listening;

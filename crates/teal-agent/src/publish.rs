@@ -1,5 +1,6 @@
 //! The one builder of route tables: journaled routings and observed replicas in, a numbered table out.
 
+use crate::journal::Diversion;
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Publication, Traffic};
 use crate::world::{Holder, Replica, Watch, World};
@@ -38,6 +39,8 @@ struct Tables {
     /// new one says anything new.
     last: (RouteTable, BTreeSet<BackendId>),
     settings: HashMap<ReleaseKey, Arc<StoredRelease>>,
+    /// Listeners that have, or had, another one beside them: what came that way is routed as if it had come to the first.
+    diversions: Vec<Diversion>,
     /// What each release was last seen to speak: it may have no replica that runs for a moment.
     doors: HashMap<ReleaseKey, Vec<Door>>,
 }
@@ -66,7 +69,14 @@ impl Publisher {
         doors: HashMap<ReleaseKey, Vec<Door>>,
     ) -> Self {
         let number = TableNumber { epoch, n: 0 };
-        let tables = Tables { number, routings, last: Default::default(), settings: HashMap::new(), doors };
+        let tables = Tables {
+            number,
+            routings,
+            last: Default::default(),
+            settings: HashMap::new(),
+            diversions: Vec::new(),
+            doors,
+        };
         Self { traffic, store, watch, state: Mutex::new(tables) }
     }
 
@@ -92,6 +102,11 @@ impl Publisher {
         merge(&mut self.state.lock().await.routings, routings);
     }
 
+    /// From the next table on.
+    pub async fn divert(&self, diversions: Vec<Diversion>) {
+        self.state.lock().await.diversions = diversions;
+    }
+
     /// Sends a table if what runs now makes one that differs from the last. Returns what could not be built anew.
     pub async fn refresh(&self) -> Result<Vec<Fault>, Fault> {
         let mut tables = self.state.lock().await;
@@ -107,7 +122,14 @@ impl Publisher {
 
     /// Every listener that some routing needs.
     pub async fn listeners(&self) -> BTreeSet<ListenerKey> {
-        self.routes().await.into_iter().map(|route| route.listener).collect()
+        let mut listeners: BTreeSet<ListenerKey> =
+            self.routes().await.into_iter().map(|route| route.listener).collect();
+        let open = |one: &&Diversion| one.open && listeners.contains(&one.listener);
+        let tables = self.state.lock().await;
+        let stand_ins: Vec<ListenerKey> =
+            tables.diversions.iter().filter(open).map(|one| one.stand_in.clone()).collect();
+        listeners.extend(stand_ins);
+        listeners
     }
 
     /// Every listener of a published port, also of those that have no route yet.
@@ -191,6 +213,8 @@ impl Publisher {
                 }
             }
         }
+        let beside = routes_beside(&built.table.routes, &tables.diversions);
+        built.table.routes.extend(beside);
         built.table.trusted_proxies = trusted.into_iter().collect();
         Ok(built)
     }
@@ -223,6 +247,16 @@ impl Publisher {
         };
         Ok(Entry { entry, settings, processes })
     }
+}
+
+/// The routes of stand-ins. One whose address became somebody's own published port is none any more.
+fn routes_beside(routes: &[Route], diversions: &[Diversion]) -> Vec<Route> {
+    let mut beside = Vec::new();
+    for one in diversions.iter().filter(|one| !routes.iter().any(|route| route.listener == one.stand_in)) {
+        let diverted = routes.iter().filter(|route| route.listener == one.listener && route.service == one.service);
+        beside.extend(diverted.map(|route| Route { listener: one.stand_in.clone(), ..route.clone() }));
+    }
+    beside
 }
 
 fn merge(routings: &mut BTreeMap<ServiceKey, Routing>, changes: BTreeMap<ServiceKey, Option<Routing>>) {

@@ -143,6 +143,23 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         if let Ok(stored) = agent.store.release(&live.release) {
             keep_named(agent, &world, &live.release, &stored, how).await;
         }
+        if live.is_adopted() {
+            let gone = live.adopted.iter().filter(|replica| !world.replicas.contains_key(&replica.id));
+            let gone: Vec<&str> = gone.map(|replica| replica.name.as_str()).collect();
+            let subject = live.release.to_string();
+            match gone.is_empty() {
+                true => agent.clear_alert(&subject),
+                false => agent.alert(
+                    &subject,
+                    format!(
+                        "{}: adopted, and {} is gone; Teal cannot make it again: `teal deploy`, or `teal adopt --undo`",
+                        record.service,
+                        gone.join(", ")
+                    ),
+                ),
+            }
+            continue;
+        }
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
@@ -159,7 +176,13 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     for routing in agent.publisher.routings().await.into_values() {
         needed.extend(routing.listed);
     }
-    for replica in world.replicas.values() {
+    let projects: BTreeSet<String> =
+        agent.journal.diversions()?.into_iter().filter(|one| one.open).map(|one| one.service.project).collect();
+    for project in projects {
+        agent.end_diversions(&project, None).await?;
+    }
+    // What was given back between the look and now is nobody's to remove.
+    for replica in world.replicas.values().filter(|replica| !replica.adopted) {
         let service = &replica.release.service;
         // A stuck deployment keeps its containers until the next one: someone has to look at them.
         let stuck = || {

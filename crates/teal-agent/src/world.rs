@@ -8,7 +8,7 @@
 
 use crate::listening::Listening;
 use crate::probe::{Answer, Interview};
-use crate::runtime::{Container, ContainerHealth, Runtime, Status, label};
+use crate::runtime::{Container, ContainerEvent, ContainerHealth, Runtime, RuntimeError, Status, label};
 use crate::store::{ReleaseStore, StoredRelease};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -77,6 +77,8 @@ pub struct Replica {
     pub container: Container,
     pub release: ReleaseKey,
     pub index: u32,
+    /// Somebody else made it.
+    pub adopted: bool,
     probe: Probed,
     exit: Option<Fault>,
     pub process: Option<Arc<OwnedFd>>,
@@ -149,6 +151,9 @@ pub fn index_of(container: &Container) -> u32 {
     container.labels.get(label::REPLICA).and_then(|index| index.parse().ok()).unwrap_or(0)
 }
 
+/// Containers that somebody else made, by their id: the release and the index that each is a replica of.
+pub type Adopted = BTreeMap<String, (ReleaseKey, u32)>;
+
 /// The service that a holder of ours holds the name of.
 pub fn held_by(container: &Container) -> Option<ServiceKey> {
     let label = |key: &str| container.labels.get(key);
@@ -161,6 +166,7 @@ pub fn held_by(container: &Container) -> Option<ServiceKey> {
 pub struct Watch {
     world: watch::Receiver<Arc<World>>,
     nudges: mpsc::Sender<oneshot::Sender<()>>,
+    adopted: watch::Sender<Adopted>,
 }
 
 impl Watch {
@@ -175,18 +181,20 @@ impl Watch {
         let (world_to, world) = watch::channel(Arc::new(World::default()));
         let (nudges, nudged) = mpsc::channel(64);
         let (reports_to, reports) = mpsc::channel(256);
+        let (adopted, adopted_here) = watch::channel(Adopted::new());
         let watcher = Watcher {
             runtime,
             store,
             agent,
             trusted,
+            adopted: adopted_here,
             world: World::default(),
             world_to,
             reports_to,
             tasks: HashMap::new(),
         };
         tokio::spawn(watcher.run(nudged, reports));
-        Self { world, nudges }
+        Self { world, nudges, adopted }
     }
 
     pub fn now(&self) -> Arc<World> {
@@ -195,6 +203,11 @@ impl Watch {
 
     pub fn changes(&self) -> watch::Receiver<Arc<World>> {
         self.world.clone()
+    }
+
+    /// From the next look on these are watched like our own, and no others of somebody else.
+    pub fn adopt(&self, containers: Adopted) {
+        self.adopted.send_replace(containers);
     }
 
     /// Looks again, and returns when it has looked.
@@ -220,6 +233,7 @@ struct Watcher {
     store: Arc<ReleaseStore>,
     agent: String,
     trusted: BTreeMap<BackendId, Vec<Door>>,
+    adopted: watch::Receiver<Adopted>,
     world: World,
     world_to: watch::Sender<Arc<World>>,
     reports_to: mpsc::Sender<Report>,
@@ -230,19 +244,23 @@ struct Watcher {
 impl Watcher {
     async fn run(mut self, mut nudged: mpsc::Receiver<oneshot::Sender<()>>, mut reports: mpsc::Receiver<Report>) {
         let mut events = None;
+        let mut of_others = None;
         let mut resync = Instant::now();
         loop {
+            // They carry no label to ask for, so every container's events are heard.
+            if self.adopted.borrow().is_empty() {
+                of_others = None;
+            } else if of_others.is_none() {
+                of_others = self.runtime.events(&[]).await.ok();
+            }
             if events.is_none() {
                 // Subscribe first, then list: what happens in between is in the backlog.
                 events = self.runtime.events(&[(label::AGENT, &self.agent)]).await.ok();
                 resync = Instant::now();
             }
-            let event = async {
-                match &mut events {
-                    Some(events) => events.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let event = heard(&mut events);
+            let adopted = self.adopted.clone();
+            let of_other = heard_of(&mut of_others, &adopted);
             tokio::select! {
                 reply = nudged.recv() => {
                     let Some(reply) = reply else { return };
@@ -262,6 +280,10 @@ impl Watcher {
                         self.look().await;
                     }
                     None => events = None,
+                },
+                event = of_other => match event {
+                    Some(_) => self.look().await,
+                    None => of_others = None,
                 },
                 report = reports.recv() => {
                     if let Some(report) = report {
@@ -283,11 +305,12 @@ impl Watcher {
     }
 
     async fn look(&mut self) {
-        match self.runtime.list(&[(label::AGENT, &self.agent)]).await {
+        let adopted = self.adopted.borrow().clone();
+        match self.list(&adopted).await {
             Ok(containers) => {
                 self.world.engine_error = None;
                 self.world.known = true;
-                self.compare(containers);
+                self.compare(containers, &adopted);
             }
             // Nobody knows what runs: what was known stays.
             Err(error) => self.world.engine_error = Some(error.to_string()),
@@ -295,7 +318,15 @@ impl Watcher {
         self.announce();
     }
 
-    fn compare(&mut self, containers: Vec<Container>) {
+    async fn list(&self, adopted: &Adopted) -> Result<Vec<Container>, RuntimeError> {
+        let mut all = self.runtime.list(&[(label::AGENT, &self.agent)]).await?;
+        for id in adopted.keys() {
+            all.extend(self.runtime.inspect(id).await?);
+        }
+        Ok(all)
+    }
+
+    fn compare(&mut self, containers: Vec<Container>, adopted: &Adopted) {
         let mut before = std::mem::take(&mut self.world.replicas);
         let mut held = std::mem::take(&mut self.world.holders);
         for container in containers {
@@ -310,7 +341,8 @@ impl Watcher {
                 self.world.holders.insert(service, Holder { container, namespace });
                 continue;
             }
-            let Some(release) = release_of(&container) else {
+            let of_others = adopted.get(&container.id);
+            let Some(release) = of_others.map(|(release, _)| release.clone()).or_else(|| release_of(&container)) else {
                 tracing::warn!(
                     container = container.name,
                     "a container has our agent's label and not the others: left alone"
@@ -324,8 +356,9 @@ impl Watcher {
                 (None, Some(doors)) => (Probed::Passed, None, None, doors.clone()),
                 (None, None) => (Probed::NotYet("it was not probed yet".to_owned()), None, None, Vec::new()),
             };
-            let index = index_of(&container);
-            let replica = Replica { release, index, probe, exit, process, doors, container };
+            let index = of_others.map_or_else(|| index_of(&container), |(_, index)| *index);
+            let adopted = of_others.is_some();
+            let replica = Replica { release, index, adopted, probe, exit, process, doors, container };
             let spoken = spoken_before(&replica.release, before.values().chain(self.world.replicas.values()));
             self.attend(&replica, spoken);
             self.world.replicas.insert(replica.container.id.clone(), replica);
@@ -404,6 +437,26 @@ impl Watcher {
 
     fn announce(&self) {
         self.world_to.send_replace(Arc::new(self.world.clone()));
+    }
+}
+
+async fn heard(events: &mut Option<mpsc::Receiver<ContainerEvent>>) -> Option<ContainerEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next event of an adopted container.
+async fn heard_of(
+    events: &mut Option<mpsc::Receiver<ContainerEvent>>,
+    adopted: &watch::Receiver<Adopted>,
+) -> Option<ContainerEvent> {
+    loop {
+        let event = heard(events).await?;
+        if adopted.borrow().contains_key(&event.container) {
+            return Some(event);
+        }
     }
 }
 

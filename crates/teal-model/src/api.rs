@@ -10,6 +10,8 @@
 //! | GET /v1/deployments/N/events?from= | | [`Notice`] a line, until the deployment has ended |
 //! | POST /v1/deployments/N/abort | [`AbortRequest`] | [`Summary`] |
 //! | POST /v1/remove | [`RemoveRequest`] | [`Removed`] |
+//! | POST /v1/adopt | [`AdoptRequest`] | [`Adoption`] |
+//! | POST /v1/adopt/undo | [`GiveBackRequest`] | [`Adoption`] |
 //! | GET /v1/status?project= | | [`Status`] |
 //! | GET /v1/logs?project=&service=&lines=&follow= | | [`Log`] a line |
 //! | POST /v1/exec | [`ExecRequest`] | frames, see [`ExecRequest`] |
@@ -72,6 +74,63 @@ pub struct Removed {
     pub networks: Vec<String>,
     /// Named volumes are never removed.
     pub volumes_kept: Vec<String>,
+}
+
+/// Containers that Compose started become the live release of their service, as they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdoptRequest {
+    /// Holds secrets (the environment).
+    pub project: Project,
+    /// Empty: every service of the project.
+    pub services: Vec<String>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    pub who: String,
+}
+
+/// Adopted releases are forgotten, and their containers left as they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GiveBackRequest {
+    pub project: String,
+    /// Empty: every adopted service of the project.
+    pub services: Vec<String>,
+    pub dry_run: bool,
+    pub who: String,
+}
+
+/// What was adopted or given back, or would be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adoption {
+    pub project: String,
+    /// Its number in the history; None: nothing was changed.
+    pub deployment: Option<u64>,
+    pub services: Vec<AdoptedService>,
+    /// What was left alone, and why.
+    pub left: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdoptedService {
+    pub service: ServiceKey,
+    pub release: u64,
+    /// It had been adopted before, as it is now.
+    pub already: bool,
+    pub image: String,
+    pub containers: Vec<AdoptedContainer>,
+    /// `127.0.0.1:80`: published by Docker, until the first deployment.
+    pub ports: Vec<String>,
+    /// Others of its networks call it by its name.
+    pub named: bool,
+    /// What the first deployment will change.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdoptedContainer {
+    pub container: String,
+    pub name: String,
+    pub replica: u32,
+    pub image_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,6 +236,9 @@ pub struct ServiceStatus {
     pub image_id: Option<String>,
     pub since_ms: Option<u64>,
     pub listeners: Vec<String>,
+    /// The live release's containers were started by somebody else, and Docker publishes its ports.
+    #[serde(default)]
+    pub adopted: bool,
     pub holding: bool,
     pub replicas: Vec<ReplicaStatus>,
     pub in_flight: Option<u64>,

@@ -95,12 +95,26 @@ impl Member {
     pub fn takes_its_turn(&self) -> bool {
         self.is_recreate() || self.live.is_none()
     }
+
+    /// What is live was adopted.
+    pub fn adopted(&self) -> Option<&AdoptedLive> {
+        self.live.as_ref()?.adopted.as_ref()
+    }
+
+    /// Its listeners that Docker has until the adopted containers are stopped.
+    pub fn taken_over(&self) -> impl Iterator<Item = &ListenerKey> {
+        let published = self.adopted().map(|adopted| adopted.published.as_slice()).unwrap_or_default();
+        self.listeners.iter().filter(|listener| published.iter().any(|taken| overlap(taken, listener)))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unchanged {
     pub service: ServiceKey,
     pub release: u64,
+    /// Its containers were started by somebody else, and go on so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 /// What is known of the release that serves now.
@@ -114,6 +128,18 @@ pub struct LiveRelease {
     pub serves: bool,
     #[serde(default)]
     pub doors: Vec<Door>,
+    /// Its containers were started by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<AdoptedLive>,
+}
+
+/// What is different about a live release whose containers Teal has not made: until it is retired, Docker has its ports.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AdoptedLive {
+    /// Addresses that Docker publishes for its containers.
+    pub published: Vec<ListenerKey>,
+    /// Why new connections to them cannot be led to the proxy while its containers run; None: they can.
+    pub gap: Option<String>,
 }
 
 /// What is known of an image that is here.
@@ -199,7 +225,8 @@ pub fn plan(
             && live.image_id == image.id
             && live.settings_hash == settings_hash
         {
-            plan.unchanged.push(Unchanged { service: key, release: live.release.number });
+            let adopted = live.adopted.is_some();
+            plan.unchanged.push(Unchanged { service: key, release: live.release.number, adopted });
             continue;
         }
         if image.is_none_or(|image| image.may_change) {
@@ -403,6 +430,13 @@ pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     keys.into_iter().collect()
 }
 
+/// Only one of them can be open: the same port, on the same address or on all of its kind.
+pub fn overlap(one: &ListenerKey, other: &ListenerKey) -> bool {
+    let (a, b) = (one.addr, other.addr);
+    let any = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    one.namespace == other.namespace && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && any
+}
+
 /// Services in the order in which they warm: each after those it depends on; names break ties.
 pub fn warming_order(project: &Project) -> Vec<String> {
     fn visit(project: &Project, name: &str, seen: &mut BTreeSet<String>, order: &mut Vec<String>) {
@@ -433,6 +467,7 @@ fn warn(project: &Project, plan: &mut Plan) {
                 network.name
             ));
         }
+        plan.warnings.extend(of_adoption(member));
         if member.is_recreate() && service.teal.strategy == Some(Strategy::BlueGreen) {
             plan.warnings.push(format!("{name} is recreated, although blue-green is written: {}", member.why));
         }
@@ -447,4 +482,39 @@ fn warn(project: &Project, plan: &mut Plan) {
             ));
         }
     }
+}
+
+/// What the end of adopted containers brings, said before.
+fn of_adoption(member: &Member) -> Vec<String> {
+    let Some(adopted) = member.adopted() else { return Vec::new() };
+    let name = &member.service.service;
+    let ports: BTreeSet<u16> = member.taken_over().map(|listener| listener.addr.port()).collect();
+    let ports: Vec<String> = ports.into_iter().map(|port| port.to_string()).collect();
+    let mut words = Vec::new();
+    let drain = member.drain_ms / 1000;
+    match &adopted.gap {
+        _ if ports.is_empty() => {}
+        None => words.push(format!(
+            "{name}: port {} is published by Docker for the adopted containers. New connections are led to Teal while they still run, so none is refused; \
+             one that a client holds open stays with its container for up to {drain} s, and ends with it",
+            ports.join(", ")
+        )),
+        Some(why) => {
+            let until = match member.is_recreate() {
+                true => "until the candidate is ready",
+                false => "for as long as they take to stop and about 300 ms more",
+            };
+            words.push(format!(
+                "{name}: port {} is published by Docker for the adopted containers, and new connections cannot be led to Teal before they are stopped ({why}): \
+                 from then on connections are refused {until}",
+                ports.join(", ")
+            ));
+        }
+    }
+    if member.naming.is_holder() && !member.is_recreate() {
+        words.push(format!(
+            "{name}: until the adopted containers are stopped, a call by its name may reach one of them"
+        ));
+    }
+    words
 }

@@ -44,6 +44,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
         replicas: 2,
         settings_hash: String::new(),
         live: live.then(|| LiveRelease {
+            adopted: None,
             release: old,
             color: Color::Blue,
             image: "app:1".to_owned(),

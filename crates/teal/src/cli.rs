@@ -105,6 +105,8 @@ pub enum Verb {
     Deploy(verb::deploy::Arguments),
     /// Take back the deployment that runs
     Abort(verb::abort::Arguments),
+    /// Take over the containers that `docker compose up` started, without a restart
+    Adopt(verb::adopt::Arguments),
     /// Remove services: containers, networks and routes, never named volumes
     Remove(verb::remove::Arguments),
     /// Show what serves, from where, and how it does

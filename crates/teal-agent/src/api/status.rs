@@ -94,6 +94,7 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         listeners: settings
             .map(|stored| listeners(&stored.service).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
+        adopted: record.live.as_ref().is_some_and(crate::journal::ReleaseRecord::is_adopted),
         holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
         replicas: replicas.collect(),
         in_flight: sum(&|release| release.in_flight),

@@ -259,6 +259,15 @@ impl FakeRuntime {
         made
     }
 
+    /// Gives a container these labels instead of its own.
+    pub fn relabel(&self, id: &str, labels: &[(&str, &str)]) {
+        let mut world = self.world();
+        if let Ok(at) = world.position(id) {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            world.containers[at].seen.labels = labels.collect();
+        }
+    }
+
     /// From now on (or no more) containers can be listed and not inspected.
     pub fn fail_inspections(&self, fail: bool) {
         self.world().inspections_fail = fail;

@@ -5,6 +5,7 @@
 //!     ▲ statistics, state ◀──┘   └─ pidfd: its end is seen at once, another is started on the same sockets
 //! ```
 
+use super::firewall::Firewall;
 use super::{Opening, ProxyState, Publication, Traffic, socket};
 use crate::clock::monotonic_us;
 use crate::process::{self, Process};
@@ -61,11 +62,13 @@ pub struct BuiltinProxy {
     commands: mpsc::Sender<Command>,
     statistics: broadcast::Sender<Arc<Statistics>>,
     state: watch::Receiver<ProxyState>,
+    firewall: Firewall,
 }
 
 impl BuiltinProxy {
     /// Finds the proxy that runs, or starts one. The second value is the table that a running one serves by.
     pub async fn open(options: ProxyOptions) -> Result<(Self, Option<RouteTable>), Fault> {
+        let firewall = Firewall::new(&options.agent);
         let (commands, inbox) = mpsc::channel(64);
         let (statistics, _) = broadcast::channel(STATISTICS_KEPT);
         let (state_to, state) = watch::channel(ProxyState::default());
@@ -91,7 +94,7 @@ impl BuiltinProxy {
             None => (keeper.start().await?, None),
         };
         tokio::spawn(keeper.run(peer));
-        Ok((Self { commands, statistics, state }, table))
+        Ok((Self { commands, statistics, state, firewall }, table))
     }
 
     async fn command(&self, command: Command) -> Result<(), Fault> {
@@ -120,6 +123,14 @@ impl Traffic for BuiltinProxy {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Retain(listeners.clone(), reply)).await?;
         answer.await.map_err(|_| gone())
+    }
+
+    async fn cannot_divert(&self, listeners: &BTreeSet<ListenerKey>) -> Option<String> {
+        self.firewall.cannot(listeners).await
+    }
+
+    async fn divert(&self, diversions: &BTreeMap<ListenerKey, ListenerKey>) -> Result<(), Fault> {
+        self.firewall.ensure(diversions).await
     }
 
     async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault> {
@@ -154,6 +165,10 @@ impl Traffic for BuiltinProxy {
     }
 
     async fn shutdown(&self, within: Duration) -> Result<(), Fault> {
+        // Nobody listens any more where they lead.
+        if let Err(fault) = self.firewall.ensure(&BTreeMap::new()).await {
+            tracing::warn!(%fault, "firewall rules may be left over");
+        }
         let (reply, answer) = oneshot::channel();
         self.command(Command::Shutdown(within, reply)).await?;
         answer.await.map_err(|_| gone())

@@ -46,6 +46,10 @@ pub struct Proxy {
     pub on_table: Option<OnTable>,
     /// Publications whose acknowledgement somebody waited for.
     pub flips: usize,
+    /// What is led away from whoever has it, and where to.
+    pub diversions: BTreeMap<ListenerKey, ListenerKey>,
+    /// This host can divert nothing, and says why.
+    pub cannot_divert: Option<String>,
     /// Addresses that are taken by somebody else.
     pub taken: BTreeSet<ListenerKey>,
     sequence: u64,
@@ -104,6 +108,15 @@ impl Traffic for FakeTraffic {
 
     async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {
         self.proxy().listeners.retain(|listener| listeners.contains(listener));
+        Ok(())
+    }
+
+    async fn cannot_divert(&self, _: &BTreeSet<ListenerKey>) -> Option<String> {
+        self.proxy().cannot_divert.clone()
+    }
+
+    async fn divert(&self, diversions: &BTreeMap<ListenerKey, ListenerKey>) -> Result<(), Fault> {
+        self.proxy().diversions.clone_from(diversions);
         Ok(())
     }
 

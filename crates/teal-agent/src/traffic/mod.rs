@@ -2,10 +2,11 @@
 
 pub mod builtin;
 pub mod fake;
+mod firewall;
 mod socket;
 
 use async_trait::async_trait;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,11 @@ pub trait Traffic: Send + Sync + 'static {
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault>;
     /// Closes every listener that is not named.
     async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault>;
+    /// Why new connections to these addresses, which Docker publishes, cannot be led to listeners of ours; None: they can.
+    async fn cannot_divert(&self, listeners: &BTreeSet<ListenerKey>) -> Option<String>;
+    /// New connections to each of these addresses go to the listener of ours behind it, whoever else takes them otherwise;
+    /// those that are open stay where they are. Exactly these: other diversions of this agent are taken away.
+    async fn divert(&self, diversions: &BTreeMap<ListenerKey, ListenerKey>) -> Result<(), Fault>;
     /// Sends a table. With `within`, waits for every worker's acknowledgement for at most that long.
     async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault>;
     /// Statistics read now, after every worker has acknowledged the newest table; None: unknown.

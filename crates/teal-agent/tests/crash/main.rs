@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acknowledgement;
+mod adopt;
 mod death;
 mod journal;
 mod process;

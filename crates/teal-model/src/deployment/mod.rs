@@ -287,7 +287,7 @@ impl State {
     }
 
     /// How many members, from the first, this state has touched.
-    fn reached(&self, plan: &Plan) -> usize {
+    pub fn reached(&self, plan: &Plan) -> usize {
         match self {
             State::Planned | State::Pulling | State::Migrating => 0,
             State::Holding { member }
@@ -381,8 +381,9 @@ impl Deployment {
                 std::iter::once(Action::Publish).chain(live).collect()
             }
             State::Starting { member } => {
-                // Requests wait from here on, unless a live release has them.
-                let waits = members[*member].takes_its_turn() || members[*member].live.is_none();
+                // Requests wait from here on, unless a live release has them. Those to an adopted one come through the proxy from
+                // here on.
+                let waits = members[*member].takes_its_turn() || members[*member].adopted().is_some();
                 let mut script = if waits { vec![Action::Publish] } else { Vec::new() };
                 script.extend([Action::EnsureNetwork, Action::StartRelease { release: candidate(*member) }]);
                 script
@@ -392,6 +393,8 @@ impl Deployment {
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
                 let old = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.clone());
                 script.extend(old().map(|release| Action::StopRelease { release }));
+                // The ports of adopted containers are free now, and not before.
+                script.extend(members.iter().any(|member| member.adopted().is_some()).then_some(Action::BindListeners));
                 script.extend(old().map(|release| Action::RemoveRelease { release }));
                 script.push(Action::Tidy);
                 script

@@ -62,6 +62,7 @@ pub fn plan() -> Plan {
         replicas: 2,
         settings_hash: "bb".to_owned(),
         live: Some(LiveRelease {
+            adopted: None,
             release: release("web", 3),
             color: Color::Blue,
             image: "registry.example/shop/web:1.3".to_owned(),
@@ -85,7 +86,7 @@ pub fn plan() -> Plan {
     Plan {
         project: "shop".to_owned(),
         members: vec![worker, web],
-        unchanged: vec![Unchanged { service: ServiceKey::new("shop", "db"), release: 1 }],
+        unchanged: vec![Unchanged { service: ServiceKey::new("shop", "db"), release: 1, adopted: false }],
         warnings: vec![
             "db may take 180 s to get ready, but its requests are held for 120 s only; then they get 503.".to_owned(),
         ],
@@ -269,6 +270,7 @@ pub fn status() -> Status {
         image_id: Some(ID.to_owned()),
         since_ms: Some(NOW_MS - 200_000),
         listeners: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
+        adopted: false,
         holding: false,
         replicas: vec![replica(1), replica(2)],
         in_flight: Some(12),

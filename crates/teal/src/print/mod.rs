@@ -1,6 +1,7 @@
 //! All that Teal says: the only module that writes to the terminal. The rest of it turns values into text.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod adoption;
 pub mod deployment;
 pub mod fault;
 pub mod history;

@@ -18,7 +18,15 @@ pub fn text(plan: &Plan, paint: Paint) -> String {
     if !plan.unchanged.is_empty() {
         let unchanged: Vec<String> =
             plan.unchanged.iter().map(|one| format!("{} (release {})", one.service.service, one.release)).collect();
+        let adopted: Vec<&str> =
+            plan.unchanged.iter().filter(|one| one.adopted).map(|one| one.service.service.as_str()).collect();
         text.push_str(&format!("\nunchanged: {}\n", unchanged.join(", ")));
+        if !adopted.is_empty() {
+            text.push_str(&format!(
+                "adopted, and going on as it was started (--force puts a release of Teal's own in its place): {}\n",
+                adopted.join(", ")
+            ));
+        }
     }
     if !plan.warnings.is_empty() {
         text.push('\n');
@@ -82,6 +90,9 @@ pub fn strategy(strategy: Strategy) -> &'static str {
 /// `3 -> 4`, or that it is the first.
 pub fn releases(member: &Member) -> String {
     match &member.live {
+        Some(live) if live.adopted.is_some() => {
+            format!("{} (adopted) -> {}", live.release.number, member.candidate.number)
+        }
         Some(live) => format!("{} -> {}", live.release.number, member.candidate.number),
         None => format!("{}, the first", member.candidate.number),
     }

@@ -59,7 +59,11 @@ fn services(services: &[ServiceStatus], now_ms: u64, paint: Paint) -> String {
         };
         rows.push(vec![
             service.service.to_string(),
-            if service.holding { format!("{release}, holding") } else { release },
+            match (service.holding, service.adopted) {
+                (true, _) => format!("{release}, holding"),
+                (false, true) => format!("{release}, adopted"),
+                (false, false) => release,
+            },
             service.color.clone().unwrap_or_else(|| "-".to_owned()),
             service.since_ms.map_or_else(|| "-".to_owned(), |since| for_how_long(now_ms.saturating_sub(since))),
             if service.listeners.is_empty() { "-".to_owned() } else { service.listeners.join(" ") },

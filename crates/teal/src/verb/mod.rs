@@ -1,6 +1,7 @@
 //! One file a verb: its arguments, and what it does. A verb returns the exit code, or the fault that says it.
 
 pub mod abort;
+pub mod adopt;
 pub mod agent;
 pub mod check;
 pub mod completions;
@@ -85,6 +86,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<u8, Fault> {
         Verb::Plan(arguments) => wait(plan::run(context, arguments)),
         Verb::Deploy(arguments) => wait(deploy::run(context, arguments)),
         Verb::Abort(arguments) => wait(abort::run(context, arguments)),
+        Verb::Adopt(arguments) => wait(adopt::run(context, arguments)),
         Verb::Remove(arguments) => wait(remove::run(context, arguments)),
         Verb::Status(arguments) => wait(status::run(context, arguments)),
         Verb::History(arguments) => wait(history::run(context, arguments)),

@@ -1,13 +1,13 @@
 //! `teal remove`: takes services away for good; data in named volumes stays.
 
 use crate::cli::Files;
-use crate::client::LONG_PATIENCE;
+use crate::client::{Client, LONG_PATIENCE, encode};
 use crate::print::words::counted;
 use crate::terminal::{self, Answer};
 use crate::verb::Context;
 use crate::who::who;
 use clap::Args;
-use teal_model::api::{RemoveRequest, Removed};
+use teal_model::api::{RemoveRequest, Removed, Status};
 use teal_model::fault::{Code, Fault};
 
 #[derive(Debug, Args)]
@@ -26,7 +26,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         false => format!("{} of {project}", arguments.services.join(", ")),
     };
     let client = context.client()?.patience(LONG_PATIENCE);
-    if !context.global.yes && !confirmed(context, &what).await? {
+    let adopted = if context.global.yes { Vec::new() } else { adopted(&client, &project, &arguments.services).await? };
+    if !context.global.yes && !confirmed(context, &what, &adopted).await? {
         context.out.note("nothing was removed");
         return Ok(Code::Aborted.exit());
     }
@@ -36,10 +37,24 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     Ok(0)
 }
 
-async fn confirmed(context: &Context, what: &str) -> Result<bool, Fault> {
+/// Containers that somebody else started: they go, too, and the question says so.
+async fn adopted(client: &Client, project: &str, services: &[String]) -> Result<Vec<String>, Fault> {
+    let status: Status = client.get(&format!("/v1/status?project={}", encode(project))).await?;
+    let chosen = status.services.into_iter().filter(|service| service.adopted);
+    let chosen = chosen.filter(|service| services.is_empty() || services.contains(&service.service.service));
+    Ok(chosen.flat_map(|service| service.replicas).map(|replica| replica.name).collect())
+}
+
+async fn confirmed(context: &Context, what: &str, adopted: &[String]) -> Result<bool, Fault> {
     if !context.out.is_interactive() {
         return Err(Fault::new(Code::Usage, format!("nobody is here to confirm that {what} is to be removed"))
             .hint("say it with --yes"));
+    }
+    if !adopted.is_empty() {
+        context.out.note(&format!(
+            "{} adopted, not made by Teal, and will be stopped and removed all the same; `teal adopt --undo` leaves them running",
+            adopted.join(", ") + if adopted.len() == 1 { " was" } else { " were" }
+        ));
     }
     context.out.ask(&format!("Remove {what}? Its requests will be refused. [y/N]"));
     Ok(

@@ -1,5 +1,6 @@
 //! The runs by which Teal is judged, each in a length that is asked for: short in tests, long in benches.
 
+pub mod adopt;
 pub mod calls;
 pub mod crash;
 pub mod data;
