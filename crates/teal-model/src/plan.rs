@@ -1,7 +1,8 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
 use crate::config::{
-    ExposedPort, Mode, MountKind, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
+    Attachment, Condition, ExposedPort, Mode, MountKind, Namespace, NetworkMode, Probe, Project, Protocol as Transport,
+    Restart, Service, Strategy, UpdateOrder,
 };
 use crate::door::{self, Door};
 use crate::ids::{Color, ReleaseKey, ServiceKey};
@@ -10,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub project: String,
     /// Those that take their turn first, then blue-green ones, each in `depends_on` order.
     pub members: Vec<Member>,
     pub unchanged: Vec<Unchanged>,
+    /// Services that the file does not have any more, and that are removed at the end.
+    #[serde(default)]
+    pub orphans: Vec<Unchanged>,
     pub warnings: Vec<String>,
     /// Services whose image is pulled first, so its id (and whether anything changes at all) is known only then.
     pub unresolved: Vec<String>,
@@ -28,6 +32,24 @@ pub struct Member {
     pub strategy: Strategy,
     /// Why this strategy.
     pub why: String,
+    /// Nothing of its own has changed: why it gets a new release all the same.
+    #[serde(default)]
+    pub because: Option<String>,
+    /// It runs once, and is ready when every replica has exited 0.
+    #[serde(default)]
+    pub job: bool,
+    /// A job whose failure everyone who waits for it can do with (`required: false`).
+    #[serde(default)]
+    pub optional: bool,
+    /// Services in whose network, ipc or pid namespace its containers live: it starts after them, also in a revert.
+    #[serde(default)]
+    pub joins: Vec<String>,
+    /// The one of `joins` that flips in this group: its containers start behind those of that candidate.
+    #[serde(default)]
+    pub flips_with: Option<String>,
+    /// What its one container is called once it is live.
+    #[serde(default)]
+    pub container_name: Option<String>,
     pub candidate: ReleaseKey,
     pub color: Color,
     /// As written.
@@ -80,6 +102,18 @@ pub struct PortPlan {
     pub why: String,
 }
 
+impl Plan {
+    /// Every service that the deployment changes.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        let orphans = self.orphans.iter().map(|orphan| &orphan.service);
+        self.members.iter().map(|member| &member.service).chain(orphans)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.orphans.is_empty()
+    }
+}
+
 impl Member {
     /// The proxy serves it, so its requests can be held and its in-flight count is known.
     pub fn serves(&self) -> bool {
@@ -93,7 +127,13 @@ impl Member {
     /// It gets its requests as soon as it is ready, before the members after it begin: it is recreated, or it is the first
     /// release, so that nothing else could answer those who depend on it.
     pub fn takes_its_turn(&self) -> bool {
-        self.is_recreate() || self.live.is_none()
+        self.is_recreate() || self.live.is_none() && self.flips_with.is_none()
+    }
+
+    /// The live release that goes on, or is started again, when the candidate does not come to be. A job that has run is
+    /// not run again.
+    pub fn fallback(&self) -> Option<&LiveRelease> {
+        self.live.as_ref().filter(|live| !live.job)
     }
 }
 
@@ -112,6 +152,9 @@ pub struct LiveRelease {
     pub image_id: String,
     pub settings_hash: String,
     pub serves: bool,
+    /// It ran once and has ended.
+    #[serde(default)]
+    pub job: bool,
     #[serde(default)]
     pub doors: Vec<Door>,
 }
@@ -143,6 +186,9 @@ pub struct Choice {
     pub services: Vec<String>,
     /// Deploy what is live already, too.
     pub force: bool,
+    /// Remove what runs and is not in the file any more.
+    #[serde(default)]
+    pub remove_orphans: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -181,20 +227,23 @@ pub fn plan(
         project: project.name.clone(),
         members: Vec::new(),
         unchanged: Vec::new(),
+        orphans: Vec::new(),
         warnings: Vec::new(),
         unresolved: Vec::new(),
     };
     for name in warming_order(project) {
-        if !choice.services.is_empty() && !choice.services.contains(&name) {
-            continue;
-        }
         let service = &project.services[&name];
         let live = running.live.get(&name).cloned();
+        let because = live.as_ref().and_then(|_| goes_along(service, &plan.members));
+        if !choice.services.is_empty() && !choice.services.contains(&name) && because.is_none() {
+            continue;
+        }
         let image = images.get(&service.container.image);
         let settings_hash = hash(service);
         let key = ServiceKey::new(&project.name, &name);
         if let (Some(live), Some(image)) = (&live, image)
             && !choice.force
+            && because.is_none()
             && !image.may_change
             && live.image_id == image.id
             && live.settings_hash == settings_hash
@@ -205,15 +254,15 @@ pub fn plan(
         if image.is_none_or(|image| image.may_change) {
             plan.unresolved.push(name.clone());
         }
-        plan.members.push(member(
-            service,
-            key,
-            live,
-            image,
-            settings_hash,
-            running.next.get(&name).copied().unwrap_or(1),
-        ));
+        let number = running.next.get(&name).copied().unwrap_or(1);
+        let flips_with = joins(service).into_iter().find(|joined| {
+            plan.members.iter().any(|member| member.service.service == *joined && !member.takes_its_turn())
+        });
+        let mut member = member(service, key, live, image, settings_hash, number, flips_with);
+        (member.because, member.optional) = (because, service.is_job && is_optional(project, &name));
+        plan.members.push(member);
     }
+    keep_together(&mut plan.members);
     warn(project, &mut plan);
     plan.members.sort_by_key(|member| !member.takes_its_turn());
     Ok(plan)
@@ -226,9 +275,10 @@ fn member(
     image: Option<&ImageFacts>,
     settings_hash: String,
     number: u64,
+    flips_with: Option<String>,
 ) -> Member {
     let naming = naming(service, image);
-    let (strategy, why) = strategy(service, image, live.as_ref(), &naming);
+    let (strategy, why) = strategy(service, image, live.as_ref(), &naming, flips_with.as_deref());
     let ports = ports(service, image, live.as_ref(), &naming);
     Member {
         candidate: ReleaseKey::new(key.clone(), number),
@@ -236,6 +286,12 @@ fn member(
         service: key,
         strategy,
         why,
+        because: None,
+        job: service.is_job,
+        optional: false,
+        joins: joins(service),
+        flips_with: flips_with.filter(|_| strategy == Strategy::BlueGreen),
+        container_name: service.container_name.clone().filter(|_| service.replicas == 1),
         image: service.container.image.clone(),
         image_id: image.filter(|image| !image.may_change).map(|image| image.id.clone()),
         repo_digests: image.map(|image| image.repo_digests.clone()).unwrap_or_default(),
@@ -258,8 +314,11 @@ fn strategy(
     image: Option<&ImageFacts>,
     live: Option<&LiveRelease>,
     naming: &Naming,
+    flips_with: Option<&str>,
 ) -> (Strategy, String) {
-    if let Naming::Containers { why } = naming {
+    // Beside a candidate that it joins it has nothing in common with its own live release.
+    let joined = flips_with.filter(|name| service.network_mode == Some(NetworkMode::Service((*name).to_owned())));
+    if let (Naming::Containers { why }, None) = (naming, joined) {
         return (Strategy::Recreate, why.clone());
     }
     if let Some(strategy) = service.teal.strategy {
@@ -287,6 +346,9 @@ fn strategy(
         }
         None => {}
     }
+    if let Some(joined) = joined {
+        return (Strategy::BlueGreen, format!("it lives in the network of {joined}, and flips with it"));
+    }
     if !service.ports.is_empty() {
         return (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned());
     }
@@ -311,6 +373,9 @@ fn called_port(service: &Service, image: Option<&ImageFacts>, live: Option<&Live
 /// The proxy carries TCP alone, and only where containers have a network of their own.
 fn naming(service: &Service, image: Option<&ImageFacts>) -> Naming {
     let containers = |why: String| Naming::Containers { why };
+    if service.is_job {
+        return containers("it is a job: it runs once, and nobody calls it".to_owned());
+    }
     if service.network_mode.is_some() {
         return containers("network_mode gives it no network of its own".to_owned());
     }
@@ -343,7 +408,7 @@ fn ports(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveReleas
     let mut all = Vec::new();
     for port in &service.ports {
         let udp = port.protocol == Transport::Udp;
-        let (protocol, why) = match udp || service.teal.mode == Mode::Direct {
+        let (protocol, why) = match udp || service.is_job || service.teal.mode == Mode::Direct {
             true => (None, "published by Docker itself".to_owned()),
             false => protocol(port.target),
         };
@@ -366,6 +431,9 @@ fn ports(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveReleas
 }
 
 fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
+    if service.is_job {
+        return "it has exited 0".to_owned();
+    }
     let probe = match &service.teal.health.probe {
         Probe::Http { path, port, .. } => {
             let port = port.or_else(|| door::first_port(service));
@@ -390,7 +458,7 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
 /// Every address that the proxy listens on for the service's published ports.
 pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     let mut keys = BTreeSet::new();
-    let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some();
+    let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some() || service.is_job;
     for port in service.ports.iter().filter(|port| port.protocol == Transport::Tcp && !direct) {
         let ips = match port.host_ip {
             Some(ip) => vec![ip],
@@ -422,7 +490,120 @@ pub fn warming_order(project: &Project) -> Vec<String> {
     order
 }
 
+/// Services in whose network, ipc or pid namespace it lives.
+fn joins(service: &Service) -> Vec<String> {
+    let isolation = &service.container.isolation;
+    let spaces = [&isolation.ipc, &isolation.pid].into_iter().flatten();
+    let spaces = spaces.filter_map(|space| match space {
+        Namespace::Service(name) => Some(name),
+        _ => None,
+    });
+    let network = service.network_mode.iter().filter_map(|mode| match mode {
+        NetworkMode::Service(name) => Some(name),
+        _ => None,
+    });
+    network.chain(spaces).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Why a service that has not changed gets new containers with those that have. A job that has run is left alone.
+fn goes_along(service: &Service, members: &[Member]) -> Option<String> {
+    let changes = |name: &str| members.iter().any(|member| member.service.service == name);
+    if service.is_job {
+        return None;
+    }
+    if let Some(name) = joins(service).into_iter().find(|name| changes(name)) {
+        return Some(format!("it lives in a namespace of {name}, which gets new containers"));
+    }
+    let again = service.depends_on.iter().find(|(name, depends)| depends.restart && changes(name));
+    again.map(|(name, _)| format!("it depends on {name} with `restart: true`, which gets a new release"))
+}
+
+/// Whoever waits for it can do without.
+fn is_optional(project: &Project, name: &str) -> bool {
+    let mut waiting = project.services.values().filter_map(|service| service.depends_on.get(name)).peekable();
+    waiting.peek().is_some() && waiting.all(|depends| !depends.required)
+}
+
+/// Whoever lives in another's namespace starts behind it: where one of the two is recreated, both take their turn.
+fn keep_together(members: &mut [Member]) {
+    let mut settled = false;
+    while !settled {
+        settled = true;
+        for at in 0..members.len() {
+            for name in members[at].joins.clone() {
+                let Some(joined) = members.iter().position(|member| member.service.service == name) else { continue };
+                let own = members[at].service.service.clone();
+                if members[at].is_recreate() && !members[joined].takes_its_turn() {
+                    members[joined].strategy = Strategy::Recreate;
+                    members[joined].why = format!("{own} lives in its namespace and is recreated");
+                    settled = false;
+                }
+                if members[joined].takes_its_turn() && members[at].flips_with.as_ref() == Some(&name) {
+                    members[at].flips_with = None;
+                    if !members[at].naming.is_holder() {
+                        members[at].strategy = Strategy::Recreate;
+                        members[at].why = format!("it lives in the network of {name}, which is recreated");
+                    }
+                    settled = false;
+                }
+            }
+        }
+    }
+}
+
+/// What the file says of a member and Teal does otherwise than one may think.
+fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
+    let name = &member.service.service;
+    let mut said = Vec::new();
+    if service.is_job && matches!(service.container.restart, Restart::Always | Restart::UnlessStopped) {
+        said.push(format!("{name} is a job, so it is not started again when it has ended: `restart` has no effect"));
+    }
+    if !service.is_job && (service.update.parallelism.is_some_and(|n| n > 0) || service.update.delay_ms.is_some()) {
+        said.push(format!(
+            "the replicas of {name} change all at once: `parallelism` and `delay` of its update_config have no effect"
+        ));
+    }
+    if member.naming.is_holder() {
+        let fixed = |at: &Attachment| at.ipv4_address.is_some() || at.ipv6_address.is_some();
+        if service.networks.values().any(fixed) {
+            said.push(format!(
+                "{name} is called at the address that is written down, and its container itself has another"
+            ));
+        }
+        if service.mac_address.is_some() || service.networks.values().any(|at| at.mac_address.is_some()) {
+            said.push(format!("`mac_address` is what callers of {name} see; its container itself has another"));
+        }
+    }
+    for (on, depends) in &service.depends_on {
+        let planned = plan.members.iter().find(|member| member.service.service == *on);
+        let can_fail = depends.condition != Condition::ServiceStarted;
+        match planned {
+            Some(planned) if !depends.required && can_fail && !planned.optional => said.push(format!(
+                "{name} does not require {on}; if {on} does not get ready, the whole deployment is taken back all the same{}",
+                if planned.job { ", since others require it" } else { "" }
+            )),
+            Some(planned) if depends.restart && member.takes_its_turn() && !planned.takes_its_turn() => said.push(
+                format!("{name} is started again before {on} takes over: services that are recreated go first"),
+            ),
+            _ => {}
+        }
+    }
+    // Deployed with what the file says, although it was not asked for.
+    if let (Some(_), Some(live)) = (&member.because, &member.live)
+        && live.settings_hash != member.settings_hash
+    {
+        said.push(format!("{name} goes along, and gets what the file says of it now"));
+    }
+    said
+}
+
 fn warn(project: &Project, plan: &mut Plan) {
+    let said: Vec<String> = plan
+        .members
+        .iter()
+        .flat_map(|member| warn_of(plan, member, &project.services[&member.service.service]))
+        .collect();
+    plan.warnings.extend(said);
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];

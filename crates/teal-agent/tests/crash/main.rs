@@ -6,6 +6,7 @@
 
 mod acknowledgement;
 mod death;
+mod groups;
 mod journal;
 mod process;
 mod stage;
