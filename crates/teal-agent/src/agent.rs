@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
-use teal_model::config::{PullPolicy, Service};
+use teal_model::config::{NetworkMode, PullPolicy, Service};
 use teal_model::deployment::{Deployment, Event, Routing};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
@@ -378,6 +378,11 @@ impl Agent {
                 image_id: member.image_id.clone(),
                 exposed: member.ports.iter().filter(|port| port.published.is_none()).map(|port| port.target).collect(),
                 naming: member.naming.clone(),
+                shares_network: request
+                    .project
+                    .services
+                    .values()
+                    .any(|other| other.network_mode == Some(NetworkMode::Service(member.service.service.clone()))),
             };
             self.store.put_release(&member.candidate, &stored)?;
         }

@@ -1,7 +1,6 @@
 //! `healthcheck.start_interval` for engines that do not know it (before Docker 25): the agent runs the check itself.
 
 use crate::runtime::{Container, Runtime};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_model::config::Healthcheck;
@@ -14,37 +13,31 @@ const KNOWS: (u32, u32) = (1, 44);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// True: it passed within the start period. Beyond that the engine's own interval holds, as in Docker.
-pub fn check(
-    runtime: Arc<dyn Runtime>,
-    container: Container,
-    healthcheck: Option<Healthcheck>,
-) -> impl Future<Output = bool> + Send {
-    async move {
-        let Some((command, interval, check)) = healthcheck.and_then(asked) else { return false };
-        let knows = |version: &str| {
-            let (major, minor) = version.split_once('.')?;
-            Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?) >= KNOWS)
-        };
-        match runtime.engine().await {
-            Ok(engine) if knows(&engine.api_version) == Some(false) => {}
-            _ => return false,
-        }
-        let until = Instant::now() + Duration::from_millis(check.start_period_ms.unwrap_or(0));
-        let patience = check.timeout_ms.map_or(TIMEOUT, Duration::from_millis);
-        while Instant::now() < until {
-            sleep(interval).await;
-            if let Ok(Some(0)) = timeout(patience, run(&*runtime, &container, &command)).await {
-                return true;
-            }
-            // An engine that does not answer now may do so later; a run that has ended is another container to it.
-            match runtime.inspect(&container.id).await {
-                Ok(Some(now)) if now.started_at == container.started_at => {}
-                Err(_) => {}
-                Ok(_) => return false,
-            }
-        }
-        false
+pub async fn check(runtime: Arc<dyn Runtime>, container: Container, healthcheck: Option<Healthcheck>) -> bool {
+    let Some((command, interval, check)) = healthcheck.and_then(asked) else { return false };
+    let knows = |version: &str| {
+        let (major, minor) = version.split_once('.')?;
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?) >= KNOWS)
+    };
+    match runtime.engine().await {
+        Ok(engine) if knows(&engine.api_version) == Some(false) => {}
+        _ => return false,
     }
+    let until = Instant::now() + Duration::from_millis(check.start_period_ms.unwrap_or(0));
+    let patience = check.timeout_ms.map_or(TIMEOUT, Duration::from_millis);
+    while Instant::now() < until {
+        sleep(interval).await;
+        if let Ok(Some(0)) = timeout(patience, run(&*runtime, &container, &command)).await {
+            return true;
+        }
+        match runtime.inspect(&container.id).await {
+            Ok(Some(now)) if now.started_at == container.started_at => {}
+            // An engine that does not answer now may do so later.
+            Err(_) => {}
+            Ok(_) => return false,
+        }
+    }
+    false
 }
 
 async fn run(runtime: &dyn Runtime, container: &Container, command: &[String]) -> Option<i64> {

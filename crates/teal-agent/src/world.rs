@@ -567,6 +567,8 @@ impl Warming {
         let exposed = stored.service.expose.iter().filter(|port| port.protocol == Transport::Tcp).map(|port| port.port);
         let (wanted, patience): (BTreeSet<u16>, _) = match &self.before {
             _ if !stored.naming.is_holder() => (BTreeSet::new(), Duration::ZERO),
+            // Those behind it in its network start when it is ready.
+            Some(before) if stored.shares_network => (before.iter().map(|door| door.port).collect(), UNUSED_AFTER),
             Some(before) => (before.iter().map(|door| door.port).collect(), GIVEN_UP_AFTER),
             None => (exposed.chain(stored.exposed.iter().copied()).collect(), UNUSED_AFTER),
         };

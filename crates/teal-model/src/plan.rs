@@ -1,8 +1,10 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
+mod together;
+mod warnings;
+
 use crate::config::{
-    Attachment, Condition, ExposedPort, Mode, MountKind, Namespace, NetworkMode, Probe, Project, Protocol as Transport,
-    Restart, Service, Strategy, UpdateOrder,
+    ExposedPort, Mode, MountKind, NetworkMode, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
 };
 use crate::door::{self, Door};
 use crate::ids::{Color, ReleaseKey, ServiceKey};
@@ -10,6 +12,8 @@ use crate::wire::{ListenerKey, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use together::{goes_along, is_optional, joins, keep_together};
+use warnings::warn;
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
@@ -488,137 +492,4 @@ pub fn warming_order(project: &Project) -> Vec<String> {
         visit(project, name, &mut seen, &mut order);
     }
     order
-}
-
-/// Services in whose network, ipc or pid namespace it lives.
-fn joins(service: &Service) -> Vec<String> {
-    let isolation = &service.container.isolation;
-    let spaces = [&isolation.ipc, &isolation.pid].into_iter().flatten();
-    let spaces = spaces.filter_map(|space| match space {
-        Namespace::Service(name) => Some(name),
-        _ => None,
-    });
-    let network = service.network_mode.iter().filter_map(|mode| match mode {
-        NetworkMode::Service(name) => Some(name),
-        _ => None,
-    });
-    network.chain(spaces).cloned().collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// Why a service that has not changed gets new containers with those that have. A job that has run is left alone.
-fn goes_along(service: &Service, members: &[Member]) -> Option<String> {
-    let changes = |name: &str| members.iter().any(|member| member.service.service == name);
-    if service.is_job {
-        return None;
-    }
-    if let Some(name) = joins(service).into_iter().find(|name| changes(name)) {
-        return Some(format!("it lives in a namespace of {name}, which gets new containers"));
-    }
-    let again = service.depends_on.iter().find(|(name, depends)| depends.restart && changes(name));
-    again.map(|(name, _)| format!("it depends on {name} with `restart: true`, which gets a new release"))
-}
-
-/// Whoever waits for it can do without.
-fn is_optional(project: &Project, name: &str) -> bool {
-    let mut waiting = project.services.values().filter_map(|service| service.depends_on.get(name)).peekable();
-    waiting.peek().is_some() && waiting.all(|depends| !depends.required)
-}
-
-/// Whoever lives in another's namespace starts behind it: where one of the two is recreated, both take their turn.
-fn keep_together(members: &mut [Member]) {
-    let mut settled = false;
-    while !settled {
-        settled = true;
-        for at in 0..members.len() {
-            for name in members[at].joins.clone() {
-                let Some(joined) = members.iter().position(|member| member.service.service == name) else { continue };
-                let own = members[at].service.service.clone();
-                if members[at].is_recreate() && !members[joined].takes_its_turn() {
-                    members[joined].strategy = Strategy::Recreate;
-                    members[joined].why = format!("{own} lives in its namespace and is recreated");
-                    settled = false;
-                }
-                if members[joined].takes_its_turn() && members[at].flips_with.as_ref() == Some(&name) {
-                    members[at].flips_with = None;
-                    if !members[at].naming.is_holder() {
-                        members[at].strategy = Strategy::Recreate;
-                        members[at].why = format!("it lives in the network of {name}, which is recreated");
-                    }
-                    settled = false;
-                }
-            }
-        }
-    }
-}
-
-/// What the file says of a member and Teal does otherwise than one may think.
-fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
-    let name = &member.service.service;
-    let mut said = Vec::new();
-    if service.is_job && matches!(service.container.restart, Restart::Always | Restart::UnlessStopped) {
-        said.push(format!("{name} is a job, so it is not started again when it has ended: `restart` has no effect"));
-    }
-    if !service.is_job && (service.update.parallelism.is_some_and(|n| n > 0) || service.update.delay_ms.is_some()) {
-        said.push(format!(
-            "the replicas of {name} change all at once: `parallelism` and `delay` of its update_config have no effect"
-        ));
-    }
-    if member.naming.is_holder() {
-        let fixed = |at: &Attachment| at.ipv4_address.is_some() || at.ipv6_address.is_some();
-        if service.networks.values().any(fixed) {
-            said.push(format!(
-                "{name} is called at the address that is written down, and its container itself has another"
-            ));
-        }
-        if service.mac_address.is_some() || service.networks.values().any(|at| at.mac_address.is_some()) {
-            said.push(format!("`mac_address` is what callers of {name} see; its container itself has another"));
-        }
-    }
-    for (on, depends) in &service.depends_on {
-        let planned = plan.members.iter().find(|member| member.service.service == *on);
-        let can_fail = depends.condition != Condition::ServiceStarted;
-        match planned {
-            Some(planned) if !depends.required && can_fail && !planned.optional => said.push(format!(
-                "{name} does not require {on}; if {on} does not get ready, the whole deployment is taken back all the same{}",
-                if planned.job { ", since others require it" } else { "" }
-            )),
-            Some(planned) if depends.restart && member.takes_its_turn() && !planned.takes_its_turn() => said.push(
-                format!("{name} is started again before {on} takes over: services that are recreated go first"),
-            ),
-            _ => {}
-        }
-    }
-    // Deployed with what the file says, although it was not asked for.
-    if let (Some(_), Some(live)) = (&member.because, &member.live)
-        && live.settings_hash != member.settings_hash
-    {
-        said.push(format!("{name} goes along, and gets what the file says of it now"));
-    }
-    said
-}
-
-fn warn(project: &Project, plan: &mut Plan) {
-    let said: Vec<String> = plan
-        .members
-        .iter()
-        .flat_map(|member| warn_of(plan, member, &project.services[&member.service.service]))
-        .collect();
-    plan.warnings.extend(said);
-    for member in &plan.members {
-        let name = &member.service.service;
-        let service = &project.services[name];
-        if member.is_recreate() && service.teal.strategy == Some(Strategy::BlueGreen) {
-            plan.warnings.push(format!("{name} is recreated, although blue-green is written: {}", member.why));
-        }
-        if member.is_recreate()
-            && (!member.listeners.is_empty() || member.live.as_ref().is_some_and(|live| !live.doors.is_empty()))
-            && service.teal.health.deadline_ms > service.teal.hold_ms
-        {
-            plan.warnings.push(format!(
-                "{name} may take {} s to get ready, but its requests are held for {} s only; then they get 503.",
-                service.teal.health.deadline_ms / 1000,
-                service.teal.hold_ms / 1000
-            ));
-        }
-    }
 }

@@ -415,6 +415,31 @@ fn an_event_that_a_state_cannot_have_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_member_that_dies_while_others_are_watched_takes_the_group_back_and_a_job_that_ended_does_not() {
+    let mut plan = Plan { project: "shop".to_owned(), ..Plan::default() };
+    plan.members = vec![
+        member("migrate", Strategy::Recreate, true),
+        member("worker", Strategy::Recreate, true),
+        member("web", Strategy::BlueGreen, true),
+    ];
+    plan.members[0].job = true;
+    let watched = [State::Warming { member: 2 }, State::Shifting, State::Baking, State::Draining { closing: false }];
+    for state in watched.into_iter().chain([State::Draining { closing: true }]) {
+        let mut deployment = Deployment::new(1, plan.clone(), 0);
+        deployment.state = state.clone();
+        let ready = |member: &Member| (member.candidate.clone(), vec![Health::Ready; 2]);
+        let mut seen = Seen { replicas: plan.members.iter().map(ready).collect(), ..Seen::default() };
+        // Its containers were cleaned away.
+        seen.replicas.insert(plan.members[0].candidate.clone(), Vec::new());
+        assert!(!matches!(decide(&deployment, &seen, 1), Step::Fail(_)), "{state:?}");
+        let fault = Fault::new(Code::ReplicaExited, "exited");
+        seen.replicas.insert(plan.members[1].candidate.clone(), vec![Health::Ready, Health::Failed { fault }]);
+        let step = decide(&deployment, &seen, 1);
+        assert!(matches!(&step, Step::Fail(fault) if fault.code == Code::ReplicaExited), "{state:?}: {step:?}");
+    }
+}
+
+#[test]
 fn an_abort_is_taken_at_once_until_the_candidate_is_live() {
     let mut random = Random(11);
     let plan = plan(&mut random);

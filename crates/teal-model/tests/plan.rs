@@ -201,6 +201,8 @@ fn what_is_written_and_does_not_hold_here_is_said() {
     let at = Attachment { ipv4_address: Some("10.9.0.7".parse().unwrap()), ..Attachment::default() };
     fixed.networks.insert("default".to_owned(), at);
     assert!(said(fixed).contains("called at the address that is written down"));
+    let named = Service { container_name: Some("the-web".into()), ..web("web") };
+    assert!(said(named).contains("a call to `the-web` may reach web's container itself"));
     let mut job = Service { is_job: true, ..service("web") };
     job.container.restart = Restart::Always;
     assert!(said(job.clone()).contains("`restart` has no effect"));

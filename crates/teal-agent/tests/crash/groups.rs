@@ -308,12 +308,12 @@ fn who_lives_in_anothers_network_comes_along_and_after_it() {
 
     // Recreated, the live ones come back in the order in which they can: web, then who lives in it.
     stage.image("app:v3", good()).image("side:v1", good());
-    let mut broken = with("v3", Some(Strategy::Recreate));
-    let side = broken.project.services.get_mut("side").unwrap();
+    let mut third = with("v3", Some(Strategy::Recreate));
+    let side = third.project.services.get_mut("side").unwrap();
     side.container.image = "side:v3".to_owned();
     stage.image("side:v3", broken());
     let from = stage.engine.changes().len();
-    assert!(matches!(stage.deploy(&broken), State::Reverted { .. }));
+    assert!(matches!(stage.deploy(&third), State::Reverted { .. }));
     let changes = stage.engine.changes()[from..].to_vec();
     let last =
         |change: &str| changes.iter().rposition(|one| one == change).unwrap_or_else(|| panic!("{change}: {changes:?}"));
