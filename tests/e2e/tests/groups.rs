@@ -72,7 +72,8 @@ fn a_job_ends_before_the_web_service_begins_and_its_failure_leaves_the_live_one_
 fn a_worker_that_dies_while_the_web_service_comes_takes_both_back() {
     let stage = Stage::new("worker");
     let boots = "      BOOT_MS: \"${BOOT:-0}\"";
-    stage.compose(&(web(1, "", boots) + &ending("worker", "    restart: always\n"))).up();
+    let more = "    restart: always\n    deploy: { update_config: { order: stop-first } }\n";
+    stage.compose(&(web(1, "", boots) + &ending("worker", more))).up();
     let first = stage.command(&["deploy"]).env("VERSION", "1").env("LIFE", "3600000").output().unwrap();
     assert!(first.status.success(), "{first:?}\n{}", stage.logs());
     let clients = prober(&stage);
