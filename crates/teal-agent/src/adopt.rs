@@ -150,6 +150,7 @@ impl Agent {
             trusted_proxies: project.trusted_proxies.clone(),
             image_id: Some(image_id.clone()),
             exposed: Vec::new(),
+            shares_network: false,
             naming: Naming::Containers { why: "it was adopted: its containers own its name".to_owned() },
         };
         let adopted = containers.iter().map(|(index, container)| AdoptedReplica {
@@ -169,6 +170,7 @@ impl Agent {
             replicas: containers.len() as u32,
             serves: false,
             recreate: false,
+            job: false,
             created_ms: unix_ms(),
             adopted: adopted.collect(),
         };
@@ -189,6 +191,7 @@ impl Agent {
         let plan = Plan {
             project: request.project.name.clone(),
             members: Vec::new(),
+            orphans: Vec::new(),
             unchanged: unchanged.collect(),
             warnings: Vec::new(),
             unresolved: Vec::new(),

@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
-use teal_model::config::{PullPolicy, Service};
+use teal_model::config::{NetworkMode, PullPolicy, Service};
 use teal_model::deployment::{Deployment, Event, Routing};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{ImageFacts, Plan, Running, overlap, plan};
+use teal_model::plan::{ImageFacts, Plan, Running, Unchanged, overlap, plan};
 use teal_model::wire::{BackendId, ListenerKey, RouteTable};
 use tokio::sync::{broadcast, watch};
 
@@ -267,7 +267,7 @@ impl Agent {
     /// The same for people who only look: what would be refused is a warning.
     pub async fn preview(&self, request: &DeployRequest) -> Result<Plan, Fault> {
         let mut plan = self.plan(request).await?;
-        let keys: Vec<ServiceKey> = plan.members.iter().map(|member| member.service.clone()).collect();
+        let keys: Vec<ServiceKey> = plan.services().cloned().collect();
         let refused = [
             self.journal.refuse_busy(&keys, unix_ms()).map_err(Fault::from),
             self.refuse_taken_routes(&plan, request, None).await,
@@ -303,15 +303,28 @@ impl Agent {
                 running.live.insert(record.service.service, live);
             }
         }
-        let names = running.live.keys().filter(|name| !project.services.contains_key(*name));
-        let orphans: Vec<String> = names.cloned().collect();
+        let names = running.live.iter().filter(|(name, _)| !project.services.contains_key(*name));
+        let (waiting, orphans): (Vec<_>, Vec<_>) = names.partition(|(name, _)| project.disabled.contains_key(*name));
         let mut plan =
             plan(project, &request.choice, &running, images, &|service| self.hash(service)).map_err(|error| {
                 Fault::new(Code::NotFound, error.to_string()).hint("see the services of the compose file")
             })?;
-        plan.warnings.extend(orphans.into_iter().map(|name| {
-            format!("{name} runs and is not in the file: it goes on as it is. `teal remove {name}` ends it")
+        let profiles = |name: &String| project.disabled[name].join(" or ");
+        plan.warnings.extend(waiting.into_iter().map(|(name, _)| {
+            format!("{name} runs, and waits for the profile {} in the file: it goes on as it is", profiles(name))
         }));
+        match request.choice.remove_orphans {
+            true => plan.orphans.extend(
+                orphans.iter().map(|(_, live)| Unchanged {
+                    service: live.release.service.clone(),
+                    release: live.release.number,
+                    adopted: false,
+                }),
+            ),
+            false => plan.warnings.extend(orphans.iter().map(|(name, _)| {
+                format!("{name} runs and is not in the file: it goes on as it is. `teal deploy --remove-orphans` or `teal remove {name}` ends it")
+            })),
+        }
         Ok(plan)
     }
 
@@ -342,7 +355,7 @@ impl Agent {
         let claims = self.claims.lock().await;
         let plan = self.plan(&request).await?;
         let now = unix_ms();
-        let keys: BTreeSet<ServiceKey> = plan.members.iter().map(|member| member.service.clone()).collect();
+        let keys: BTreeSet<ServiceKey> = plan.services().cloned().collect();
         if let Some(key) = self.removing().intersection(&keys).next() {
             return Err(Fault::new(Code::Busy, format!("{key} is being removed")).hint("wait for it: `teal status`"));
         }
@@ -359,7 +372,7 @@ impl Agent {
         drop(claims);
         let accepted = Accepted { deployment: deployment.number, plan: deployment.plan.clone() };
         tracing::info!(deployment = deployment.number, project = accepted.plan.project, who = request.who, "begins");
-        let services = accepted.plan.members.iter().map(|member| member.service.service.clone()).collect();
+        let services = accepted.plan.services().map(|key| key.service.clone()).collect();
         let kept = Kept {
             deployment,
             project: request.project.name,
@@ -384,6 +397,11 @@ impl Agent {
                 image_id: member.image_id.clone(),
                 exposed: member.ports.iter().filter(|port| port.published.is_none()).map(|port| port.target).collect(),
                 naming: member.naming.clone(),
+                shares_network: request
+                    .project
+                    .services
+                    .values()
+                    .any(|other| other.network_mode == Some(NetworkMode::Service(member.service.service.clone()))),
             };
             self.store.put_release(&member.candidate, &stored)?;
         }
@@ -432,21 +450,23 @@ impl Agent {
         }
         let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
         self.runtime.engine().await.map_err(fault_of)?;
+        let volumes = self.volumes_to_remove(request, &chosen).await?;
         {
             let _claims = self.claims.lock().await;
             self.journal.refuse_busy(&keys, unix_ms())?;
             self.removing().extend(keys.iter().cloned());
         }
-        let removed = self.remove_services(request, &chosen, &keys).await;
+        let removed = self.remove_services(request, &chosen, &keys, &volumes).await;
         self.removing().retain(|key| !keys.contains(key));
         removed
     }
 
-    async fn remove_services(
+    pub(crate) async fn remove_services(
         &self,
         request: &RemoveRequest,
         chosen: &[ServiceRecord],
         keys: &[ServiceKey],
+        volumes: &[String],
     ) -> Result<Removed, Fault> {
         let mut removed = Removed::default();
         let mut releases: Vec<ReleaseKey> = Vec::new();
@@ -482,8 +502,14 @@ impl Agent {
                 removed.containers.push(container.name);
             }
         }
+        for name in volumes {
+            self.runtime.remove_volume(name).await.map_err(fault_of)?;
+        }
+        removed.volumes_kept.retain(|name| !volumes.contains(name));
+        removed.volumes_removed = volumes.to_vec();
         // Last: a removal that was interrupted is whole again after a restart, and can be asked for again.
         for record in chosen {
+            self.free_addresses_of(record)?;
             self.journal.forget(&record.service)?;
             self.clear_alert(&record.service.to_string());
         }

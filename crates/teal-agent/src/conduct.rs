@@ -268,6 +268,8 @@ impl Conductor {
                 member.color = planned.color;
             }
         }
+        // Only what was claimed when it began.
+        plan.orphans.retain(|orphan| self.deployment.plan.orphans.contains(orphan));
         let before = self.deployment.plan.unchanged.iter().filter(|one| !plan.unchanged.contains(one)).cloned();
         let before: Vec<_> = before.collect();
         plan.unchanged.extend(before);
@@ -437,7 +439,7 @@ impl Conductor {
         let outcome = match &self.deployment.state {
             State::Reverted { why } => Outcome::Reverted { why: why.clone() },
             State::Stuck { step, error } => Outcome::Stuck { step: step.clone(), error: error.clone() },
-            _ if self.deployment.plan.members.is_empty() => Outcome::Unchanged,
+            _ if self.deployment.plan.is_empty() => Outcome::Unchanged,
             _ => Outcome::Done,
         };
         let ended_ms = unix_ms();

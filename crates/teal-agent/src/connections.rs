@@ -133,8 +133,8 @@ mod tests {
         let _client = std::net::TcpStream::connect(("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
         let _taken = listener.accept().unwrap();
         let us = std::process::id();
-        assert!(connections(us as i32, None).unwrap() >= 1);
-        assert_eq!(connections(us as i32, Some(us)).unwrap(), 0);
+        assert!(open(us as i32, None).unwrap() >= 1);
+        assert_eq!(open(us as i32, Some(us)).unwrap(), 0);
     }
 
     #[test]

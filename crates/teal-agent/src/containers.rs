@@ -8,9 +8,9 @@ use crate::store::StoredRelease;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use teal_model::config::{Attachment, Mode, MountKind, Namespace, NetworkMode, Protocol};
+use teal_model::config::{Attachment, Mode, MountKind, Namespace, NetworkMode, Protocol, Restart, Service};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 
 impl Agent {
     /// One a replica, in their order.
@@ -32,19 +32,25 @@ impl Agent {
         ] {
             labels.insert(key.to_owned(), value);
         }
+        let mut settings = stored.service.container.clone();
+        if stored.service.is_job {
+            labels.insert(label::JOB.to_owned(), "1".to_owned());
+            settings.restart = restart_of(&stored.service);
+        }
         let common = ContainerSpec {
             image_id: stored.image_id.clone().unwrap_or_else(|| stored.service.container.image.clone()),
-            settings: stored.service.container.clone(),
+            settings,
             network_mode: self.network_mode(project, stored)?,
             joins: self.joins(project, stored)?,
             publish: publish(stored),
             expose: stored.service.expose.clone(),
-            restart_now: how.restarts,
+            // What a job does about its own failure belongs to its one run.
+            restart_now: how.restarts || stored.service.is_job,
             ..ContainerSpec::default()
         };
         let mut specs = Vec::new();
         for index in 1..=stored.service.replicas {
-            let name = format!("{project}-{service}-{}-{index}", how.color);
+            let name = replica_name(&release.service, how.color, index);
             let mut networks = Vec::new();
             for (network, attachment) in attachments(stored) {
                 let fixed = self.fixed_address(&network.name, &facts[&network.name], &name).await?;
@@ -149,6 +155,19 @@ impl Agent {
     }
 }
 
+pub fn replica_name(service: &ServiceKey, color: Color, index: u32) -> String {
+    format!("{}-{}-{color}-{index}", service.project, service.service)
+}
+
+/// The restart policy of a live container. A job that has ended is not started again but for its failures.
+pub fn restart_of(service: &Service) -> Restart {
+    match service.container.restart {
+        Restart::OnFailure(times) => Restart::OnFailure(times),
+        _ if service.is_job => Restart::No,
+        restart => restart,
+    }
+}
+
 /// Where a replica stands in a network. The service's own names and addresses belong to its holder, where it has one.
 fn place(stored: &StoredRelease, attachment: &Attachment) -> Place {
     let mut place = Place {
@@ -159,9 +178,10 @@ fn place(stored: &StoredRelease, attachment: &Attachment) -> Place {
         driver_opts: attachment.driver_opts.clone(),
         ..Place::default()
     };
+    // Of the container itself: it is not what callers find the service by.
+    place.mac = attachment.mac_address.clone().or_else(|| stored.service.mac_address.clone());
     if !stored.naming.is_holder() {
         place.aliases = aliases(stored, attachment);
-        place.mac = attachment.mac_address.clone().or_else(|| stored.service.mac_address.clone());
         if let Some(IpAddr::V4(address)) = attachment.ipv4_address {
             place.ipv4 = Some(address);
         }
@@ -184,7 +204,7 @@ fn links(project: &str, stored: &StoredRelease) -> Vec<String> {
 
 /// What Docker itself publishes.
 fn publish(stored: &StoredRelease) -> Vec<Publish> {
-    let direct = stored.service.teal.mode == Mode::Direct;
+    let direct = stored.service.teal.mode == Mode::Direct || stored.service.is_job;
     let ports = stored.service.ports.iter().filter(|port| direct || port.protocol == Protocol::Udp);
     ports
         .map(|port| Publish {

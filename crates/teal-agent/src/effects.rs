@@ -1,6 +1,7 @@
 //! The effects of a deployment, one function an action: each may be repeated, and finds what an earlier try left.
 
 use crate::agent::{Agent, fault_of};
+use crate::containers::restart_of;
 use crate::publish::asked_routes;
 use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
@@ -58,7 +59,7 @@ impl Agent {
             Action::StopRelease { release } => self.stop_release(release).await?,
             Action::RemoveRelease { release } => self.remove_release(release).await?,
             Action::SetRestart { release } => {
-                let restart = self.store.release(release)?.service.container.restart;
+                let restart = restart_of(&self.store.release(release)?.service);
                 let containers = self.containers_of(release).await?;
                 try_join_all(containers.iter().map(|container| self.runtime.set_restart(&container.id, restart)))
                     .await
@@ -72,6 +73,8 @@ impl Agent {
                 self.divert(Some(deployment)).await?;
                 return Ok(Some(published));
             }
+            Action::NameRelease { release } => self.name_release(release).await?,
+            Action::RemoveOrphan { service } => self.remove_orphan(service).await?,
             Action::Tidy => drop(self.tidy(&deployment.plan.project, Some(deployment.number)).await?),
         }
         Ok(None)
@@ -241,12 +244,27 @@ impl Agent {
                 .await
                 .map_err(fault_of)?;
         }
-        let specs = self.container_specs(release, &stored, how).await?;
+        let mut specs = self.container_specs(release, &stored, how).await?;
+        // Found by its labels: a live one may have got a name of its own.
+        let there = self.containers_of(release).await?;
+        for spec in &mut specs {
+            let replica = |container: &&Container| {
+                container.labels.get(label::REPLICA) == spec.labels.get(label::REPLICA)
+                    && !matches!(container.status, Status::Removing | Status::Dead)
+            };
+            if let Some(found) = there.iter().find(replica) {
+                spec.name.clone_from(&found.name);
+            }
+        }
         let starts = specs.iter().map(|spec| self.start_replica(spec, how));
         // All of them come to an end before an error is told, so that none is being created while the revert removes them.
         let started = join_all(starts).await;
         self.watch.refresh().await;
-        started.into_iter().collect::<Result<Vec<()>, RuntimeError>>().map(drop).map_err(fault_of)
+        started.into_iter().collect::<Result<Vec<()>, RuntimeError>>().map_err(fault_of)?;
+        if how.restarts {
+            self.name_release(release).await?;
+        }
+        Ok(())
     }
 
     async fn start_replica(&self, spec: &ContainerSpec, how: Replicas) -> Result<(), RuntimeError> {

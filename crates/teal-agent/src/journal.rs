@@ -95,6 +95,9 @@ pub struct ReleaseRecord {
     pub serves: bool,
     /// Two releases never run side by side.
     pub recreate: bool,
+    /// It ran once: its containers have ended, and are not missed.
+    #[serde(default)]
+    pub job: bool,
     pub created_ms: u64,
     /// Its containers, where Teal has not made them: they carry no label of ours, and are found by these ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -267,13 +270,12 @@ impl Journal {
 
     /// Begins a deployment: claims its services, reserves its release numbers.
     pub fn begin(&self, deployment: &mut Deployment, who: &str, now_ms: u64) -> Result<()> {
-        let services: Vec<String> = deployment.plan.members.iter().map(|member| member.service.to_string()).collect();
+        let services: Vec<String> = deployment.plan.services().map(ToString::to_string).collect();
         if let Some(busy) = self.busy(&services, now_ms)? {
             return Err(busy);
         }
         self.write(|t| {
-            let names: Vec<&str> =
-                deployment.plan.members.iter().map(|member| member.service.service.as_str()).collect();
+            let names: Vec<&str> = deployment.plan.services().map(|key| key.service.as_str()).collect();
             t.execute(
                 "INSERT INTO deployments (project, services, who, started_ms, snapshot) VALUES (?1, ?2, ?3, ?4, '')",
                 params![deployment.plan.project, serde_json::to_string(&names)?, who, now_ms as i64],
@@ -624,6 +626,7 @@ impl ServiceRecord {
             image_id: live.image_id.clone().unwrap_or_default(),
             settings_hash: live.settings_hash.clone(),
             serves: live.serves,
+            job: live.job,
             doors: Vec::new(),
             adopted: live.is_adopted().then(|| AdoptedLive { published: live.published(), gap: None }),
         })
@@ -660,6 +663,7 @@ fn member_record(member: &teal_model::plan::Member, now_ms: u64) -> ReleaseRecor
         replicas: member.replicas,
         serves: !member.listeners.is_empty() || member.naming.is_holder(),
         recreate: member.is_recreate(),
+        job: member.job,
         created_ms: now_ms,
         adopted: Vec::new(),
     }
@@ -682,11 +686,13 @@ fn put_release(t: &Transaction<'_>, deployment: u64, record: &ReleaseRecord) -> 
 fn settle_claims(t: &Transaction<'_>, deployment: u64, plan: &teal_model::plan::Plan, now_ms: u64) -> Written<()> {
     t.execute("DELETE FROM unfinished WHERE deployment = ?1", [deployment as i64])?;
     t.execute("DELETE FROM releases WHERE deployment = ?1", [deployment as i64])?;
-    for member in &plan.members {
+    for service in plan.services() {
         t.execute(
             "INSERT INTO unfinished (service, deployment) VALUES (?1, ?2)",
-            params![member.service.to_string(), deployment as i64],
+            params![service.to_string(), deployment as i64],
         )?;
+    }
+    for member in &plan.members {
         put_release(t, deployment, &member_record(member, now_ms))?;
     }
     Ok(())

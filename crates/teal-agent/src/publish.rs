@@ -314,7 +314,12 @@ impl Tables {
 
 /// The ready replicas; where none is, those that were (an unhealthy backend is better than none).
 fn serving<'a>(world: &'a World, release: &'a ReleaseKey) -> Vec<&'a Replica> {
-    let ready: Vec<&Replica> = world.of(release).filter(|replica| replica.health() == Health::Ready).collect();
+    // A job is ready when it has ended.
+    let ready: Vec<&Replica> = world
+        .of(release)
+        .filter(|replica| !replica.is_job())
+        .filter(|replica| replica.health() == Health::Ready)
+        .collect();
     if ready.is_empty() { world.of(release).filter(|replica| replica.may_serve()).collect() } else { ready }
 }
 

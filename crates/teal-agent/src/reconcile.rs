@@ -134,7 +134,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     }
     let mut busy: BTreeSet<ServiceKey> = agent.removing().iter().cloned().collect();
     for kept in agent.journal.unfinished()? {
-        busy.extend(kept.deployment.plan.members.into_iter().map(|member| member.service));
+        busy.extend(kept.deployment.plan.services().cloned());
     }
     let services = agent.journal.services()?;
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
@@ -158,6 +158,10 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
                     ),
                 ),
             }
+            continue;
+        }
+        // A job has run, whether its container is still there or not.
+        if live.job {
             continue;
         }
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();

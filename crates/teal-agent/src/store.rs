@@ -28,6 +28,9 @@ pub struct StoredRelease {
     pub exposed: Vec<u16>,
     #[serde(default)]
     pub naming: Naming,
+    /// Other services live in its network: ports that are open there may be theirs, and those come up after it.
+    #[serde(default)]
+    pub shares_network: bool,
 }
 
 pub struct ReleaseStore {

@@ -34,12 +34,15 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
+    let job = |member: &usize| members.get(*member).is_some_and(|member| member.job);
     match state {
         State::Planned => "plan".to_owned(),
         State::Pulling => "pull images".to_owned(),
         State::Migrating => "migrate: nothing to do".to_owned(),
         State::Holding { member } => format!("hold requests, let {} finish", live(member)),
         State::Stopping { member } => format!("stop {}", live(member)),
+        State::Warming { member } if job(member) => format!("wait until {} has exited 0", of(member)),
+        State::Releasing { member } if job(member) => format!("{} is done", of(member)),
         State::Starting { member } => format!("start {}", of(member)),
         State::Warming { member } => format!("wait until {} is ready", of(member)),
         State::Releasing { member } => format!("send held requests to {}", of(member)),
@@ -79,7 +82,12 @@ pub fn release_lines(deployment: &Deployment) -> Vec<ReleaseLine> {
         from: member.live.as_ref().map(|live| live.release.number),
         to: member.candidate.number,
         color: member.color.to_string(),
-        strategy: if member.is_recreate() { "recreate" } else { "blue-green" }.to_owned(),
+        strategy: match (member.job, member.is_recreate()) {
+            (true, _) => "job",
+            (false, true) => "recreate",
+            (false, false) => "blue-green",
+        }
+        .to_owned(),
         image: member.image.clone(),
         image_id: member.image_id.clone().unwrap_or_default(),
         repo_digests: member.repo_digests.clone(),

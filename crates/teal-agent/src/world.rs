@@ -6,6 +6,7 @@
 //! nudges ────────┘      └─ one warming task a run of a container ─▶ pidfd, probe answers
 //! ```
 
+use crate::early;
 use crate::listening::Listening;
 use crate::probe::{Answer, Interview};
 use crate::runtime::{Container, ContainerEvent, ContainerHealth, Runtime, RuntimeError, Status, label};
@@ -81,6 +82,8 @@ pub struct Replica {
     pub adopted: bool,
     probe: Probed,
     exit: Option<Fault>,
+    /// Its HEALTHCHECK was run by the agent, before the engine's next time, and passed.
+    checked: bool,
     pub process: Option<Arc<OwnedFd>>,
     /// What it speaks, as far as it was asked.
     pub doors: Vec<Door>,
@@ -102,7 +105,14 @@ impl Replica {
         self.container.addresses.values().next().copied()
     }
 
+    pub fn is_job(&self) -> bool {
+        self.container.labels.contains_key(label::JOB)
+    }
+
     pub fn health(&self) -> Health {
+        if self.is_job() {
+            return self.completion();
+        }
         if let Some(fault) = &self.exit {
             return Health::Failed { fault: fault.clone() };
         }
@@ -112,6 +122,7 @@ impl Replica {
             (Status::Running, Probed::Never(fault)) => Health::Failed { fault: fault.clone() },
             (Status::Running, Probed::Passed) => match &self.container.health {
                 None | Some(ContainerHealth::Healthy) => Health::Ready,
+                Some(ContainerHealth::Starting) if self.checked => Health::Ready,
                 Some(ContainerHealth::Starting) => {
                     Health::Warming { last: "its HEALTHCHECK has not passed yet".to_owned() }
                 }
@@ -124,9 +135,23 @@ impl Replica {
         }
     }
 
+    /// A job is ready when it has exited 0.
+    fn completion(&self) -> Health {
+        let warming = |last: &str| Health::Warming { last: last.to_owned() };
+        match (&self.container.status, &self.exit) {
+            (Status::Exited { code: 0, .. }, _) => Health::Ready,
+            (_, Some(fault)) => Health::Failed { fault: fault.clone() },
+            (Status::Created, _) => warming("it is created and not started yet"),
+            (Status::Running, _) => warming("it has not exited yet"),
+            (Status::Restarting, _) => warming("it failed, and is tried again (`restart: on-failure`)"),
+            (Status::Paused, _) => Health::Unknown { why: "it is paused".to_owned() },
+            _ => Health::Unknown { why: "it has ended; its log is being read".to_owned() },
+        }
+    }
+
     /// Runs and was ready once in this run: better than nothing when no other is.
     pub fn may_serve(&self) -> bool {
-        self.container.status == Status::Running && self.probe == Probed::Passed
+        self.container.status == Status::Running && self.probe == Probed::Passed && !self.is_job()
     }
 }
 
@@ -224,6 +249,7 @@ enum Report {
     Process { run: BackendId, process: Arc<OwnedFd> },
     Probe { run: BackendId, probe: Probed },
     Doors { run: BackendId, doors: Vec<Door> },
+    Checked { run: BackendId },
     Exit { run: BackendId, fault: Fault },
     Namespace { run: BackendId, namespace: Arc<OwnedFd> },
 }
@@ -351,6 +377,7 @@ impl Watcher {
             };
             let run = backend_id(&container);
             let known = before.remove(&container.id).filter(|known| known.backend() == run);
+            let checked = known.as_ref().is_some_and(|known| known.checked);
             let (probe, exit, process, doors) = match (known, self.trusted.get(&run)) {
                 (Some(known), _) => (known.probe, known.exit, known.process, known.doors),
                 (None, Some(doors)) => (Probed::Passed, None, None, doors.clone()),
@@ -358,7 +385,7 @@ impl Watcher {
             };
             let index = of_others.map_or_else(|| index_of(&container), |(_, index)| *index);
             let adopted = of_others.is_some();
-            let replica = Replica { release, index, adopted, probe, exit, process, doors, container };
+            let replica = Replica { release, index, adopted, probe, exit, checked, process, doors, container };
             let spoken = spoken_before(&replica.release, before.values().chain(self.world.replicas.values()));
             self.attend(&replica, spoken);
             self.world.replicas.insert(replica.container.id.clone(), replica);
@@ -383,7 +410,11 @@ impl Watcher {
     /// Starts what a replica in this condition needs: probing, or reading why it ended.
     fn attend(&mut self, replica: &Replica, before: Option<Vec<Door>>) {
         let run = replica.backend();
-        let ended = matches!(replica.container.status, Status::Exited { .. } | Status::Restarting | Status::Dead);
+        let ended = match &replica.container.status {
+            // That is what it was for, or it is not over yet.
+            Status::Exited { code: 0, .. } | Status::Restarting | Status::Running if replica.is_job() => return,
+            status => matches!(status, Status::Exited { .. } | Status::Restarting | Status::Dead),
+        };
         if ended {
             if replica.exit.is_none() {
                 let task = tokio::spawn(post_mortem(
@@ -423,6 +454,7 @@ impl Watcher {
         let (Report::Process { run, .. }
         | Report::Probe { run, .. }
         | Report::Doors { run, .. }
+        | Report::Checked { run }
         | Report::Namespace { run, .. }
         | Report::Exit { run, .. }) = &report;
         let Some(replica) = self.world.replicas.values_mut().find(|replica| &replica.backend() == run) else { return };
@@ -430,6 +462,7 @@ impl Watcher {
             Report::Process { process, .. } => replica.process = Some(process),
             Report::Probe { probe, .. } => replica.probe = probe,
             Report::Doors { doors, .. } => replica.doors = doors,
+            Report::Checked { .. } => replica.checked = true,
             Report::Namespace { .. } => {}
             Report::Exit { fault, .. } => replica.exit = Some(fault),
         }
@@ -479,7 +512,10 @@ async fn post_mortem(
         Ok(Err(error)) => vec![format!("its log cannot be read: {error}")],
         Err(_) => vec!["its log cannot be read: no answer within 3 s".to_owned()],
     };
-    let fault = Fault::new(Code::ReplicaExited, format!("{} of {release} {how}", container.name)).detail(lines);
+    let mut fault = Fault::new(Code::ReplicaExited, format!("{} of {release} {how}", container.name)).detail(lines);
+    if matches!(container.status, Status::Exited { code: 0, .. }) {
+        fault = fault.hint("if it is meant to run once and end, write `deploy: {mode: replicated-job}`");
+    }
     // The watcher that would take it may have ended with the agent.
     let _ = reports.send(Report::Exit { run: backend_id(&container), fault }).await;
 }
@@ -552,6 +588,17 @@ impl Warming {
             Err(fault) => return self.report(Probed::Never(fault)).await,
         };
         let service = &stored.service;
+        if !self.passed && self.container.health.is_some() {
+            let early =
+                early::check(self.runtime.clone(), self.container.clone(), service.container.healthcheck.clone());
+            let (run, reports) = (backend_id(&self.container), self.reports.clone());
+            tokio::spawn(async move {
+                if early.await {
+                    // The watcher that would take it may have ended with the agent.
+                    let _ = reports.send(Report::Checked { run }).await;
+                }
+            });
+        }
         let Some(ip) = self.container.addresses.values().next().copied() else {
             if self.passed {
                 return;
@@ -584,6 +631,8 @@ impl Warming {
         let exposed = stored.service.expose.iter().filter(|port| port.protocol == Transport::Tcp).map(|port| port.port);
         let (wanted, patience): (BTreeSet<u16>, _) = match &self.before {
             _ if !stored.naming.is_holder() => (BTreeSet::new(), Duration::ZERO),
+            // Those behind it in its network start when it is ready.
+            Some(before) if stored.shares_network => (before.iter().map(|door| door.port).collect(), UNUSED_AFTER),
             Some(before) => (before.iter().map(|door| door.port).collect(), GIVEN_UP_AFTER),
             None => (exposed.chain(stored.exposed.iter().copied()).collect(), UNUSED_AFTER),
         };

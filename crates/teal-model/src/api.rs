@@ -65,14 +65,30 @@ pub struct RemoveRequest {
     pub project: String,
     /// Empty: the whole project.
     pub services: Vec<String>,
+    #[serde(default)]
+    pub volumes: RemoveVolumes,
     pub who: String,
+}
+
+/// Data goes only when it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoveVolumes {
+    #[default]
+    Keep,
+    /// Every named volume of these services that is not external.
+    All,
+    /// By their names in Docker.
+    Named(Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Removed {
     pub containers: Vec<String>,
     pub networks: Vec<String>,
-    /// Named volumes are never removed.
+    #[serde(default)]
+    pub volumes_removed: Vec<String>,
+    /// Named volumes that nobody asked to remove.
     pub volumes_kept: Vec<String>,
 }
 

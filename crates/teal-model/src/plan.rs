@@ -1,7 +1,10 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
+mod together;
+mod warnings;
+
 use crate::config::{
-    ExposedPort, Mode, MountKind, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
+    ExposedPort, Mode, MountKind, NetworkMode, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
 };
 use crate::door::{self, Door};
 use crate::ids::{Color, ReleaseKey, ServiceKey};
@@ -9,13 +12,18 @@ use crate::wire::{ListenerKey, Protocol};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use together::{goes_along, is_optional, joins, keep_together};
+use warnings::warn;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
     pub project: String,
     /// Those that take their turn first, then blue-green ones, each in `depends_on` order.
     pub members: Vec<Member>,
     pub unchanged: Vec<Unchanged>,
+    /// Services that the file does not have any more, and that are removed at the end.
+    #[serde(default)]
+    pub orphans: Vec<Unchanged>,
     pub warnings: Vec<String>,
     /// Services whose image is pulled first, so its id (and whether anything changes at all) is known only then.
     pub unresolved: Vec<String>,
@@ -28,6 +36,24 @@ pub struct Member {
     pub strategy: Strategy,
     /// Why this strategy.
     pub why: String,
+    /// Nothing of its own has changed: why it gets a new release all the same.
+    #[serde(default)]
+    pub because: Option<String>,
+    /// It runs once, and is ready when every replica has exited 0.
+    #[serde(default)]
+    pub job: bool,
+    /// A job whose failure everyone who waits for it can do with (`required: false`).
+    #[serde(default)]
+    pub optional: bool,
+    /// Services in whose network, ipc or pid namespace its containers live: it starts after them, also in a revert.
+    #[serde(default)]
+    pub joins: Vec<String>,
+    /// The one of `joins` that flips in this group: its containers start behind those of that candidate.
+    #[serde(default)]
+    pub flips_with: Option<String>,
+    /// What its one container is called once it is live.
+    #[serde(default)]
+    pub container_name: Option<String>,
     pub candidate: ReleaseKey,
     pub color: Color,
     /// As written.
@@ -80,6 +106,18 @@ pub struct PortPlan {
     pub why: String,
 }
 
+impl Plan {
+    /// Every service that the deployment changes.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        let orphans = self.orphans.iter().map(|orphan| &orphan.service);
+        self.members.iter().map(|member| &member.service).chain(orphans)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.orphans.is_empty()
+    }
+}
+
 impl Member {
     /// The proxy serves it, so its requests can be held and its in-flight count is known.
     pub fn serves(&self) -> bool {
@@ -93,7 +131,13 @@ impl Member {
     /// It gets its requests as soon as it is ready, before the members after it begin: it is recreated, or it is the first
     /// release, so that nothing else could answer those who depend on it.
     pub fn takes_its_turn(&self) -> bool {
-        self.is_recreate() || self.live.is_none()
+        self.is_recreate() || self.live.is_none() && self.flips_with.is_none()
+    }
+
+    /// The live release that goes on, or is started again, when the candidate does not come to be. A job that has run is
+    /// not run again.
+    pub fn fallback(&self) -> Option<&LiveRelease> {
+        self.live.as_ref().filter(|live| !live.job)
     }
 
     /// What is live was adopted.
@@ -126,6 +170,9 @@ pub struct LiveRelease {
     pub image_id: String,
     pub settings_hash: String,
     pub serves: bool,
+    /// It ran once and has ended.
+    #[serde(default)]
+    pub job: bool,
     #[serde(default)]
     pub doors: Vec<Door>,
     /// Its containers were started by somebody else.
@@ -169,6 +216,9 @@ pub struct Choice {
     pub services: Vec<String>,
     /// Deploy what is live already, too.
     pub force: bool,
+    /// Remove what runs and is not in the file any more.
+    #[serde(default)]
+    pub remove_orphans: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -207,20 +257,23 @@ pub fn plan(
         project: project.name.clone(),
         members: Vec::new(),
         unchanged: Vec::new(),
+        orphans: Vec::new(),
         warnings: Vec::new(),
         unresolved: Vec::new(),
     };
     for name in warming_order(project) {
-        if !choice.services.is_empty() && !choice.services.contains(&name) {
-            continue;
-        }
         let service = &project.services[&name];
         let live = running.live.get(&name).cloned();
+        let because = live.as_ref().and_then(|_| goes_along(service, &plan.members));
+        if !choice.services.is_empty() && !choice.services.contains(&name) && because.is_none() {
+            continue;
+        }
         let image = images.get(&service.container.image);
         let settings_hash = hash(service);
         let key = ServiceKey::new(&project.name, &name);
         if let (Some(live), Some(image)) = (&live, image)
             && !choice.force
+            && because.is_none()
             && !image.may_change
             && live.image_id == image.id
             && live.settings_hash == settings_hash
@@ -232,15 +285,15 @@ pub fn plan(
         if image.is_none_or(|image| image.may_change) {
             plan.unresolved.push(name.clone());
         }
-        plan.members.push(member(
-            service,
-            key,
-            live,
-            image,
-            settings_hash,
-            running.next.get(&name).copied().unwrap_or(1),
-        ));
+        let number = running.next.get(&name).copied().unwrap_or(1);
+        let flips_with = joins(service).into_iter().find(|joined| {
+            plan.members.iter().any(|member| member.service.service == *joined && !member.takes_its_turn())
+        });
+        let mut member = member(service, key, live, image, settings_hash, number, flips_with);
+        (member.because, member.optional) = (because, service.is_job && is_optional(project, &name));
+        plan.members.push(member);
     }
+    keep_together(&mut plan.members);
     warn(project, &mut plan);
     plan.members.sort_by_key(|member| !member.takes_its_turn());
     Ok(plan)
@@ -253,9 +306,10 @@ fn member(
     image: Option<&ImageFacts>,
     settings_hash: String,
     number: u64,
+    flips_with: Option<String>,
 ) -> Member {
     let naming = naming(service, image);
-    let (strategy, why) = strategy(service, image, live.as_ref(), &naming);
+    let (strategy, why) = strategy(service, image, live.as_ref(), &naming, flips_with.as_deref());
     let ports = ports(service, image, live.as_ref(), &naming);
     Member {
         candidate: ReleaseKey::new(key.clone(), number),
@@ -263,6 +317,12 @@ fn member(
         service: key,
         strategy,
         why,
+        because: None,
+        job: service.is_job,
+        optional: false,
+        joins: joins(service),
+        flips_with: flips_with.filter(|_| strategy == Strategy::BlueGreen),
+        container_name: service.container_name.clone().filter(|_| service.replicas == 1),
         image: service.container.image.clone(),
         image_id: image.filter(|image| !image.may_change).map(|image| image.id.clone()),
         repo_digests: image.map(|image| image.repo_digests.clone()).unwrap_or_default(),
@@ -285,8 +345,11 @@ fn strategy(
     image: Option<&ImageFacts>,
     live: Option<&LiveRelease>,
     naming: &Naming,
+    flips_with: Option<&str>,
 ) -> (Strategy, String) {
-    if let Naming::Containers { why } = naming {
+    // Beside a candidate that it joins it has nothing in common with its own live release.
+    let joined = flips_with.filter(|name| service.network_mode == Some(NetworkMode::Service((*name).to_owned())));
+    if let (Naming::Containers { why }, None) = (naming, joined) {
         return (Strategy::Recreate, why.clone());
     }
     if let Some(strategy) = service.teal.strategy {
@@ -314,6 +377,9 @@ fn strategy(
         }
         None => {}
     }
+    if let Some(joined) = joined {
+        return (Strategy::BlueGreen, format!("it lives in the network of {joined}, and flips with it"));
+    }
     if !service.ports.is_empty() {
         return (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned());
     }
@@ -338,6 +404,9 @@ fn called_port(service: &Service, image: Option<&ImageFacts>, live: Option<&Live
 /// The proxy carries TCP alone, and only where containers have a network of their own.
 fn naming(service: &Service, image: Option<&ImageFacts>) -> Naming {
     let containers = |why: String| Naming::Containers { why };
+    if service.is_job {
+        return containers("it is a job: it runs once, and nobody calls it".to_owned());
+    }
     if service.network_mode.is_some() {
         return containers("network_mode gives it no network of its own".to_owned());
     }
@@ -370,7 +439,7 @@ fn ports(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveReleas
     let mut all = Vec::new();
     for port in &service.ports {
         let udp = port.protocol == Transport::Udp;
-        let (protocol, why) = match udp || service.teal.mode == Mode::Direct {
+        let (protocol, why) = match udp || service.is_job || service.teal.mode == Mode::Direct {
             true => (None, "published by Docker itself".to_owned()),
             false => protocol(port.target),
         };
@@ -393,6 +462,9 @@ fn ports(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveReleas
 }
 
 fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
+    if service.is_job {
+        return "it has exited 0".to_owned();
+    }
     let probe = match &service.teal.health.probe {
         Probe::Http { path, port, .. } => {
             let port = port.or_else(|| door::first_port(service));
@@ -417,7 +489,7 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
 /// Every address that the proxy listens on for the service's published ports.
 pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     let mut keys = BTreeSet::new();
-    let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some();
+    let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some() || service.is_job;
     for port in service.ports.iter().filter(|port| port.protocol == Transport::Tcp && !direct) {
         let ips = match port.host_ip {
             Some(ip) => vec![ip],
@@ -454,67 +526,4 @@ pub fn warming_order(project: &Project) -> Vec<String> {
         visit(project, name, &mut seen, &mut order);
     }
     order
-}
-
-fn warn(project: &Project, plan: &mut Plan) {
-    for member in &plan.members {
-        let name = &member.service.service;
-        let service = &project.services[name];
-        let external = service.networks.keys().filter_map(|key| project.networks.get(key)).find(|one| one.external);
-        if let Some(network) = external.filter(|_| member.naming.is_holder()) {
-            plan.warnings.push(format!(
-                "the network {} is not Teal's, so addresses there are not fixed: when Docker restarts, the address of {name} may change, and who has kept it must look the name up again",
-                network.name
-            ));
-        }
-        plan.warnings.extend(of_adoption(member));
-        if member.is_recreate() && service.teal.strategy == Some(Strategy::BlueGreen) {
-            plan.warnings.push(format!("{name} is recreated, although blue-green is written: {}", member.why));
-        }
-        if member.is_recreate()
-            && (!member.listeners.is_empty() || member.live.as_ref().is_some_and(|live| !live.doors.is_empty()))
-            && service.teal.health.deadline_ms > service.teal.hold_ms
-        {
-            plan.warnings.push(format!(
-                "{name} may take {} s to get ready, but its requests are held for {} s only; then they get 503.",
-                service.teal.health.deadline_ms / 1000,
-                service.teal.hold_ms / 1000
-            ));
-        }
-    }
-}
-
-/// What the end of adopted containers brings, said before.
-fn of_adoption(member: &Member) -> Vec<String> {
-    let Some(adopted) = member.adopted() else { return Vec::new() };
-    let name = &member.service.service;
-    let ports: BTreeSet<u16> = member.taken_over().map(|listener| listener.addr.port()).collect();
-    let ports: Vec<String> = ports.into_iter().map(|port| port.to_string()).collect();
-    let mut words = Vec::new();
-    let drain = member.drain_ms / 1000;
-    match &adopted.gap {
-        _ if ports.is_empty() => {}
-        None => words.push(format!(
-            "{name}: port {} is published by Docker for the adopted containers. New connections are led to Teal while they still run, so none is refused; \
-             one that a client holds open stays with its container for up to {drain} s, and ends with it",
-            ports.join(", ")
-        )),
-        Some(why) => {
-            let until = match member.is_recreate() {
-                true => "until the candidate is ready",
-                false => "for as long as they take to stop and about 300 ms more",
-            };
-            words.push(format!(
-                "{name}: port {} is published by Docker for the adopted containers, and new connections cannot be led to Teal before they are stopped ({why}): \
-                 from then on connections are refused {until}",
-                ports.join(", ")
-            ));
-        }
-    }
-    if member.naming.is_holder() && !member.is_recreate() {
-        words.push(format!(
-            "{name}: until the adopted containers are stopped, a call by its name may reach one of them"
-        ));
-    }
-    words
 }

@@ -7,7 +7,7 @@ use teal_model::config::Strategy;
 use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{LiveRelease, Member, Naming, Plan};
+use teal_model::plan::{LiveRelease, Member, Naming, Plan, Unchanged};
 
 /// xorshift64*: the walk is the same on every machine.
 struct Random(u64);
@@ -37,6 +37,12 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
         service,
         strategy,
         why: String::new(),
+        because: None,
+        job: false,
+        optional: false,
+        joins: Vec::new(),
+        flips_with: None,
+        container_name: None,
         color: Color::Green,
         image: "app:2".to_owned(),
         image_id: None,
@@ -51,6 +57,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
             image_id: "sha256:1".to_owned(),
             settings_hash: String::new(),
             serves: true,
+            job: false,
             doors: Vec::new(),
         }),
         listeners: vec![teal_model::wire::ListenerKey { addr: "127.0.0.1:80".parse().unwrap(), namespace: None }],
@@ -68,11 +75,36 @@ fn plan(random: &mut Random) -> Plan {
         .map(|i| {
             let strategy = if random.one_in(2) { Strategy::Recreate } else { Strategy::BlueGreen };
             let live = !random.one_in(4);
-            member(&format!("s{i}"), strategy, live)
+            let mut member = member(&format!("s{i}"), strategy, live);
+            if random.one_in(5) {
+                member.strategy = Strategy::Recreate;
+                member.job = true;
+                member.optional = random.one_in(2);
+            }
+            if let Some(live) = member.live.as_mut().filter(|_| member.strategy == Strategy::Recreate) {
+                live.job = random.one_in(if member.job { 2 } else { 8 });
+            }
+            if member.strategy == Strategy::Recreate && random.one_in(3) {
+                member.container_name = Some(format!("the-{i}"));
+            }
+            member
         })
         .collect();
     members.sort_by_key(|member| !member.takes_its_turn());
-    Plan { project: "shop".to_owned(), members, unchanged: Vec::new(), warnings: Vec::new(), unresolved: Vec::new() }
+    for at in 1..members.len() {
+        let joined = random.below(at as u64) as usize;
+        if random.one_in(3) && !members[joined].job {
+            // As plan() leaves it: in turn together, or in the flip together.
+            let (turn, name) = (members[joined].takes_its_turn(), members[joined].service.service.clone());
+            if turn == members[at].takes_its_turn() {
+                members[at].flips_with = (!turn).then(|| name.clone());
+                members[at].joins = vec![name];
+            }
+        }
+    }
+    let orphan = Unchanged { service: ServiceKey::new("shop", "gone"), release: 4 };
+    let orphans = if random.one_in(4) { vec![orphan] } else { Vec::new() };
+    Plan { project: "shop".to_owned(), members, orphans, ..Plan::default() }
 }
 
 fn seen(random: &mut Random, deployment: &Deployment) -> Seen {
@@ -113,6 +145,12 @@ struct World {
     holding: BTreeMap<ServiceKey, bool>,
     ready_once: Vec<ReleaseKey>,
     retiring: bool,
+    /// Live releases whose containers were told to stop.
+    stopped: Vec<ReleaseKey>,
+    removed: Vec<ReleaseKey>,
+    /// Had been running, or run, when the revert began.
+    again: Vec<ReleaseKey>,
+    orphans_gone: bool,
 }
 
 impl World {
@@ -171,6 +209,38 @@ impl World {
                     deployment.state
                 );
                 assert!(is_live || !self.retiring, "a candidate goes only in a revert");
+                self.stopped.push(release.clone());
+                if matches!(action, Action::RemoveRelease { .. }) {
+                    self.removed.push(release.clone());
+                }
+            }
+            Action::StartRelease { release } => {
+                let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
+                if &member.candidate != release {
+                    assert!(!member.live.as_ref().unwrap().job, "a job that has run is not run again");
+                    // It lives in a namespace of another, which has to be there first.
+                    for joined in
+                        deployment.plan.members.iter().filter(|one| member.joins.contains(&one.service.service))
+                    {
+                        let live = joined.fallback().map(|live| &live.release);
+                        let was_stopped = live.is_some_and(|live| self.stopped.contains(live));
+                        assert!(
+                            !was_stopped || self.again.contains(live.unwrap()),
+                            "{release} before what it lives in"
+                        );
+                    }
+                    self.again.push(release.clone());
+                }
+            }
+            Action::NameRelease { release } => {
+                let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
+                assert!(self.retiring && &member.candidate == release && member.container_name.is_some());
+                let live = member.live.as_ref().map(|live| &live.release);
+                assert!(live.is_none_or(|live| self.removed.contains(live)), "the name is another's still");
+            }
+            Action::RemoveOrphan { .. } => {
+                assert!(self.retiring, "an orphan goes at the end, when nothing is taken back any more");
+                self.orphans_gone = true;
             }
             _ => {}
         }
@@ -196,10 +266,16 @@ fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
             );
         }
         (State::Releasing { member }, Step::Do(Action::Publish)) => {
-            assert_eq!(ready(&deployment.plan.members[*member]), 2);
+            let member = &deployment.plan.members[*member];
+            assert!(member.job || ready(member) == 2);
+        }
+        (State::Warming { member }, Step::Enter(_)) => {
+            let member = &deployment.plan.members[*member];
+            assert!(member.optional || ready(member) == 2, "nobody goes on behind a job that has not exited 0");
         }
         (state, Step::Enter(State::Retiring)) => {
-            assert!(deployment.plan.members.iter().all(|member| ready(member) > 0));
+            // A job is no more than done.
+            assert!(deployment.plan.members.iter().all(|member| member.job || ready(member) > 0));
             let retiring = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
             let idle = retiring.filter_map(|member| member.live.as_ref()).all(|live| none_in_flight(&live.release));
             // Unknown is not none.
@@ -208,6 +284,7 @@ fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
         (State::Holding { member }, Step::Enter(_)) => {
             let member = &deployment.plan.members[*member];
             let live = member.live.as_ref().unwrap();
+            assert!(!live.job, "there is nothing to hold");
             assert!(none_in_flight(&live.release) || waited >= member.drain_ms);
         }
         (State::Draining { closing: false }, Step::Enter(State::Draining { closing: true })) => {
@@ -230,7 +307,9 @@ fn walk(seed: u64) -> (State, usize) {
         let seen = seen(&mut random, &deployment);
         if let State::Warming { member } = &deployment.state {
             let candidate = &deployment.plan.members[*member].candidate;
-            if seen.replicas[candidate].iter().all(|health| *health == Health::Ready) {
+            // A job that failed and may serves nobody: its share is of nothing.
+            let optional = deployment.plan.members[*member].optional;
+            if optional || seen.replicas[candidate].iter().all(|health| *health == Health::Ready) {
                 world.ready_once.push(candidate.clone());
             }
         }
@@ -270,10 +349,18 @@ fn walk(seed: u64) -> (State, usize) {
         let (shares, live) = (&world.shares[&member.service], member.live.as_ref().map(|live| &live.release));
         match &deployment.state {
             State::Done => assert_eq!(shares, std::slice::from_ref(&member.candidate), "seed {seed}"),
-            State::Reverted { .. } => assert_eq!(shares.first(), live, "seed {seed}: {:?}", deployment.state),
+            State::Reverted { .. } => {
+                assert_eq!(shares.first(), live, "seed {seed}: {:?}", deployment.state);
+                let fallback = member.fallback().map(|live| &live.release);
+                let again = |live| !world.stopped.contains(live) || world.again.contains(live);
+                assert!(fallback.is_none_or(again), "seed {seed}: {fallback:?} is started again");
+            }
             _ => {}
         }
     }
+    let orphans = !deployment.plan.orphans.is_empty();
+    assert!(world.orphans_gone == orphans || deployment.state != State::Done, "seed {seed}");
+    assert!(!world.orphans_gone || orphans, "seed {seed}");
     (deployment.state, steps)
 }
 
@@ -292,10 +379,30 @@ fn whatever_happens_the_promises_hold() {
     assert!(done > 300 && reverted > 1_000 && stuck > 100, "{done} done, {reverted} reverted, {stuck} stuck");
 }
 
+/// Which of the walks had what: a rule that no walk meets is not tested.
+#[test]
+fn the_walks_meet_jobs_namespaces_and_orphans() {
+    let (mut jobs, mut joined, mut beside, mut orphans, mut again) = (0, 0, 0, 0, 0);
+    for seed in 1..=1_000u64 {
+        let plan = plan(&mut Random(seed * 2 + 1));
+        jobs += usize::from(plan.members.iter().any(|member| member.job));
+        again += usize::from(plan.members.iter().any(|member| member.live.as_ref().is_some_and(|live| live.job)));
+        joined +=
+            usize::from(plan.members.iter().any(|member| !member.joins.is_empty() && member.fallback().is_some()));
+        beside += usize::from(plan.members.iter().any(|member| member.flips_with.is_some()));
+        orphans += usize::from(!plan.orphans.is_empty());
+    }
+    assert!(
+        [jobs, joined, beside, orphans, again].iter().all(|n| *n > 30),
+        "{jobs} {joined} {beside} {orphans} {again}"
+    );
+}
+
 #[test]
 fn an_event_that_a_state_cannot_have_is_refused_and_changes_nothing() {
-    let mut random = Random(7);
-    let mut deployment = Deployment::new(1, plan(&mut random), 0);
+    let all_live = |plan: &Plan| plan.members.iter().all(|member| member.live.is_some());
+    let plan = (1..).map(|seed| plan(&mut Random(seed))).find(all_live).unwrap();
+    let mut deployment = Deployment::new(1, plan, 0);
     let before = deployment.clone();
     for event in [
         Event::Entered { to: State::Retiring },
@@ -305,6 +412,31 @@ fn an_event_that_a_state_cannot_have_is_refused_and_changes_nothing() {
     ] {
         assert!(deployment.apply(&event, 1).is_err(), "{event:?}");
         assert_eq!(deployment, before);
+    }
+}
+
+#[test]
+fn a_member_that_dies_while_others_are_watched_takes_the_group_back_and_a_job_that_ended_does_not() {
+    let mut plan = Plan { project: "shop".to_owned(), ..Plan::default() };
+    plan.members = vec![
+        member("migrate", Strategy::Recreate, true),
+        member("worker", Strategy::Recreate, true),
+        member("web", Strategy::BlueGreen, true),
+    ];
+    plan.members[0].job = true;
+    let watched = [State::Warming { member: 2 }, State::Shifting, State::Baking, State::Draining { closing: false }];
+    for state in watched.into_iter().chain([State::Draining { closing: true }]) {
+        let mut deployment = Deployment::new(1, plan.clone(), 0);
+        deployment.state = state.clone();
+        let ready = |member: &Member| (member.candidate.clone(), vec![Health::Ready; 2]);
+        let mut seen = Seen { replicas: plan.members.iter().map(ready).collect(), ..Seen::default() };
+        // Its containers were cleaned away.
+        seen.replicas.insert(plan.members[0].candidate.clone(), Vec::new());
+        assert!(!matches!(decide(&deployment, &seen, 1), Step::Fail(_)), "{state:?}");
+        let fault = Fault::new(Code::ReplicaExited, "exited");
+        seen.replicas.insert(plan.members[1].candidate.clone(), vec![Health::Ready, Health::Failed { fault }]);
+        let step = decide(&deployment, &seen, 1);
+        assert!(matches!(&step, Step::Fail(fault) if fault.code == Code::ReplicaExited), "{state:?}: {step:?}");
     }
 }
 

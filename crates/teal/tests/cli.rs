@@ -324,6 +324,7 @@ fn an_abort_that_came_too_late_says_so() {
 #[test]
 fn removing_asks_first_and_names_the_data_that_stays() {
     let removed = Removed {
+        volumes_removed: Vec::new(),
         containers: vec!["shop-web-blue-1".to_owned()],
         networks: Vec::new(),
         volumes_kept: vec!["shop_data".to_owned()],

@@ -69,6 +69,7 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         name: replica.container.name.clone(),
         release: replica.release.number,
         health: match replica.health() {
+            Health::Ready if replica.is_job() => "completed".to_owned(),
             Health::Ready => "ready".to_owned(),
             Health::Warming { last } => format!("warming: {last}"),
             Health::Unknown { why } => format!("unknown: {why}"),

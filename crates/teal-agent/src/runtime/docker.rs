@@ -32,7 +32,7 @@ use super::{
 };
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::RemoveImageOptions;
+use bollard::query_parameters::{RemoveImageOptions, RemoveVolumeOptions};
 use connection::{Connection, bounded, status};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -191,6 +191,19 @@ impl Runtime for DockerRuntime {
             .map_err(|e| self.connection.fault(format!("create volume `{name}`"), e))
     }
 
+    async fn volume_users(&self, name: &str) -> Result<Vec<String>> {
+        self.containers_mounting(name).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        let client = self.connection.client().await?;
+        match bounded(client.remove_volume(lifecycle::plain(name)?, None::<RemoveVolumeOptions>)).await {
+            Ok(()) => Ok(()),
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            Err(error) => Err(self.connection.fault(format!("remove volume `{name}`"), error)),
+        }
+    }
+
     async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container> {
         self.container_ensure(spec).await
     }
@@ -225,6 +238,10 @@ impl Runtime for DockerRuntime {
 
     async fn remove_image(&self, reference: &str) -> Result<bool> {
         self.image_remove(reference).await
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<()> {
+        self.container_rename(id, name).await
     }
 
     async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {

@@ -25,6 +25,8 @@ pub mod label {
     pub const RELEASE: &str = "teal.release";
     pub const COLOR: &str = "teal.color";
     pub const REPLICA: &str = "teal.replica";
+    /// On the containers of a job: ended is what they are to be.
+    pub const JOB: &str = "teal.job";
     /// On a holder, and on nothing else.
     pub const HOLDER: &str = "teal.holder";
 }
@@ -210,7 +212,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes a network that carries this agent's label. One that is gone, still in use, or somebody else's is not an
     /// error: `true` says that it was removed or is gone.
     async fn remove_network(&self, name: &str, agent: &str) -> Result<bool>;
-    /// A named volume, created when missing. Nothing ever removes one.
+    /// A named volume, created when missing.
     async fn ensure_volume(
         &self,
         name: &str,
@@ -218,6 +220,10 @@ pub trait Runtime: Send + Sync + 'static {
         options: &BTreeMap<String, String>,
         labels: &BTreeMap<String, String>,
     ) -> Result<()>;
+    /// Names of all containers, running or not and whosever, that have this volume mounted.
+    async fn volume_users(&self, name: &str) -> Result<Vec<String>>;
+    /// Removes a volume with its data; gone already is fine, in use is an error. Only `teal remove --volumes` asks for it.
+    async fn remove_volume(&self, name: &str) -> Result<()>;
     /// Created, in its networks, with its files, and not started. A container of that name with the same labels is that
     /// container; with others, an error. What this engine is too old for is refused by key.
     async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container>;
@@ -239,6 +245,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes a name (or an id) from an image, and removes the image with its last one. Never forced: false says that it is in
     /// use, or gone already.
     async fn remove_image(&self, reference: &str) -> Result<bool>;
+    /// Gives a container another name; having it already is fine, another container's is an error.
+    async fn rename(&self, id: &str, name: &str) -> Result<()>;
     /// Sets the restart policy of a container that exists.
     async fn set_restart(&self, id: &str, restart: teal_model::config::Restart) -> Result<()>;
     /// None: there is no such container.

@@ -7,6 +7,7 @@
 mod acknowledgement;
 mod adopt;
 mod death;
+mod groups;
 mod journal;
 mod process;
 mod stage;

@@ -41,6 +41,8 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
                 .map(|member| (member, ready(&member.candidate, member.replicas)))
                 .find_map(|(member, seen)| lost(&member.candidate, seen, deployment, now_ms))
         }
+        // It has done what it was for.
+        State::Releasing { member } if members[*member].job => None,
         State::Releasing { member } => {
             let member = &members[*member];
             lost(&member.candidate, ready(&member.candidate, member.replicas), deployment, now_ms)
@@ -81,12 +83,12 @@ fn serving(replicas: Option<&Vec<Health>>) -> bool {
 
 /// The candidates that have the requests, before those of the releases behind them are taken away: one that serves, each.
 fn still_there(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
-    deployment.plan.members.iter().find_map(|member| {
+    deployment.plan.members.iter().filter(|member| !member.job).find_map(|member| {
         lost(&member.candidate, readiness(seen.replicas.get(&member.candidate), 1), deployment, now_ms)
     })
 }
 
-/// A candidate that had been ready and is not any more: a fact, at once.
+/// A candidate that had been ready and is not any more: a fact, at once. Jobs end, and may be cleaned away.
 fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
     let ready = match &deployment.state {
         State::Starting { member } | State::Holding { member } | State::Stopping { member } => *member,
@@ -94,7 +96,7 @@ fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
         State::Shifting | State::Baking | State::Draining { .. } => deployment.plan.members.len(),
         _ => 0,
     };
-    deployment.plan.members.iter().take(ready).find_map(|member| {
+    deployment.plan.members.iter().take(ready).filter(|member| !member.job).find_map(|member| {
         let replicas = seen.replicas.get(&member.candidate)?;
         let failed = replicas.iter().find_map(|health| match health {
             Health::Failed { fault } => Some(fault.clone()),
@@ -124,7 +126,11 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             let member = &members[*member];
             match readiness(seen.replicas.get(&member.candidate), member.replicas) {
                 Readiness::Ready => next(),
+                Readiness::Failed(_) if member.optional => next(),
                 Readiness::Failed(fault) => Step::Fail(fault),
+                Readiness::Waiting(_) if member.optional => {
+                    before(deployment.entered_ms + member.deadline_ms, now_ms, next)
+                }
                 Readiness::Waiting(last) => before(deployment.entered_ms + member.deadline_ms, now_ms, || {
                     Step::Fail(
                         Fault::new(

@@ -17,8 +17,8 @@ pub use decide::decide;
 pub use routing::Routing;
 
 use crate::fault::Fault;
-use crate::ids::ReleaseKey;
-use crate::plan::Plan;
+use crate::ids::{ReleaseKey, ServiceKey};
+use crate::plan::{Member, Plan};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -117,6 +117,14 @@ pub enum Action {
     },
     /// The routing of the state that the deployment is in ([`Deployment::routing`]), acknowledged by every worker.
     Publish,
+    /// The live containers get the name that the file gives them: only now nobody else of the service has it.
+    NameRelease {
+        release: ReleaseKey,
+    },
+    /// A service that the file does not have any more goes: routes, requests, containers.
+    RemoveOrphan {
+        service: ServiceKey,
+    },
     /// Listeners that no routing names are closed; networks without containers are removed.
     Tidy,
 }
@@ -131,6 +139,8 @@ impl Action {
             Action::StopRelease { release } => format!("stop {release}"),
             Action::RemoveRelease { release } => format!("remove {release}"),
             Action::SetRestart { release } => format!("set the restart policy of {release}"),
+            Action::NameRelease { release } => format!("name {release}"),
+            Action::RemoveOrphan { service } => format!("remove {service}, which is not in the file"),
             Action::Publish => "publish the route table".to_owned(),
             Action::Tidy => "clean up".to_owned(),
         }
@@ -321,7 +331,7 @@ impl Deployment {
                     return illegal(&self.state, "resolved".to_owned());
                 }
                 self.plan = (**plan).clone();
-                self.enter(if self.plan.members.is_empty() { State::Done } else { State::Migrating }, now_ms);
+                self.enter(if self.plan.is_empty() { State::Done } else { State::Migrating }, now_ms);
             }
             Event::Did { action, .. } => {
                 if !self.script().contains(action) {
@@ -392,10 +402,15 @@ impl Deployment {
                 let mut script = vec![Action::Publish];
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
                 let old = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.clone());
-                script.extend(old().map(|release| Action::StopRelease { release }));
+                // Those first that depend on others.
+                script.extend(old().rev().map(|release| Action::StopRelease { release }));
                 // The ports of adopted containers are free now, and not before.
                 script.extend(members.iter().any(|member| member.adopted().is_some()).then_some(Action::BindListeners));
                 script.extend(old().map(|release| Action::RemoveRelease { release }));
+                let named = members.iter().filter(|member| member.container_name.is_some());
+                script.extend(named.map(|member| Action::NameRelease { release: member.candidate.clone() }));
+                let orphans = self.plan.orphans.iter();
+                script.extend(orphans.map(|orphan| Action::RemoveOrphan { service: orphan.service.clone() }));
                 script.push(Action::Tidy);
                 script
             }
@@ -456,26 +471,48 @@ impl Deployment {
     /// The first state of a member, or of what comes after the last one.
     fn turn_of(&self, member: usize) -> State {
         match self.plan.members.get(member) {
-            Some(one) if one.takes_its_turn() && one.live.is_some() => State::Holding { member },
+            Some(one) if one.takes_its_turn() && one.fallback().is_some() => State::Holding { member },
             Some(_) => State::Starting { member },
             None if self.plan.members.iter().any(|member| !member.takes_its_turn()) => State::Shifting,
             None => State::Baking,
         }
     }
 
+    /// The members as a revert takes them back: the other way round, but whoever lives in another's namespace after that
+    /// one, since its live containers cannot start before.
+    fn revert_order(&self) -> Vec<usize> {
+        fn visit(members: &[Member], i: usize, order: &mut Vec<usize>) {
+            if order.contains(&i) {
+                return;
+            }
+            // A service that joined itself would be a cycle, which no plan has.
+            let joined = |other: &usize| *other != i && members[i].joins.contains(&members[*other].service.service);
+            (0..members.len()).filter(joined).for_each(|other| visit(members, other, order));
+            order.push(i);
+        }
+        let mut order = Vec::new();
+        (0..self.plan.members.len()).rev().for_each(|i| visit(&self.plan.members, i, &mut order));
+        order
+    }
+
     fn next_phase(&self, from: &State, phase: Phase) -> Option<Phase> {
         let reached = from.reached(&self.plan);
-        // The recreate member before this one, counted down from what was reached. Without a live release there is nothing to
-        // swap it for: it goes with the others.
-        let swapped = |i: &usize| self.plan.members[*i].takes_its_turn() && self.plan.members[*i].live.is_some();
-        let before = |end: usize| {
-            (0..end.min(reached)).rev().find(swapped).map_or(Phase::Drain, |member| Phase::Hold { member })
+        // Without a live release there is nothing to swap it for: it goes with the others.
+        let swapped = |i: &usize| {
+            let member = &self.plan.members[*i];
+            *i < reached && member.takes_its_turn() && member.fallback().is_some()
+        };
+        let order = self.revert_order();
+        let after = |at: usize| {
+            order.iter().copied().skip(at).find(swapped).map_or(Phase::Drain, |member| Phase::Hold { member })
         };
         Some(match phase {
-            Phase::Back => before(reached),
+            Phase::Back => after(0),
             Phase::Hold { member } => Phase::Swap { member },
             Phase::Swap { member } => Phase::Release { member },
-            Phase::Release { member } => before(member),
+            Phase::Release { member } => {
+                after(order.iter().position(|i| *i == member).map_or(order.len(), |at| at + 1))
+            }
             Phase::Drain => Phase::Clean,
             Phase::Clean => return None,
         })

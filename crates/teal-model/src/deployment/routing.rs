@@ -78,9 +78,12 @@ impl Deployment {
                     Phase::Hold { member } | Phase::Swap { member } | Phase::Release { member }
                         if self.plan.members[i].takes_its_turn() =>
                     {
-                        match i.cmp(member) {
-                            std::cmp::Ordering::Less => Some(Routing::to(candidate)),
-                            std::cmp::Ordering::Greater => stays(),
+                        let order = self.revert_order();
+                        let place = |of: usize| order.iter().position(|i| *i == of);
+                        match place(i).cmp(&place(*member)) {
+                            // As it was when the revert began.
+                            std::cmp::Ordering::Greater => Some(self.routing_in_turn(from, i, &self.plan.members[i])),
+                            std::cmp::Ordering::Less => stays(),
                             std::cmp::Ordering::Equal => match phase {
                                 Phase::Release { .. } => stays(),
                                 Phase::Hold { .. } => Some(Routing::held(

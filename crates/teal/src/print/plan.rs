@@ -8,6 +8,7 @@ use teal_model::wire::Protocol;
 
 pub fn text(plan: &Plan, paint: Paint) -> String {
     let mut text = match plan.members.len() {
+        0 if !plan.orphans.is_empty() => format!("{}: nothing to deploy\n", paint.bold(&plan.project)),
         0 => format!("{}: nothing to do; what was asked for is live already.\n", paint.bold(&plan.project)),
         n => format!("{}: {}\n", paint.bold(&plan.project), deploys(n, plan.unchanged.len())),
     };
@@ -28,6 +29,11 @@ pub fn text(plan: &Plan, paint: Paint) -> String {
             ));
         }
     }
+    if !plan.orphans.is_empty() {
+        let gone: Vec<String> =
+            plan.orphans.iter().map(|one| format!("{} (release {})", one.service.service, one.release)).collect();
+        text.push_str(&format!("\nremoved at the end, not in the file: {}\n", gone.join(", ")));
+    }
     if !plan.warnings.is_empty() {
         text.push('\n');
         for warning in &plan.warnings {
@@ -43,13 +49,18 @@ fn deploys(changed: usize, unchanged: usize) -> String {
 }
 
 fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
-    let mut text = format!("{}  {}: {}\n", paint.bold(&member.service.service), strategy(member.strategy), member.why);
+    let how = if member.job { "job" } else { strategy(member.strategy) };
+    let mut text = format!("{}  {how}: {}\n", paint.bold(&member.service.service), member.why);
     let mut row =
         |name: &str, value: String| text.push_str(&format!("  {} {value}\n", paint.dim(&format!("{name:<9}"))));
+    if let Some(because) = &member.because {
+        row("because", because.clone());
+    }
     row("release", format!("{} ({})", releases(member), member.color));
     row("image", image(member, unresolved));
     row("replicas", member.replicas.to_string());
-    row("ready", format!("{}, within {}", member.readiness, setting(member.deadline_ms)));
+    let otherwise = if member.optional { "; if not, the others go on" } else { "" };
+    row("ready", format!("{}, within {}{otherwise}", member.readiness, setting(member.deadline_ms)));
     if !member.listeners.is_empty() {
         let listeners: Vec<String> = member.listeners.iter().map(ToString::to_string).collect();
         row("listens", listeners.join(", "));
@@ -57,7 +68,7 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
     for (at, port) in member.ports.iter().enumerate() {
         row(if at == 0 { "ports" } else { "" }, port_words(port));
     }
-    if let Naming::Containers { .. } = &member.naming {
+    if let (Naming::Containers { .. }, false) = (&member.naming, member.job) {
         row("name", "its containers own it, so a call by name may fail while it is recreated".to_owned());
     }
     if member.serves() {
@@ -116,6 +127,22 @@ mod tests {
     #[test]
     fn a_plan_says_what_each_service_gets_and_why() {
         golden("plan.txt", &text(&made_up::plan(), Paint::NONE));
+    }
+
+    #[test]
+    fn a_plan_names_jobs_those_that_go_along_and_those_that_go_away() {
+        let mut plan = made_up::plan();
+        plan.members[0].job = true;
+        plan.members[0].optional = true;
+        plan.members[0].why = "it is a job: it runs once, and nobody calls it".to_owned();
+        plan.members[0].readiness = "it has exited 0".to_owned();
+        plan.members[1].because = Some("it depends on db with `restart: true`, which gets a new release".to_owned());
+        plan.orphans = vec![plan.unchanged[0].clone()];
+        plan.unchanged.clear();
+        plan.warnings.clear();
+        golden("plan-jobs.txt", &text(&plan, Paint::NONE));
+        plan.members.clear();
+        golden("plan-orphans.txt", &text(&plan, Paint::NONE));
     }
 
     #[test]

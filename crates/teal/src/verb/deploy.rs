@@ -37,6 +37,9 @@ pub struct Selection {
     /// Build the images of services with `build`, also those that are here
     #[arg(long)]
     pub build: bool,
+    /// Remove what runs and is not in the file any more, at the end
+    #[arg(long)]
+    pub remove_orphans: bool,
     #[command(flatten)]
     pub files: Files,
 }
@@ -54,7 +57,8 @@ impl Selection {
         let mut project = loaded.project;
         // The agent only needs the image; build arguments may be secret.
         project.services.values_mut().for_each(|service| service.build = None);
-        Ok(DeployRequest { project, choice: Choice { services: self.services, force: self.force }, who: who() })
+        let (force, remove_orphans) = (self.force, self.remove_orphans);
+        Ok(DeployRequest { project, choice: Choice { services: self.services, force, remove_orphans }, who: who() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `teal remove`: takes services away for good; data in named volumes stays.
+//! `teal remove`: takes services away for good; data in named volumes stays, unless it is asked for by name.
 
 use crate::cli::Files;
 use crate::client::{Client, LONG_PATIENCE, encode};
@@ -7,7 +7,7 @@ use crate::terminal::{self, Answer};
 use crate::verb::Context;
 use crate::who::who;
 use clap::Args;
-use teal_model::api::{RemoveRequest, Removed, Status};
+use teal_model::api::{RemoveRequest, RemoveVolumes, Removed, Status};
 use teal_model::fault::{Code, Fault};
 
 #[derive(Debug, Args)]
@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Only these services; without any, all of the project
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// Named volumes, too, with the data in them: all (then the project's name is to be typed), or those of these names
+    #[arg(long, value_name = "NAME", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    pub volumes: Option<Vec<String>>,
     #[command(flatten)]
     pub files: Files,
 }
@@ -27,12 +30,27 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     };
     let client = context.client()?.patience(LONG_PATIENCE);
     let adopted = if context.global.yes { Vec::new() } else { adopted(&client, &project, &arguments.services).await? };
-    if !context.global.yes && !confirmed(context, &what, &adopted).await? {
+    note_adopted(context, &adopted);
+    let volumes = match arguments.volumes {
+        None => RemoveVolumes::Keep,
+        Some(names) if names.is_empty() => RemoveVolumes::All,
+        Some(names) => RemoveVolumes::Named(names),
+    };
+    let confirmed = match &volumes {
+        RemoveVolumes::Keep => context.global.yes || confirmed(context, &what, "").await?,
+        RemoveVolumes::Named(names) => {
+            let data = format!(" The data in {} will be lost.", names.join(", "));
+            context.global.yes || confirmed(context, &what, &data).await?
+        }
+        RemoveVolumes::All => typed(context, &what, &project).await?,
+    };
+    if !confirmed {
         context.out.note("nothing was removed");
         return Ok(Code::Aborted.exit());
     }
-    let removed: Removed =
-        client.post("/v1/remove", &RemoveRequest { project, services: arguments.services, who: who() }).await?;
+    let removed: Removed = client
+        .post("/v1/remove", &RemoveRequest { project, services: arguments.services, volumes, who: who() })
+        .await?;
     context.out.show(&removed, |removed, _| text(removed));
     Ok(0)
 }
@@ -45,21 +63,36 @@ async fn adopted(client: &Client, project: &str, services: &[String]) -> Result<
     Ok(chosen.flat_map(|service| service.replicas).map(|replica| replica.name).collect())
 }
 
-async fn confirmed(context: &Context, what: &str, adopted: &[String]) -> Result<bool, Fault> {
-    if !context.out.is_interactive() {
-        return Err(Fault::new(Code::Usage, format!("nobody is here to confirm that {what} is to be removed"))
-            .hint("say it with --yes"));
-    }
+fn note_adopted(context: &Context, adopted: &[String]) {
     if !adopted.is_empty() {
         context.out.note(&format!(
             "{} adopted, not made by Teal, and will be stopped and removed all the same; `teal adopt --undo` leaves them running",
             adopted.join(", ") + if adopted.len() == 1 { " was" } else { " were" }
         ));
     }
-    context.out.ask(&format!("Remove {what}? Its requests will be refused. [y/N]"));
+}
+
+async fn confirmed(context: &Context, what: &str, data: &str) -> Result<bool, Fault> {
+    if !context.out.is_interactive() {
+        return Err(Fault::new(Code::Usage, format!("nobody is here to confirm that {what} is to be removed"))
+            .hint("say it with --yes"));
+    }
+    context.out.ask(&format!("Remove {what}? Its requests will be refused.{data} [y/N]"));
     Ok(
         matches!(terminal::answer().await, Answer::Line(line) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str())),
     )
+}
+
+/// Data is not lost by a word that one says by habit: no `--yes` stands for this.
+async fn typed(context: &Context, what: &str, project: &str) -> Result<bool, Fault> {
+    if context.global.yes || !context.out.is_interactive() {
+        return Err(Fault::new(Code::Usage, "`--volumes` without names is confirmed by typing the project's name")
+            .hint("in a script name them: `--volumes=NAME,NAME --yes`"));
+    }
+    context.out.ask(&format!(
+        "Remove {what}, and all data in its named volumes? It cannot be brought back. Type {project} to go on:"
+    ));
+    Ok(matches!(terminal::answer().await, Answer::Line(line) if line.trim() == project))
 }
 
 fn text(removed: &Removed) -> String {
@@ -70,6 +103,9 @@ fn text(removed: &Removed) -> String {
     );
     for name in removed.containers.iter().chain(&removed.networks) {
         text.push_str(&format!("  {name}\n"));
+    }
+    if !removed.volumes_removed.is_empty() {
+        text.push_str(&format!("removed with their data: {}\n", removed.volumes_removed.join(", ")));
     }
     if !removed.volumes_kept.is_empty() {
         text.push_str(&format!("kept, since they hold data: {}\n", removed.volumes_kept.join(", ")));
@@ -86,6 +122,7 @@ mod tests {
         let removed = Removed {
             containers: vec!["shop-web-blue-1".to_owned()],
             networks: vec!["shop_default".to_owned()],
+            volumes_removed: vec!["shop_cache".to_owned()],
             volumes_kept: vec!["shop_data".to_owned()],
         };
         crate::print::golden("removed.txt", &text(&removed));

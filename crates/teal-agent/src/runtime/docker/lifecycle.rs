@@ -7,9 +7,10 @@ use super::container::{body, needs_image_entrypoint, restart_policy};
 use super::places;
 use super::seen::container;
 use super::version::Speaks;
-use bollard::models::ContainerUpdateBody;
+use bollard::models::{ContainerSummary, ContainerUpdateBody};
 use bollard::query_parameters::{
-    CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
+    CreateContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    RenameContainerOptions, StopContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
@@ -152,6 +153,31 @@ impl DockerRuntime {
             why: format!("Docker has been removing it for {} s", SHORT.as_secs()),
         };
         timeout(SHORT, gone).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    pub(super) async fn container_rename(&self, id: &str, name: &str) -> Result<()> {
+        let id = plain(id)?;
+        if self.container_inspect(id).await?.is_some_and(|container| container.name == name) {
+            return Ok(());
+        }
+        let client = self.connection.client().await?;
+        let options = RenameContainerOptions { name: plain(name)?.to_owned() };
+        bounded(client.rename_container(id, options))
+            .await
+            .map_err(|e| self.connection.fault(format!("rename container {id} to `{name}`"), e))
+    }
+
+    pub(super) async fn containers_mounting(&self, volume: &str) -> Result<Vec<String>> {
+        let client = self.connection.client().await?;
+        let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = bounded(client.list_containers(Some(options)))
+            .await
+            .map_err(|e| self.connection.fault("list containers", e))?;
+        let mounts = |c: &ContainerSummary| c.mounts.iter().flatten().any(|m| m.name.as_deref() == Some(volume));
+        // Docker's filter takes a path in the container for a volume, too.
+        let using = listed.into_iter().filter(mounts);
+        Ok(using.filter_map(|c| Some(c.names?.first()?.trim_start_matches('/').to_owned())).collect())
     }
 
     pub(super) async fn container_set_restart(&self, id: &str, restart: Restart) -> Result<()> {

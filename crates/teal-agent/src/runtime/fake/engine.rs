@@ -53,6 +53,14 @@ impl Runtime for FakeRuntime {
         self.effect(Op::EnsureVolume, name, |world| Ok(((), world.volumes.insert(name.to_owned())))).await
     }
 
+    async fn volume_users(&self, name: &str) -> Result<Vec<String>> {
+        self.look(|world| Ok(world.volume_users(name))).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.effect(Op::RemoveVolume, name, |world| Ok(((), world.remove_volume(name)?))).await
+    }
+
     async fn ensure_container(&self, spec: &ContainerSpec) -> Result<Container> {
         self.effect(Op::EnsureContainer, &spec.name, |world| world.create(spec)).await
     }
@@ -105,6 +113,10 @@ impl Runtime for FakeRuntime {
             Ok((removed, removed))
         })
         .await
+    }
+
+    async fn rename(&self, id: &str, name: &str) -> Result<()> {
+        self.effect(Op::Rename, &self.name_of(id), |world| Ok(((), world.rename(id, name)?))).await
     }
 
     async fn set_restart(&self, id: &str, restart: Restart) -> Result<()> {

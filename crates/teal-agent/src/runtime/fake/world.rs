@@ -287,6 +287,35 @@ impl World {
         Ok(true)
     }
 
+    pub(super) fn rename(&mut self, id: &str, name: &str) -> Result<bool> {
+        let at = self.position(id)?;
+        match self.containers.iter().position(|kept| kept.seen.name == name) {
+            Some(other) if other == at => Ok(false),
+            Some(_) => {
+                let why = format!("the name \"{name}\" is in use");
+                Err(RuntimeError::Refused { what: format!("rename container {id}"), why })
+            }
+            None => {
+                self.containers[at].seen.name = name.to_owned();
+                Ok(true)
+            }
+        }
+    }
+
+    pub(super) fn volume_users(&self, name: &str) -> Vec<String> {
+        let using = self.containers.iter().filter(|kept| kept.seen.volumes.values().any(|held| held.name == name));
+        using.map(|kept| kept.seen.name.clone()).collect()
+    }
+
+    pub(super) fn remove_volume(&mut self, name: &str) -> Result<bool> {
+        match self.volume_users(name).is_empty() {
+            true => Ok(self.volumes.remove(name)),
+            false => {
+                Err(RuntimeError::Refused { what: format!("remove volume `{name}`"), why: "volume is in use".into() })
+            }
+        }
+    }
+
     pub(super) fn set_restart(&mut self, id: &str, restart: Restart) -> Result<bool> {
         let at = self.position(id)?;
         let before = std::mem::replace(&mut self.containers[at].restart, restart);

@@ -9,7 +9,7 @@ pub static DEPLOY: Level = Level {
         yes("replicas", "Containers of a release, 1 to 100. Default 1."),
         yes(
             "mode",
-            "`replicated`; `global` is one container on this host; `replicated-job` and `global-job` run once.",
+            "`replicated`; `global` is one container on this host; `replicated-job` and `global-job` run once: a job, see `depends_on`.",
         ),
         yes("update_config", "See below."),
         yes("rollback_config", "See below."),
@@ -26,8 +26,11 @@ pub static UPDATE_CONFIG: Level = Level {
     extensions: true,
     keys: &[
         yes("order", "`start-first` or `stop-first`. `x-teal.strategy` goes before it."),
-        same("parallelism", "All replicas of a release change in one flip."),
-        same("delay", "All replicas of a release change in one flip."),
+        same(
+            "parallelism",
+            "All replicas of a release change at once, also of a worker that nobody calls. The plan warns.",
+        ),
+        same("delay", "All replicas of a release change at once. The plan warns."),
         same("failure_action", "A release that fails before the flip gets no request, and the live one stays."),
         same("monitor", "Use `x-teal.bake`."),
         same("max_failure_ratio", "Every replica must be ready before the flip."),

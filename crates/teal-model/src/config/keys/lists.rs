@@ -84,9 +84,9 @@ pub static DEPENDENCY: Level = Level {
         yes("condition", "`service_started`, `service_healthy`, `service_completed_successfully`. Required."),
         yes(
             "required",
-            "`false`: a service that is not in the file is left out with a warning. One that is in the file is waited for.",
+            "`false`: a service that is not in the file is left out with a warning, and a job that is may fail. Any other one must get ready.",
         ),
-        yes("restart", "`true`: it is started again when the other one was."),
+        yes("restart", "`true`: it gets a new release, too, when the other one gets one; as a job it does not."),
     ],
 };
 
@@ -113,7 +113,10 @@ pub static HEALTHCHECK: Level = Level {
         yes("start_period", "Failures within it do not count. Docker's default: 0."),
         yes("retries", "Failures in a row that make it unhealthy. Docker's default: 3."),
         yes("disable", "`true` switches the image's own check off, as `test: [NONE]`."),
-        yes("start_interval", "Between two checks within `start_period`. Docker's default: 5s."),
+        yes(
+            "start_interval",
+            "Between two checks within `start_period`. Docker's default: 5s. Before Docker 25 Teal itself runs a `test` that is written here.",
+        ),
     ],
 };
 

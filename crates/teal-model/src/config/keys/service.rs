@@ -45,12 +45,15 @@ pub static SERVICE: Level = Level {
         yes("scale", "Replicas; the same as `deploy.replicas`."),
         yes(
             "container_name",
-            "Two containers cannot share it: the service is recreated. Not with several replicas or `strategy: blue-green`.",
+            "The container has it once it is live. Two cannot share it: the service is recreated. Not with several replicas or `strategy: blue-green`.",
         ),
         yes("hostname", "The containers' own name for themselves; all replicas have the same."),
         yes("domainname", "The domain of `hostname`."),
         yes("networks", "A list, or a map, see below. Default: the network `default`."),
-        yes("network_mode", "`bridge`, `host`, `none`, `service:NAME`, `container:NAME`; instead of `networks`."),
+        yes(
+            "network_mode",
+            "`bridge`, `host`, `none`, `service:NAME`, `container:NAME`; instead of `networks`. With `service:NAME` it gets new containers whenever that one does.",
+        ),
         yes("mac_address", "One container at a time has it, so the service is recreated."),
         yes("links", "`SERVICE[:ALIAS]`: another name for it, and it comes first."),
         yes("external_links", "`CONTAINER[:ALIAS]` outside of the project."),
