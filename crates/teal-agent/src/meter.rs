@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use teal_model::ids::ServiceKey;
-use teal_model::receipt::{Failures, Measured, Quantiles, Traffic as Measurement};
-use teal_model::wire::{Counters, Latency, Statistics};
+use teal_model::receipt::{Connections, Failures, Measured, Quantiles, Traffic as Measurement};
+use teal_model::wire::{Counters, Latency, ServiceStatistics, Statistics};
 use tokio::sync::broadcast::error::RecvError;
 
 /// How far back "before" looks.
@@ -42,6 +42,7 @@ struct Tally {
     counters: Counters,
     held: u64,
     hold_expired: u64,
+    tcp: Connections,
     longest_us: u64,
     latency: Latency,
     /// The latencies until the flip.
@@ -83,8 +84,8 @@ impl Meter {
         Window { traffic: self.traffic.clone(), past: self.past.clone(), tally, before: None }
     }
 
-    /// Requests a second of a service over the last ten seconds.
-    pub fn rate(&self, service: &ServiceKey) -> Option<f64> {
+    /// Requests and TCP connections a second that a service has served over the last ten seconds.
+    pub fn rate(&self, service: &ServiceKey) -> Option<Rate> {
         let past = locked(&self.past);
         let (newest_at, newest) = past.kept.back()?;
         let (then_at, then) =
@@ -94,9 +95,17 @@ impl Meter {
             return None;
         }
         let services = BTreeSet::from([service.clone()]);
-        let answered: u64 = counters(newest, then, &services).answered.iter().sum();
-        Some(answered as f64 / seconds)
+        let requests: u64 = counters(newest, then, &services).answered.iter().sum();
+        let connections = connections(newest, then, &services).served;
+        Some(Rate { requests: requests as f64 / seconds, connections: connections as f64 / seconds })
     }
+}
+
+/// A second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    pub requests: f64,
+    pub connections: f64,
 }
 
 impl Past {
@@ -134,10 +143,19 @@ impl Tally {
         }
         add(&mut self.counters, &counters(newest, &last, &self.services));
         self.latency.add(&latency(newest, &last, &self.services));
+        let tcp = connections(newest, &last, &self.services);
+        self.tcp.served += tcp.served;
+        self.tcp.closed += tcp.closed;
+        self.tcp.failed.connect += tcp.failed.connect;
+        self.tcp.open = tcp.open;
         for now in newest.services.iter().filter(|now| self.services.contains(&now.service)) {
             let then = last.services.iter().find(|then| then.service == now.service);
-            self.held += since(now.held_total, then.map_or(0, |then| then.held_total));
-            self.hold_expired += since(now.hold_expired, then.map_or(0, |then| then.hold_expired));
+            let of = |count: fn(&ServiceStatistics) -> u64| since(count(now), then.map_or(0, count));
+            let (held, expired) = (of(|service| service.tcp_held_total), of(|service| service.tcp_hold_expired));
+            self.tcp.held += held;
+            self.tcp.failed.hold_expired += expired;
+            self.held += of(|service| service.held_total).saturating_sub(held);
+            self.hold_expired += of(|service| service.hold_expired).saturating_sub(expired);
             self.longest_us = self.longest_us.max(now.longest_gap_us);
         }
         self.last = Some(newest.clone());
@@ -202,6 +220,7 @@ impl Window {
             before: self.before.as_ref().map(Quantiles::from).unwrap_or_default(),
             during: Quantiles::from(during),
             after: Quantiles::from(&tally.latency.since(during)),
+            tcp: tally.tcp,
         })
     }
 }
@@ -241,6 +260,20 @@ fn counters(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>
     sum
 }
 
+/// The same for plain TCP, without what is held: `open` as it is now.
+fn connections(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>) -> Connections {
+    let mut sum = Connections::default();
+    for release in now.releases.iter().filter(|release| services.contains(&release.release.service)) {
+        let earlier = then.releases.iter().find(|earlier| earlier.release == release.release);
+        let (tcp, earlier) = (release.tcp, earlier.map(|earlier| earlier.tcp).unwrap_or_default());
+        sum.served += since(tcp.ended(), earlier.ended());
+        sum.closed += since(tcp.closed, earlier.closed);
+        sum.failed.connect += since(tcp.failed, earlier.failed);
+        sum.open += tcp.open;
+    }
+    sum
+}
+
 fn latency(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>) -> Latency {
     let mut sum = Latency::default();
     for release in now.releases.iter().filter(|release| services.contains(&release.release.service)) {
@@ -250,4 +283,65 @@ fn latency(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>)
         }
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teal_model::ids::ReleaseKey;
+    use teal_model::wire::{ReleaseStatistics, TcpCounters};
+
+    fn db() -> ServiceKey {
+        ServiceKey::new("shop", "db")
+    }
+
+    /// Of one instance: what the proxy says of a database with these connections.
+    fn said(sequence: u64, tcp: TcpCounters, held: (u64, u64), tcp_held: (u64, u64)) -> Arc<Statistics> {
+        let release = ReleaseStatistics {
+            release: ReleaseKey::new(db(), 1),
+            in_flight: tcp.open,
+            tunnels: tcp.open,
+            counters: Counters::default(),
+            tcp,
+            latency: Latency::default(),
+            backends: Vec::new(),
+        };
+        let service = ServiceStatistics {
+            service: db(),
+            held: 0,
+            held_total: held.0,
+            hold_expired: held.1,
+            tcp_held_total: tcp_held.0,
+            tcp_hold_expired: tcp_held.1,
+            longest_gap_us: 0,
+        };
+        Arc::new(Statistics { sequence, releases: vec![release], services: vec![service], ..Statistics::default() })
+    }
+
+    fn counted(messages: &[Arc<Statistics>]) -> Tally {
+        let mut tally = Tally { services: BTreeSet::from([db()]), last: messages.first().cloned(), ..Tally::default() };
+        messages.iter().skip(1).for_each(|message| tally.take(message));
+        tally
+    }
+
+    #[test]
+    fn connections_are_counted_beside_requests_and_none_twice() {
+        let tally = counted(&[
+            said(1, TcpCounters { connections: 10, failed: 1, open: 4, closed: 0 }, (3, 0), (2, 0)),
+            said(2, TcpCounters { connections: 15, failed: 2, open: 6, closed: 0 }, (9, 2), (6, 1)),
+            // One that no replica took has gone elsewhere: there are fewer than before, and nothing has begun again.
+            said(3, TcpCounters { connections: 14, failed: 2, open: 3, closed: 2 }, (9, 2), (6, 1)),
+        ]);
+        assert_eq!(tally.unknown, None);
+        let tcp = tally.tcp;
+        assert_eq!((tcp.served, tcp.closed, tcp.open, tcp.held), (4, 2, 3, 4));
+        assert_eq!((tcp.failed.connect, tcp.failed.hold_expired), (1, 1));
+        assert_eq!((tally.held, tally.hold_expired), (2, 1), "the rest of those that waited were requests");
+    }
+
+    #[test]
+    fn a_hole_in_the_statistics_makes_it_unknown() {
+        let tcp = TcpCounters { connections: 10, ..TcpCounters::default() };
+        assert!(counted(&[said(1, tcp, (0, 0), (0, 0)), said(3, tcp, (0, 0), (0, 0))]).unknown.is_some());
+    }
 }
