@@ -8,6 +8,8 @@ use teal_model::ids::ServiceKey;
 use teal_model::receipt::{Connections, Failures, Measured, Quantiles, Traffic as Measurement};
 use teal_model::wire::{Counters, Latency, ServiceStatistics, Statistics};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// How far back "before" looks.
 const BEFORE: Duration = Duration::from_secs(60);
@@ -17,6 +19,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 pub struct Meter {
     traffic: Arc<dyn Traffic>,
     past: Arc<Mutex<Past>>,
+    /// The message that was taken last.
+    heard: watch::Receiver<u64>,
 }
 
 #[derive(Default)]
@@ -25,10 +29,15 @@ struct Past {
     windows: Vec<Weak<Mutex<Tally>>>,
 }
 
+/// An answer comes beside the stream of messages, and may be here before those that were sent before it: they are waited for,
+/// so that none is taken for lost.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
 /// The measurement of one deployment, from its start on.
 pub struct Window {
     traffic: Arc<dyn Traffic>,
     past: Arc<Mutex<Past>>,
+    heard: watch::Receiver<u64>,
     tally: Arc<Mutex<Tally>>,
     before: Option<Latency>,
 }
@@ -60,17 +69,22 @@ impl Meter {
         let past = Arc::new(Mutex::new(Past::default()));
         let mut statistics = traffic.statistics();
         let kept = past.clone();
+        let (hears, heard) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 match statistics.recv().await {
-                    Ok(newest) => locked(&kept).take(newest),
+                    Ok(newest) => {
+                        let sequence = newest.sequence;
+                        locked(&kept).take(newest);
+                        hears.send_replace(sequence);
+                    }
                     // The next one has a hole before it, and is seen to.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }
             }
         });
-        Self { traffic, past }
+        Self { traffic, past, heard }
     }
 
     /// Begins to measure.
@@ -81,7 +95,8 @@ impl Meter {
         }
         let tally = Arc::new(Mutex::new(tally));
         locked(&self.past).windows.push(Arc::downgrade(&tally));
-        Window { traffic: self.traffic.clone(), past: self.past.clone(), tally, before: None }
+        let (traffic, past, heard) = (self.traffic.clone(), self.past.clone(), self.heard.clone());
+        Window { traffic, past, heard, tally, before: None }
     }
 
     /// Requests and TCP connections a second that a service has served over the last ten seconds.
@@ -180,9 +195,17 @@ impl Window {
         self
     }
 
+    /// The newest message, taken behind those before it.
+    async fn ask(&mut self) -> Option<Arc<Statistics>> {
+        let newest = self.traffic.ask().await?;
+        // Nothing to be done about it when it does not come: what is missing is seen by its number.
+        let _ = timeout(CATCH_UP, self.heard.wait_for(|heard| *heard >= newest.sequence)).await;
+        Some(newest)
+    }
+
     /// All requests go elsewhere from now on.
     pub async fn flipped(&mut self) {
-        let now = self.traffic.ask().await;
+        let now = self.ask().await;
         let mut tally = locked(&self.tally);
         if let Some(now) = now {
             tally.take(&now);
@@ -191,8 +214,8 @@ impl Window {
         tally.until_flip = Some(until_flip);
     }
 
-    pub async fn close(self) -> Measurement {
-        let end = self.traffic.ask().await;
+    pub async fn close(mut self) -> Measurement {
+        let end = self.ask().await;
         let mut tally = locked(&self.tally);
         match end {
             Some(end) => tally.take(&end),

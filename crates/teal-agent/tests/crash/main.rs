@@ -9,3 +9,4 @@ mod death;
 mod journal;
 mod process;
 mod stage;
+mod words;

@@ -88,7 +88,8 @@ fn measured_words(measured: &Measured, paint: Paint) -> String {
     let stall =
         if measured.longest_stall_us < 1_000 { "under 1 ms".to_owned() } else { ms(measured.longest_stall_us / 1_000) };
     text.push_str(&format!("{:LABEL$}longest stall {stall}\n", ""));
-    if requests { text + &latencies(measured) } else { text }
+    let timed = [&measured.before, &measured.during, &measured.after].iter().any(|quantiles| quantiles.requests > 0);
+    if timed { text + &latencies(measured) } else { text }
 }
 
 fn failed(total: u64, kinds: &str, paint: Paint) -> String {
