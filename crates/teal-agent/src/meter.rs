@@ -89,12 +89,17 @@ impl Meter {
 
     /// Begins to measure.
     pub async fn open(&self, services: BTreeSet<ServiceKey>) -> Window {
-        let mut tally = Tally { services, last: self.traffic.ask().await, ..Tally::default() };
-        if tally.last.is_none() {
-            tally.unknown = Some("the proxy gave no statistics at the start".to_owned());
-        }
-        let tally = Arc::new(Mutex::new(tally));
+        // Before it asks: what comes between the answer and now is counted, too.
+        let tally = Arc::new(Mutex::new(Tally { services, ..Tally::default() }));
         locked(&self.past).windows.push(Arc::downgrade(&tally));
+        let newest = self.traffic.ask().await;
+        {
+            let mut tally = locked(&tally);
+            match newest {
+                None => tally.unknown = Some("the proxy gave no statistics at the start".to_owned()),
+                Some(newest) => drop(tally.last.get_or_insert(newest)),
+            }
+        }
         let (traffic, past, heard) = (self.traffic.clone(), self.past.clone(), self.heard.clone());
         Window { traffic, past, heard, tally, before: None }
     }
@@ -145,7 +150,10 @@ impl Past {
 impl Tally {
     /// Messages may come twice (as an answer, and to everybody) and are taken once.
     fn take(&mut self, newest: &Arc<Statistics>) {
-        let Some(last) = self.last.clone() else { return };
+        let Some(last) = self.last.clone() else {
+            self.last = Some(newest.clone());
+            return;
+        };
         if last.instance != newest.instance {
             self.unknown.get_or_insert_with(|| "the proxy was replaced meanwhile".to_owned());
             return;

@@ -217,10 +217,10 @@ impl Fault {
     }
 }
 
-/// The name that was probably meant.
+/// The name that was probably meant; two letters in the wrong order are one mistake.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.into_iter().min_by_key(|known| strsim::levenshtein(known, name));
-    near.filter(|known| strsim::levenshtein(known, name) <= 2)
+    let near = known.into_iter().min_by_key(|known| strsim::osa_distance(known, name));
+    near.filter(|known| strsim::osa_distance(known, name) <= 2)
 }
 
 /// `. Did you mean `web`?`, or nothing.
