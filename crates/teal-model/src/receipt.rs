@@ -59,6 +59,8 @@ pub struct StepTime {
 /// Counted by the proxy for the deployment's services while it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "known", rename_all = "snake_case")]
+// There is one of it a receipt: a box would save nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum Traffic {
     Measured(Measured),
     /// The proxy was replaced meanwhile, or gave no statistics: nobody knows, so nothing is claimed.
