@@ -17,7 +17,7 @@ use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, W
 use teal_model::config::{NetworkMode, PullPolicy, Service};
 use teal_model::deployment::{Deployment, Event, Routing};
 use teal_model::door::Door;
-use teal_model::fault::{Code, Fault};
+use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::{ImageFacts, Plan, Running, Unchanged, overlap, plan};
 use teal_model::wire::{BackendId, ListenerKey, RouteTable};
@@ -428,16 +428,34 @@ impl Agent {
         }
     }
 
+    /// What was asked for is not deployed here; the nearest name that is.
+    pub fn not_here(&self, project: &str, service: Option<&str>) -> Fault {
+        let known: Vec<ServiceKey> = match self.journal.services() {
+            Ok(records) => records.into_iter().filter(|one| one.live.is_some() || one.routing.is_some()),
+            Err(error) => return error.into(),
+        }
+        .map(|record| record.service)
+        .collect();
+        let what = match service.filter(|_| known.iter().any(|one| one.project == project)) {
+            Some(name) => {
+                let names = known.iter().filter(|one| one.project == project).map(|one| one.service.as_str());
+                format!("the project {project} has no service `{name}` here{}", did_you_mean(name, names))
+            }
+            None => {
+                let near = did_you_mean(project, known.iter().map(|one| one.project.as_str()));
+                format!("there is no project `{project}` here{near}")
+            }
+        };
+        Fault::new(Code::NotFound, what)
+    }
+
     /// Takes services out of traffic, lets them finish, and removes their containers. Volumes stay.
     pub async fn remove(&self, request: &RemoveRequest) -> Result<Removed, Fault> {
         let records: Vec<_> =
             self.journal.services()?.into_iter().filter(|record| record.service.project == request.project).collect();
         for name in &request.services {
             if !records.iter().any(|record| &record.service.service == name) {
-                return Err(Fault::new(
-                    Code::NotFound,
-                    format!("the project {} has no service `{name}` here", request.project),
-                ));
+                return Err(self.not_here(&request.project, Some(name)));
             }
         }
         let chosen: Vec<_> = records
@@ -446,7 +464,7 @@ impl Agent {
             .filter(|record| record.live.is_some() || record.routing.is_some())
             .collect();
         if chosen.is_empty() {
-            return Err(Fault::new(Code::NotFound, format!("there is no project {} here", request.project)));
+            return Err(self.not_here(&request.project, None));
         }
         let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
         self.runtime.engine().await.map_err(fault_of)?;

@@ -280,11 +280,7 @@ async fn logs(State(shared): State<Shared>, Query(query): Query<LogsQuery>) -> R
     let replicas: Vec<_> =
         world.replicas.values().filter(|replica| wanted(&replica.release.service)).cloned().collect();
     if replicas.is_empty() {
-        let what = query.service.map_or_else(
-            || format!("the project {} has no containers here", query.project),
-            |service| format!("{}/{service} has no containers here", query.project),
-        );
-        return Err(Fault::new(Code::NotFound, what).into());
+        return Err(shared.agent.not_here(&query.project, query.service.as_deref()).into());
     }
     let (to, lines) = mpsc::channel(256);
     for replica in replicas {

@@ -337,7 +337,12 @@ impl Conductor {
         true
     }
 
-    async fn record(&mut self, event: Event) {
+    async fn record(&mut self, mut event: Event) {
+        if let Event::Failed { fault, .. } = &mut event
+            && self.deployment.plan.members.iter().all(|member| member.live.is_none())
+        {
+            *fault = fault.clone().of_a_first();
+        }
         let what = match &event {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
             Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },

@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use teal_model::ids::ServiceKey;
-use teal_model::receipt::{Failures, Measured, Quantiles, Traffic as Measurement};
-use teal_model::wire::{Counters, Latency, Statistics};
+use teal_model::receipt::{Connections, Failures, Measured, Quantiles, Traffic as Measurement};
+use teal_model::wire::{Counters, Latency, ServiceStatistics, Statistics};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// How far back "before" looks.
 const BEFORE: Duration = Duration::from_secs(60);
@@ -17,6 +19,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 pub struct Meter {
     traffic: Arc<dyn Traffic>,
     past: Arc<Mutex<Past>>,
+    /// The message that was taken last.
+    heard: watch::Receiver<u64>,
 }
 
 #[derive(Default)]
@@ -25,10 +29,15 @@ struct Past {
     windows: Vec<Weak<Mutex<Tally>>>,
 }
 
+/// An answer comes beside the stream of messages, and may be here before those that were sent before it: they are waited for,
+/// so that none is taken for lost.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
 /// The measurement of one deployment, from its start on.
 pub struct Window {
     traffic: Arc<dyn Traffic>,
     past: Arc<Mutex<Past>>,
+    heard: watch::Receiver<u64>,
     tally: Arc<Mutex<Tally>>,
     before: Option<Latency>,
 }
@@ -42,6 +51,7 @@ struct Tally {
     counters: Counters,
     held: u64,
     hold_expired: u64,
+    tcp: Connections,
     longest_us: u64,
     latency: Latency,
     /// The latencies until the flip.
@@ -59,32 +69,43 @@ impl Meter {
         let past = Arc::new(Mutex::new(Past::default()));
         let mut statistics = traffic.statistics();
         let kept = past.clone();
+        let (hears, heard) = watch::channel(0);
         tokio::spawn(async move {
             loop {
                 match statistics.recv().await {
-                    Ok(newest) => locked(&kept).take(newest),
+                    Ok(newest) => {
+                        let sequence = newest.sequence;
+                        locked(&kept).take(newest);
+                        hears.send_replace(sequence);
+                    }
                     // The next one has a hole before it, and is seen to.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }
             }
         });
-        Self { traffic, past }
+        Self { traffic, past, heard }
     }
 
     /// Begins to measure.
     pub async fn open(&self, services: BTreeSet<ServiceKey>) -> Window {
-        let mut tally = Tally { services, last: self.traffic.ask().await, ..Tally::default() };
-        if tally.last.is_none() {
-            tally.unknown = Some("the proxy gave no statistics at the start".to_owned());
-        }
-        let tally = Arc::new(Mutex::new(tally));
+        // Before it asks: what comes between the answer and now is counted, too.
+        let tally = Arc::new(Mutex::new(Tally { services, ..Tally::default() }));
         locked(&self.past).windows.push(Arc::downgrade(&tally));
-        Window { traffic: self.traffic.clone(), past: self.past.clone(), tally, before: None }
+        let newest = self.traffic.ask().await;
+        {
+            let mut tally = locked(&tally);
+            match newest {
+                None => tally.unknown = Some("the proxy gave no statistics at the start".to_owned()),
+                Some(newest) => drop(tally.last.get_or_insert(newest)),
+            }
+        }
+        let (traffic, past, heard) = (self.traffic.clone(), self.past.clone(), self.heard.clone());
+        Window { traffic, past, heard, tally, before: None }
     }
 
-    /// Requests a second of a service over the last ten seconds.
-    pub fn rate(&self, service: &ServiceKey) -> Option<f64> {
+    /// Requests and TCP connections a second that a service has served over the last ten seconds.
+    pub fn rate(&self, service: &ServiceKey) -> Option<Rate> {
         let past = locked(&self.past);
         let (newest_at, newest) = past.kept.back()?;
         let (then_at, then) =
@@ -94,9 +115,17 @@ impl Meter {
             return None;
         }
         let services = BTreeSet::from([service.clone()]);
-        let answered: u64 = counters(newest, then, &services).answered.iter().sum();
-        Some(answered as f64 / seconds)
+        let requests: u64 = counters(newest, then, &services).answered.iter().sum();
+        let connections = connections(newest, then, &services).served;
+        Some(Rate { requests: requests as f64 / seconds, connections: connections as f64 / seconds })
     }
+}
+
+/// A second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    pub requests: f64,
+    pub connections: f64,
 }
 
 impl Past {
@@ -121,7 +150,10 @@ impl Past {
 impl Tally {
     /// Messages may come twice (as an answer, and to everybody) and are taken once.
     fn take(&mut self, newest: &Arc<Statistics>) {
-        let Some(last) = self.last.clone() else { return };
+        let Some(last) = self.last.clone() else {
+            self.last = Some(newest.clone());
+            return;
+        };
         if last.instance != newest.instance {
             self.unknown.get_or_insert_with(|| "the proxy was replaced meanwhile".to_owned());
             return;
@@ -134,10 +166,19 @@ impl Tally {
         }
         add(&mut self.counters, &counters(newest, &last, &self.services));
         self.latency.add(&latency(newest, &last, &self.services));
+        let tcp = connections(newest, &last, &self.services);
+        self.tcp.served += tcp.served;
+        self.tcp.closed += tcp.closed;
+        self.tcp.failed.connect += tcp.failed.connect;
+        self.tcp.open = tcp.open;
         for now in newest.services.iter().filter(|now| self.services.contains(&now.service)) {
             let then = last.services.iter().find(|then| then.service == now.service);
-            self.held += since(now.held_total, then.map_or(0, |then| then.held_total));
-            self.hold_expired += since(now.hold_expired, then.map_or(0, |then| then.hold_expired));
+            let of = |count: fn(&ServiceStatistics) -> u64| since(count(now), then.map_or(0, count));
+            let (held, expired) = (of(|service| service.tcp_held_total), of(|service| service.tcp_hold_expired));
+            self.tcp.held += held;
+            self.tcp.failed.hold_expired += expired;
+            self.held += of(|service| service.held_total).saturating_sub(held);
+            self.hold_expired += of(|service| service.hold_expired).saturating_sub(expired);
             self.longest_us = self.longest_us.max(now.longest_gap_us);
         }
         self.last = Some(newest.clone());
@@ -162,9 +203,17 @@ impl Window {
         self
     }
 
+    /// The newest message, taken behind those before it.
+    async fn ask(&mut self) -> Option<Arc<Statistics>> {
+        let newest = self.traffic.ask().await?;
+        // Nothing to be done about it when it does not come: what is missing is seen by its number.
+        let _ = timeout(CATCH_UP, self.heard.wait_for(|heard| *heard >= newest.sequence)).await;
+        Some(newest)
+    }
+
     /// All requests go elsewhere from now on.
     pub async fn flipped(&mut self) {
-        let now = self.traffic.ask().await;
+        let now = self.ask().await;
         let mut tally = locked(&self.tally);
         if let Some(now) = now {
             tally.take(&now);
@@ -173,8 +222,8 @@ impl Window {
         tally.until_flip = Some(until_flip);
     }
 
-    pub async fn close(self) -> Measurement {
-        let end = self.traffic.ask().await;
+    pub async fn close(mut self) -> Measurement {
+        let end = self.ask().await;
         let mut tally = locked(&self.tally);
         match end {
             Some(end) => tally.take(&end),
@@ -202,6 +251,7 @@ impl Window {
             before: self.before.as_ref().map(Quantiles::from).unwrap_or_default(),
             during: Quantiles::from(during),
             after: Quantiles::from(&tally.latency.since(during)),
+            tcp: tally.tcp,
         })
     }
 }
@@ -241,6 +291,20 @@ fn counters(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>
     sum
 }
 
+/// The same for plain TCP, without what is held: `open` as it is now.
+fn connections(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>) -> Connections {
+    let mut sum = Connections::default();
+    for release in now.releases.iter().filter(|release| services.contains(&release.release.service)) {
+        let earlier = then.releases.iter().find(|earlier| earlier.release == release.release);
+        let (tcp, earlier) = (release.tcp, earlier.map(|earlier| earlier.tcp).unwrap_or_default());
+        sum.served += since(tcp.ended(), earlier.ended());
+        sum.closed += since(tcp.closed, earlier.closed);
+        sum.failed.connect += since(tcp.failed, earlier.failed);
+        sum.open += tcp.open;
+    }
+    sum
+}
+
 fn latency(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>) -> Latency {
     let mut sum = Latency::default();
     for release in now.releases.iter().filter(|release| services.contains(&release.release.service)) {
@@ -250,4 +314,65 @@ fn latency(now: &Statistics, then: &Statistics, services: &BTreeSet<ServiceKey>)
         }
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use teal_model::ids::ReleaseKey;
+    use teal_model::wire::{ReleaseStatistics, TcpCounters};
+
+    fn db() -> ServiceKey {
+        ServiceKey::new("shop", "db")
+    }
+
+    /// Of one instance: what the proxy says of a database with these connections.
+    fn said(sequence: u64, tcp: TcpCounters, held: (u64, u64), tcp_held: (u64, u64)) -> Arc<Statistics> {
+        let release = ReleaseStatistics {
+            release: ReleaseKey::new(db(), 1),
+            in_flight: tcp.open,
+            tunnels: tcp.open,
+            counters: Counters::default(),
+            tcp,
+            latency: Latency::default(),
+            backends: Vec::new(),
+        };
+        let service = ServiceStatistics {
+            service: db(),
+            held: 0,
+            held_total: held.0,
+            hold_expired: held.1,
+            tcp_held_total: tcp_held.0,
+            tcp_hold_expired: tcp_held.1,
+            longest_gap_us: 0,
+        };
+        Arc::new(Statistics { sequence, releases: vec![release], services: vec![service], ..Statistics::default() })
+    }
+
+    fn counted(messages: &[Arc<Statistics>]) -> Tally {
+        let mut tally = Tally { services: BTreeSet::from([db()]), last: messages.first().cloned(), ..Tally::default() };
+        messages.iter().skip(1).for_each(|message| tally.take(message));
+        tally
+    }
+
+    #[test]
+    fn connections_are_counted_beside_requests_and_none_twice() {
+        let tally = counted(&[
+            said(1, TcpCounters { connections: 10, failed: 1, open: 4, closed: 0 }, (3, 0), (2, 0)),
+            said(2, TcpCounters { connections: 15, failed: 2, open: 6, closed: 0 }, (9, 2), (6, 1)),
+            // One that no replica took has gone elsewhere: there are fewer than before, and nothing has begun again.
+            said(3, TcpCounters { connections: 14, failed: 2, open: 3, closed: 2 }, (9, 2), (6, 1)),
+        ]);
+        assert_eq!(tally.unknown, None);
+        let tcp = tally.tcp;
+        assert_eq!((tcp.served, tcp.closed, tcp.open, tcp.held), (4, 2, 3, 4));
+        assert_eq!((tcp.failed.connect, tcp.failed.hold_expired), (1, 1));
+        assert_eq!((tally.held, tally.hold_expired), (2, 1), "the rest of those that waited were requests");
+    }
+
+    #[test]
+    fn a_hole_in_the_statistics_makes_it_unknown() {
+        let tcp = TcpCounters { connections: 10, ..TcpCounters::default() };
+        assert!(counted(&[said(1, tcp, (0, 0), (0, 0)), said(3, tcp, (0, 0), (0, 0))]).unknown.is_some());
+    }
 }

@@ -4,6 +4,10 @@ use teal_model::api::{Notice, What};
 use teal_model::deployment::{Deployment, Phase, Published, State};
 use teal_model::receipt::{ReleaseLine, StepTime};
 
+/// Steps of which nobody is told.
+const NO_BAKE: &str = "bake: nothing to do";
+const NO_DRAIN: &str = "drain: nothing to do";
+
 /// For people: what the deployment does in this state.
 pub fn step_words(deployment: &Deployment, state: &State) -> String {
     let members = &deployment.plan.members;
@@ -47,9 +51,10 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
         State::Warming { member } => format!("wait until {} is ready", of(member)),
         State::Releasing { member } => format!("send held requests to {}", of(member)),
         State::Shifting => format!("flip to {}", candidates()),
+        State::Baking if members.iter().all(|member| member.bake_ms == 0) => NO_BAKE.to_owned(),
         State::Baking => "bake".to_owned(),
         State::Draining { closing: false } => match retiring() {
-            none if none.is_empty() => "drain: nothing to do".to_owned(),
+            none if none.is_empty() => NO_DRAIN.to_owned(),
             some => format!("drain {some}"),
         },
         State::Draining { closing: true } => "the drain time is over: close what is left".to_owned(),
@@ -125,6 +130,6 @@ pub fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime
         }
     }
     close(&mut steps, current, began, ended_ms);
-    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted"));
+    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted" | NO_BAKE | NO_DRAIN));
     steps
 }

@@ -21,11 +21,14 @@
 
 use crate::config::Project;
 use crate::deployment::State;
+use crate::door::Door;
 use crate::fault::Fault;
 use crate::ids::{ReleaseKey, ServiceKey, TableNumber};
 use crate::plan::{Choice, Plan};
 use crate::receipt::Receipt;
+use crate::wire::{Protocol, TcpCounters};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// Raised when a message changes its meaning; sent as the header `teal-api`.
 pub const VERSION: u32 = 1;
@@ -251,18 +254,45 @@ pub struct ServiceStatus {
     pub image: Option<String>,
     pub image_id: Option<String>,
     pub since_ms: Option<u64>,
+    /// Addresses that the proxy listens on for it.
     pub listeners: Vec<String>,
     /// The live release's containers were started by somebody else, and Docker publishes its ports.
     #[serde(default)]
     pub adopted: bool,
+    /// Published ports, in the order of the file.
+    #[serde(default)]
+    pub published: Vec<PublishedPort>,
+    /// How other containers call it: the ports behind its name. None: its containers own the name, so any port is theirs.
+    #[serde(default)]
+    pub by_name: Option<Vec<Door>>,
     pub holding: bool,
     pub replicas: Vec<ReplicaStatus>,
     pub in_flight: Option<u64>,
     /// Requests a second over the last ten seconds; None when the proxy gave no statistics.
     pub rate: Option<f64>,
+    /// The same of plain TCP connections that ended.
+    #[serde(default)]
+    pub connection_rate: Option<f64>,
     /// Of the releases that the proxy still counts: those that it serves, and those that it stopped serving seconds ago.
     pub requests: Option<u64>,
+    /// Requests that failed.
     pub failed: Option<u64>,
+    /// Plain TCP connections; none of them is a request.
+    #[serde(default)]
+    pub tcp: Option<TcpCounters>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// None: every address.
+    pub host_ip: Option<IpAddr>,
+    pub published: u16,
+    pub target: u16,
+    /// Docker publishes it, and the proxy does not see it.
+    pub direct: bool,
+    pub udp: bool,
+    /// What is spoken there. None: not known yet, or not the proxy's to know.
+    pub protocol: Option<Protocol>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

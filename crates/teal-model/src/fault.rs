@@ -165,6 +165,18 @@ impl Code {
     }
 }
 
+impl Code {
+    /// The same where there was no release before: nothing serves.
+    pub fn hint_of_a_first(self) -> &'static str {
+        match self {
+            Code::ReplicaExited => "see its last log lines above; there was no release before it",
+            Code::Aborted => "deploy again when ready; there was no release before",
+            Code::Journal => "make room on the disk of the state directory",
+            other => other.hint(),
+        }
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -193,10 +205,29 @@ impl Fault {
         self
     }
 
+    /// A hint that speaks of the live release has nothing to speak of in a first deployment.
+    pub fn of_a_first(mut self) -> Self {
+        if self.hint == self.code.hint() {
+            self.hint = self.code.hint_of_a_first().to_owned();
+        }
+        self
+    }
+
     pub fn detail(mut self, detail: Vec<String>) -> Self {
         self.detail = detail;
         self
     }
+}
+
+/// The name that was probably meant; two letters in the wrong order are one mistake.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.into_iter().min_by_key(|known| strsim::osa_distance(known, name));
+    near.filter(|known| strsim::osa_distance(known, name) <= 2)
+}
+
+/// `. Did you mean `web`?`, or nothing.
+pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map(|near| format!(". Did you mean `{near}`?")).unwrap_or_default()
 }
 
 /// A mistake that the tests make on purpose, against the real thing: what is said then is what the manual shows.

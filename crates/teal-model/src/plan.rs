@@ -7,6 +7,7 @@ use crate::config::{
     ExposedPort, Mode, MountKind, NetworkMode, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
 };
 use crate::door::{self, Door};
+use crate::fault::did_you_mean;
 use crate::ids::{Color, ReleaseKey, ServiceKey};
 use crate::wire::{ListenerKey, Protocol};
 use serde::{Deserialize, Serialize};
@@ -223,12 +224,8 @@ pub struct Choice {
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
-    #[error("the project {project} has no service `{name}`{}", suggest(.near))]
-    NoSuchService { project: String, name: String, near: Option<String> },
-}
-
-fn suggest(near: &Option<String>) -> String {
-    near.as_ref().map(|near| format!(". Did you mean `{near}`?")).unwrap_or_default()
+    #[error("the project {project} has no service `{name}`{near}")]
+    NoSuchService { project: String, name: String, near: String },
 }
 
 /// `hash` gives the salted hash of a service's settings; `images` holds what is known by image reference.
@@ -241,16 +238,8 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     for name in &choice.services {
         if !project.services.contains_key(name) {
-            let near = project
-                .services
-                .keys()
-                .min_by_key(|key| strsim::levenshtein(key, name))
-                .filter(|key| strsim::levenshtein(key, name) <= 2);
-            return Err(PlanError::NoSuchService {
-                project: project.name.clone(),
-                name: name.clone(),
-                near: near.cloned(),
-            });
+            let near = did_you_mean(name, project.services.keys().map(String::as_str));
+            return Err(PlanError::NoSuchService { project: project.name.clone(), name: name.clone(), near });
         }
     }
     let mut plan = Plan {

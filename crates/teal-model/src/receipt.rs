@@ -59,13 +59,15 @@ pub struct StepTime {
 /// Counted by the proxy for the deployment's services while it ran.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "known", rename_all = "snake_case")]
+// There is one of it a receipt: a box would save nothing.
+#[allow(clippy::large_enum_variant)]
 pub enum Traffic {
     Measured(Measured),
     /// The proxy was replaced meanwhile, or gave no statistics: nobody knows, so nothing is claimed.
     Unknown {
         why: String,
     },
-    /// No service of the deployment publishes a port.
+    /// The proxy serves no service of the deployment.
     None,
 }
 
@@ -77,7 +79,7 @@ pub struct Measured {
     pub held: u64,
     pub retried: u64,
     pub client_aborts: u64,
-    /// Longest time without any answer while a request was waiting for one. Resolution 1 ms.
+    /// Longest time without any answer while a request was waiting for one, or a connection for a replica. Resolution 1 ms.
     pub longest_stall_us: u64,
     /// The minute before, as far as it was seen.
     pub before: Quantiles,
@@ -85,6 +87,43 @@ pub struct Measured {
     pub during: Quantiles,
     /// From then to the end.
     pub after: Quantiles,
+    #[serde(default)]
+    pub tcp: Connections,
+}
+
+/// Plain TCP connections; none of them is a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Connections {
+    /// Taken by a replica, and ended meanwhile.
+    pub served: u64,
+    pub failed: ConnectionFailures,
+    /// Waited while the service had no backend.
+    pub held: u64,
+    /// Of the served: closed by the proxy, since the drain time of their release was over.
+    pub closed: u64,
+    /// At the end.
+    pub open: u64,
+}
+
+impl Connections {
+    /// There was none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ConnectionFailures {
+    /// No replica took it: reset.
+    pub connect: u64,
+    /// Waited longer than `hold`: reset.
+    pub hold_expired: u64,
+}
+
+impl ConnectionFailures {
+    pub fn total(&self) -> u64 {
+        self.connect + self.hold_expired
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -323,6 +323,16 @@ pub struct TcpCounters {
     pub failed: u64,
     /// Now; part of [`ReleaseStatistics::in_flight`].
     pub open: u64,
+    /// Of those that ended: closed by the proxy, since the drain time of their release was over.
+    #[serde(default)]
+    pub closed: u64,
+}
+
+impl TcpCounters {
+    /// Those that a backend took and that are over. It only grows, unlike `connections`, from which one goes that is tried elsewhere.
+    pub fn ended(&self) -> u64 {
+        self.connections.saturating_sub(self.failed + self.open)
+    }
 }
 
 /// What became of the requests that claimed a release. `requests = answered + failed.* + client_aborts + in flight`, where
@@ -368,6 +378,11 @@ pub struct ServiceStatistics {
     pub held_total: u64,
     /// 503, or a reset: waited longer than `hold.for_ms`, or found the queue full.
     pub hold_expired: u64,
+    /// TCP connections among `held_total` and `hold_expired`.
+    #[serde(default)]
+    pub tcp_held_total: u64,
+    #[serde(default)]
+    pub tcp_hold_expired: u64,
     /// Longest time without an answer while a request was waiting for one, of those gaps that ended (or, for the one still
     /// open, had lasted so far) since the message before; microseconds, 1 ms resolution. A TCP connection waits until a
     /// backend has taken it.

@@ -102,7 +102,7 @@ fn plan(random: &mut Random) -> Plan {
             }
         }
     }
-    let orphan = Unchanged { service: ServiceKey::new("shop", "gone"), release: 4 };
+    let orphan = Unchanged { service: ServiceKey::new("shop", "gone"), release: 4, adopted: false };
     let orphans = if random.one_in(4) { vec![orphan] } else { Vec::new() };
     Plan { project: "shop".to_owned(), members, orphans, ..Plan::default() }
 }

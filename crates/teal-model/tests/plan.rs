@@ -37,6 +37,7 @@ fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
         settings_hash: if changed.contains(&name.as_str()) { "before" } else { "now" }.to_owned(),
         serves: true,
         job: services[name].is_job,
+        adopted: None,
         doors: Vec::new(),
     };
     let running = Running {

@@ -19,6 +19,8 @@ pub(crate) enum Outcome {
     Retried,
     /// The same, not for the first time.
     RetriedMore,
+    /// A TCP connection that was closed, since its release's drain time was over.
+    Closed,
 }
 
 /// A request's or TCP connection's hold on a release and a backend. It begins on the table that the request is routed by, so it is counted before
@@ -64,6 +66,13 @@ impl Claim {
         self.release.counters.tunnels.up();
     }
 
+    /// The tunnel is closed by us. An upgraded request was answered all the same.
+    pub(crate) fn closed(&self) {
+        if self.protocol == Protocol::Tcp {
+            self.outcome.set(Outcome::Closed);
+        }
+    }
+
     pub(crate) fn tunnel_ends(&self) {
         self.release.counters.tunnels.down();
     }
@@ -77,6 +86,10 @@ impl Drop for Claim {
             Outcome::Retried => counters.retries.up(),
             Outcome::RetriedMore => {}
             Outcome::Failed(_) if self.protocol == Protocol::Tcp => counters.tcp_failed.up(),
+            Outcome::Closed => {
+                counters.tcp_ended.up();
+                counters.tcp_closed.up();
+            }
             _ if self.protocol == Protocol::Tcp => counters.tcp_ended.up(),
             Outcome::ClientGone => counters.client_aborts.up(),
             // Heads below 100 and above 599 do not get here as anything but 5xx.

@@ -25,6 +25,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
+use teal_model::wire::Protocol;
 use tokio::net::TcpStream;
 
 /// How often one request is sent, at most.
@@ -122,7 +123,7 @@ impl Exchange<'_> {
         let listener = self.connection.listener.clone();
         let Scratch { input, head, .. } = &mut *self.scratch;
         let look = || route(&listener, head, self.request);
-        let holding = hold::hold(&self.worker, self.journey.arrived, target, look);
+        let holding = hold::hold(&self.worker, self.journey.arrived, target, Protocol::Http, look);
         match unless_client_leaves(&mut self.connection.stream, input, holding).await {
             None => Attempt::Ended(Next::Drop),
             Some(Held::Over) => Attempt::Again,

@@ -5,6 +5,7 @@ use crate::worker::Worker;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use teal_model::wire::Protocol;
 use tokio::time::sleep_until;
 
 /// How waiting ended.
@@ -20,11 +21,14 @@ pub(crate) enum Held {
 struct Place(Rc<Service>);
 
 impl Place {
-    fn take(service: &Rc<Service>, most: u32) -> Option<Self> {
+    fn take(service: &Rc<Service>, most: u32, protocol: Protocol) -> Option<Self> {
         let fits = |waiting: u32| (waiting < most).then_some(waiting + 1);
         service.waiting.fetch_update(Relaxed, Relaxed, fits).ok()?;
         service.counters.held.up();
         service.counters.held_total.up();
+        if protocol == Protocol::Tcp {
+            service.counters.tcp_held_total.up();
+        }
         Some(Self(service.clone()))
     }
 }
@@ -41,11 +45,11 @@ pub(crate) async fn hold(
     worker: &Worker,
     since: Instant,
     target: Rc<Target>,
+    protocol: Protocol,
     route: impl Fn() -> Option<Rc<Target>>,
 ) -> Held {
-    let Some(_place) = Place::take(&target.service, target.hold.max_waiting) else {
-        target.service.counters.hold_expired.up();
-        return Held::Expired;
+    let Some(_place) = Place::take(&target.service, target.hold.max_waiting, protocol) else {
+        return expired(&target.service, protocol);
     };
     loop {
         let changed = worker.changed.notified();
@@ -57,9 +61,16 @@ pub(crate) async fn hold(
         tokio::select! {
             () = changed => {}
             () = sleep_until(deadline.into()) => {
-                target.service.counters.hold_expired.up();
-                return Held::Expired;
+                return expired(&target.service, protocol);
             }
         }
     }
+}
+
+fn expired(service: &Service, protocol: Protocol) -> Held {
+    service.counters.hold_expired.up();
+    if protocol == Protocol::Tcp {
+        service.counters.tcp_hold_expired.up();
+    }
+    Held::Expired
 }

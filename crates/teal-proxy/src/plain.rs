@@ -19,6 +19,7 @@ use crate::tunnel::Tunnel;
 use crate::worker::{Listener, Worker};
 use std::rc::Rc;
 use std::time::Instant;
+use teal_model::wire::Protocol;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -123,7 +124,7 @@ impl Plain {
         let Self { worker, listener, client, early, journey } = self;
         tokio::select! {
             biased;
-            held = hold::hold(worker, journey.arrived, target, || route(listener)) => match held {
+            held = hold::hold(worker, journey.arrived, target, Protocol::Tcp, || route(listener)) => match held {
                 Held::Over => Attempt::Again,
                 Held::Expired => Attempt::Ended(Arrival::Refused),
             },

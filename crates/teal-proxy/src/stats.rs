@@ -58,6 +58,8 @@ pub(crate) struct ReleaseCounters {
     pub(crate) tcp_open: Counter,
     pub(crate) tcp_ended: Counter,
     pub(crate) tcp_failed: Counter,
+    /// Among the ended.
+    pub(crate) tcp_closed: Counter,
     /// By class of status, 1xx first.
     pub(crate) answered: [Counter; 5],
     pub(crate) connect: Counter,
@@ -78,6 +80,7 @@ impl Default for ReleaseCounters {
             tcp_open: Counter::default(),
             tcp_ended: Counter::default(),
             tcp_failed: Counter::default(),
+            tcp_closed: Counter::default(),
             answered: Default::default(),
             connect: Counter::default(),
             reset: Counter::default(),
@@ -103,6 +106,9 @@ pub(crate) struct ServiceCounters {
     pub(crate) held: Counter,
     pub(crate) held_total: Counter,
     pub(crate) hold_expired: Counter,
+    /// TCP connections among these.
+    pub(crate) tcp_held_total: Counter,
+    pub(crate) tcp_hold_expired: Counter,
     pub(crate) gap: Gap,
 }
 
@@ -255,6 +261,8 @@ impl Collector {
                 held: sum(|part| &part.held),
                 held_total: sum(|part| &part.held_total),
                 hold_expired: sum(|part| &part.hold_expired),
+                tcp_held_total: sum(|part| &part.tcp_held_total),
+                tcp_hold_expired: sum(|part| &part.tcp_hold_expired),
                 longest_gap_us: reader.longest_until(now, &gaps) * 1000,
                 service,
             }
@@ -304,6 +312,7 @@ fn add_release(sum: &mut ReleaseStatistics, part: &ReleaseCounters) {
     sum.tcp.connections += tcp_ended + tcp_failed + open;
     sum.tcp.failed += tcp_failed;
     sum.tcp.open += open;
+    sum.tcp.closed += part.tcp_closed.get();
     sum.in_flight += in_flight + open;
     sum.tunnels += part.tunnels.get();
     for (to, counter) in sum.latency.buckets.iter_mut().zip(&part.latency) {
@@ -347,12 +356,18 @@ mod tests {
             release.tcp_open.up();
             release.tcp_ended.set(5);
             release.tcp_failed.set(3);
+            release.tcp_closed.set(1);
         }
         let mut collector = Collector::new(workers.to_vec(), "i".into(), Instant::now());
         let statistics = collector.collect(Some(3), TableNumber::default(), &|_| true, &|_| true);
         let [release] = &statistics.releases[..] else { panic!("one release: {statistics:?}") };
         assert_eq!((release.counters.requests, release.in_flight, release.latency.count()), (8, 4, 2));
-        assert_eq!(release.tcp, TcpCounters { connections: 18, failed: 6, open: 2 }, "none of them a request");
+        assert_eq!(
+            release.tcp,
+            TcpCounters { connections: 18, failed: 6, open: 2, closed: 2 },
+            "none of them a request"
+        );
+        assert_eq!(release.tcp.ended(), 10);
         assert_eq!(release.backends[0].idle, 4);
         assert_eq!((statistics.token, statistics.sequence), (Some(3), 1));
     }

@@ -42,7 +42,7 @@ impl Tunnel {
                     copy(worker, client_read, backend_write, to_backend, &broken),
                     copy(worker, backend_read, client_write, to_client, &broken),
                 ) } => broken.set(broken.get() || both.is_err()),
-                () = must_close(&claim) => {}
+                () = must_close(&claim) => claim.closed(),
             }
         }
         if broken.get() {

@@ -106,7 +106,7 @@ async fn bytes_pass_both_ways_and_a_client_may_end_its_side_first() {
     client.shutdown().await.expect("ended");
     assert_eq!(to_end(&mut client).await.expect("an orderly end"), b"last");
     let release = stage.until(1, |release| release.in_flight == 0).await;
-    assert_eq!(release.tcp, TcpCounters { connections: 1, failed: 0, open: 0 });
+    assert_eq!(release.tcp, TcpCounters { connections: 1, ..TcpCounters::default() });
     assert_eq!((release.counters, release.latency.count()), (Counters::default(), 0), "no request");
 }
 
@@ -246,6 +246,7 @@ async fn connections_are_held_and_then_served_with_what_they_have_said() {
     assert_eq!(to_end(&mut ended).await.expect("an orderly end"), b"\x07early");
     let service = stage.service().await;
     assert_eq!((service.held, service.held_total, service.hold_expired), (0, 3, 0));
+    assert_eq!(service.tcp_held_total, 3);
     assert_eq!(stage.release(1).await.tcp.connections, 3);
 }
 
@@ -297,6 +298,7 @@ async fn a_hold_has_bounds_and_beyond_them_the_connection_is_reset() {
     assert!(is_reset(&mut first).await);
     let service = stage.service().await;
     assert_eq!((service.held, service.held_total, service.hold_expired), (0, 1, 2));
+    assert_eq!((service.tcp_held_total, service.tcp_hold_expired), (1, 2));
 }
 
 #[tokio::test]
@@ -313,7 +315,7 @@ async fn a_backend_that_takes_no_connection_costs_none() {
         assert_eq!(read(&mut connect(&stage).await, 1).await, [1]);
     }
     let release = stage.until(1, |release| release.in_flight == 0).await;
-    assert_eq!(release.tcp, TcpCounters { connections: 20, failed: 0, open: 0 });
+    assert_eq!(release.tcp, TcpCounters { connections: 20, ..TcpCounters::default() });
     let dead = release.backends.iter().find(|backend| backend.backend.0 == "dead:1").expect("listed");
     assert!(dead.ejected, "as for HTTP");
 }
@@ -327,7 +329,7 @@ async fn where_no_backend_takes_it_a_connection_is_reset_and_counted_as_failed()
     stage.publish().await;
     assert!(is_refused(&stage).await);
     let release = stage.until(1, |release| release.in_flight == 0).await;
-    assert_eq!(release.tcp, TcpCounters { connections: 1, failed: 1, open: 0 });
+    assert_eq!(release.tcp, TcpCounters { connections: 1, failed: 1, ..TcpCounters::default() });
     assert_eq!(release.counters, Counters::default());
 }
 
@@ -359,7 +361,8 @@ async fn connections_left_over_are_closed_when_the_drain_time_is_over() {
     stage.publish().await;
     assert_eq!(to_end(&mut old).await.expect("an orderly end"), b"");
     assert!(start.elapsed() < Duration::from_secs(4));
-    stage.until(1, |release| release.in_flight == 0).await;
+    let release = stage.until(1, |release| release.in_flight == 0).await;
+    assert_eq!(release.tcp, TcpCounters { connections: 1, closed: 1, ..TcpCounters::default() });
     new.write_all(b"x").await.expect("sent");
     assert_eq!(read(&mut new, 1).await, b"x");
 }
@@ -427,7 +430,7 @@ async fn http_and_tcp_are_served_side_by_side() {
     assert_eq!(page.get("/").await.text(), "page");
     let release = stage.until(1, |release| release.counters.answered[1] == 1).await;
     assert_eq!((release.counters.requests, release.in_flight, release.tunnels), (1, 1, 1));
-    assert_eq!(release.tcp, TcpCounters { connections: 1, failed: 0, open: 1 });
+    assert_eq!(release.tcp, TcpCounters { connections: 1, open: 1, ..TcpCounters::default() });
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use crate::verb;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
+use teal_model::fault::{Code, Fault};
 
 /// Deploys a new version of a containerised service without a failed request, and takes it back just as fast.
 #[derive(Debug, Parser)]
@@ -30,6 +32,26 @@ pub struct Global {
     /// Do not ask
     #[arg(short, long, global = true)]
     pub yes: bool,
+}
+
+/// Whether an answer in JSON was asked for, of a command line that cannot be read as a whole.
+pub fn wants_json(words: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = words.take_while(|word| word != "--").collect();
+    let split = words.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
+    split || words.iter().any(|word| word == "--output=json")
+}
+
+/// What clap has to say, as every other fault: its first line, and its tips below.
+pub fn fault(error: &clap::Error) -> Fault {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
+        return Fault::new(Code::Usage, "no verb is named");
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let rest = lines.filter(|line| !line.starts_with("For more information")).map(str::to_owned);
+    Fault::new(Code::Usage, what).detail(rest.collect())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

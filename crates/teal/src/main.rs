@@ -18,5 +18,13 @@ mod who;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(verb::run(cli::Cli::parse()))
+    match cli::Cli::try_parse() {
+        Ok(cli) => std::process::ExitCode::from(verb::run(cli)),
+        Err(error) if error.use_stderr() && cli::wants_json(std::env::args_os()) => {
+            let fault = cli::fault(&error);
+            print::Out::new(cli::Output::Json).fault(&fault);
+            std::process::ExitCode::from(fault.code.exit())
+        }
+        Err(error) => error.exit(),
+    }
 }

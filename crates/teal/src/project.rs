@@ -40,6 +40,11 @@ pub fn load(files: &Files, services: &[String]) -> Result<Loaded, Fault> {
 /// The project's name alone: `status` and `abort` must work even while the file is being mended. None: no file here, no name.
 pub fn name(files: &Files) -> Result<Option<String>, Fault> {
     if let Some(name) = &files.names.project_name {
+        if !config::is_project_name(name) {
+            let what = format!("`{name}`, given with -p, is not a project name");
+            let hint = "a name is lower-case letters, digits, `-` and `_`, and starts with a letter or a digit";
+            return Err(Fault::new(Code::Usage, what).hint(hint));
+        }
         return Ok(Some(name.clone()));
     }
     let here = here()?;

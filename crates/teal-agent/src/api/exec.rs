@@ -47,6 +47,9 @@ fn choose(shared: &Shared, wanted: &ExecRequest) -> Result<String, Fault> {
         .into_iter()
         .find(|record| record.service.project == wanted.project && record.service.service == wanted.service);
     let live = live.and_then(|record| record.live).map(|live| live.release);
+    if live.is_none() {
+        return Err(shared.agent.not_here(&wanted.project, Some(&wanted.service)));
+    }
     let mut replicas: Vec<_> = world
         .replicas
         .values()

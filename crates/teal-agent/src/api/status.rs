@@ -2,13 +2,17 @@
 
 use super::{Answer, Shared};
 use crate::agent::Agent;
+use crate::journal::ServiceRecord;
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use teal_model::api::{Hello, ProxyStatus, ReplicaStatus, ServiceStatus, Status, VERSION};
+use std::collections::HashMap;
+use teal_model::api::{Hello, ProxyStatus, PublishedPort, ReplicaStatus, ServiceStatus, Status, VERSION};
+use teal_model::config::{Mode, Port, Protocol as Transport, Service};
 use teal_model::deployment::Health;
-use teal_model::ids::ServiceKey;
+use teal_model::door::{self, Door};
+use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::listeners;
-use teal_model::wire::Statistics;
+use teal_model::wire::{Statistics, TcpCounters};
 
 pub fn hello(agent: &Agent) -> Hello {
     Hello {
@@ -30,6 +34,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     let of_project = |project: &str| query.project.as_ref().is_none_or(|wanted| wanted == project);
     let statistics = agent.traffic.ask().await;
     let proxy = agent.traffic.state().borrow().clone();
+    let doors = agent.publisher.all_doors().await;
     let mut services = Vec::new();
     let running = agent.journal.unfinished()?;
     for record in agent.journal.services()?.into_iter().filter(|record| of_project(&record.service.project)) {
@@ -39,7 +44,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
         if record.live.is_none() && !deploying {
             continue;
         }
-        services.push(service(agent, &record, statistics.as_deref()));
+        services.push(service(agent, &record, &doors, statistics.as_deref()));
     }
     let connections = statistics.as_ref().map(|statistics| statistics.connections).unwrap_or_default();
     let engine = agent.runtime.engine().await;
@@ -60,7 +65,12 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     }))
 }
 
-fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Option<&Statistics>) -> ServiceStatus {
+fn service(
+    agent: &Agent,
+    record: &ServiceRecord,
+    doors: &HashMap<ReleaseKey, Vec<Door>>,
+    statistics: Option<&Statistics>,
+) -> ServiceStatus {
     let key: &ServiceKey = &record.service;
     let world = agent.watch.now();
     let replicas = world.replicas.values().filter(|replica| &replica.release.service == key);
@@ -85,6 +95,8 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         releases.as_ref().map(|releases| releases.iter().map(|release| count(release)).sum())
     };
     let settings = record.routing.as_ref().and_then(|routing| agent.store.release(&routing.settings).ok());
+    let doors = record.routing.as_ref().and_then(|routing| doors.get(&routing.settings)).map_or(&[][..], Vec::as_slice);
+    let rate = agent.meter.rate(key);
     ServiceStatus {
         service: key.clone(),
         live: record.live.as_ref().map(|live| live.release.clone()),
@@ -92,6 +104,8 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         image: record.live.as_ref().map(|live| live.image.clone()),
         image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
         since_ms: record.since_ms,
+        published: settings.as_ref().map(|stored| published(&stored.service, doors)).unwrap_or_default(),
+        by_name: world.holders.contains_key(key).then(|| doors.to_vec()),
         listeners: settings
             .map(|stored| listeners(&stored.service).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
@@ -99,8 +113,28 @@ fn service(agent: &Agent, record: &crate::journal::ServiceRecord, statistics: Op
         holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
         replicas: replicas.collect(),
         in_flight: sum(&|release| release.in_flight),
-        rate: agent.meter.rate(key),
+        rate: rate.map(|rate| rate.requests),
+        connection_rate: rate.map(|rate| rate.connections),
         requests: sum(&|release| release.counters.requests),
         failed: sum(&|release| release.counters.failed.total()),
+        tcp: releases.map(|releases| {
+            releases.iter().fold(TcpCounters::default(), |sum, release| TcpCounters {
+                connections: sum.connections + release.tcp.connections,
+                failed: sum.failed + release.tcp.failed,
+                open: sum.open + release.tcp.open,
+                closed: sum.closed + release.tcp.closed,
+            })
+        }),
     }
+}
+
+fn published(service: &Service, doors: &[Door]) -> Vec<PublishedPort> {
+    let of = |port: &Port| {
+        let udp = port.protocol == Transport::Udp;
+        let direct = udp || service.teal.mode == Mode::Direct || service.network_mode.is_some();
+        let spoken = || door::written(service, port.target).or_else(|| door::spoken(doors, port.target));
+        let protocol = if direct { None } else { spoken() };
+        PublishedPort { host_ip: port.host_ip, published: port.published, target: port.target, direct, udp, protocol }
+    };
+    service.ports.iter().map(of).collect()
 }

@@ -177,13 +177,16 @@ impl Traffic for FakeTraffic {
             backends: Vec::new(),
         });
         let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
-        Some(Arc::new(Statistics {
+        let statistics = Arc::new(Statistics {
             instance: "fake".to_owned(),
             sequence: proxy.sequence,
             table,
             releases: releases.collect(),
             ..Statistics::default()
-        }))
+        });
+        // To everybody, as the real one.
+        let _ = self.statistics.send(statistics.clone());
+        Some(statistics)
     }
 
     fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {

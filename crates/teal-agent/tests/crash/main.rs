@@ -11,3 +11,4 @@ mod groups;
 mod journal;
 mod process;
 mod stage;
+mod words;

@@ -13,6 +13,7 @@ mod environment;
 mod extend;
 mod files;
 mod health;
+mod image;
 mod include;
 mod interpolate;
 mod isolation;
@@ -37,7 +38,9 @@ mod words;
 mod yaml;
 
 pub use load::variables;
-pub use parse::{FILE_NAMES, OVERRIDE_NAMES, Parsed, SourceFile, Sources, find_file, find_override, parse};
+pub use parse::{
+    FILE_NAMES, OVERRIDE_NAMES, Parsed, SourceFile, Sources, find_file, find_override, is_project_name, parse,
+};
 pub use problem::Problem;
 pub use project::*;
 pub use teal::PRIVATE_RANGES;

@@ -148,12 +148,13 @@ pub(super) fn read_name(
         }
     }
     let environment = variables.get("COMPOSE_PROJECT_NAME").map(String::as_str).filter(|name| !name.is_empty());
-    for (origin, name) in [("-p", sources.project_name), ("COMPOSE_PROJECT_NAME", environment)] {
+    for (origin, name) in [("`-p`", sources.project_name), ("the variable COMPOSE_PROJECT_NAME", environment)] {
         let Some(name) = name else { continue };
         if is_project_name(name) {
             return Some(name.to_owned());
         }
-        report.problem(Mark::default(), "name", format!("`{origin}` is not a project name"), Some(SHAPE.to_owned()));
+        let what = format!("what {origin} says is not a project name");
+        report.problem(Mark::default(), "name", what, Some(SHAPE.to_owned()));
         return None;
     }
     if let Some(written) = written {
@@ -168,7 +169,8 @@ pub(super) fn read_name(
     Some(folder)
 }
 
-fn is_project_name(name: &str) -> bool {
+/// Lower-case letters, digits, `-` and `_`, the first a letter or a digit.
+pub fn is_project_name(name: &str) -> bool {
     !name.is_empty() && name == normalise(name)
 }
 

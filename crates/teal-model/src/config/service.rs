@@ -153,9 +153,9 @@ pub(super) fn read_image(map: &MapReader<'_>, name: &str, context: &Context<'_>)
         return None;
     };
     let text = image.word()?;
-    let fits = text.chars().all(|c| c.is_ascii_graphic()) && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !fits {
-        image.problem("not an image reference", "Write `name:tag`, `registry:5000/name:tag` or `name@sha256:...`.");
+    if let Some(why) = super::image::wrong(text) {
+        let what = format!("not an image reference: {why}");
+        image.problem(&what, "Write `name:tag`, `registry:5000/name:tag` or `name@sha256:...`.");
         return None;
     }
     Some(text.to_owned())

@@ -1,8 +1,8 @@
 //! What a plan warns of: the file says one thing, and here it means another.
 
 use super::{Member, Plan};
-use std::collections::BTreeSet;
 use crate::config::{Attachment, Condition, Project, Restart, Service, Strategy};
+use std::collections::BTreeSet;
 
 pub(super) fn warn(project: &Project, plan: &mut Plan) {
     let said: Vec<String> = plan

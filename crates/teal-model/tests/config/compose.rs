@@ -63,7 +63,7 @@ fn the_projects_name_comes_from_flag_environment_file_and_folder_in_this_order()
     }
     assert!(file("name: My Shop\nservices: {web: {image: a}}\n").fail().contains("name: not a project name"));
     assert!(Input { text: plain, directory: Some("/"), ..Input::default() }.fail().contains("has no name"));
-    assert!(Input { text: plain, project_name: Some("A"), ..Input::default() }.fail().contains("`-p` is not"));
+    assert!(Input { text: plain, project_name: Some("A"), ..Input::default() }.fail().contains("`-p` says is not"));
     let inside = "services: {web: {image: 'a:$COMPOSE_PROJECT_NAME'}}\n";
     assert_eq!(file(inside).ok().project.services["web"].container.image, "a:shop");
 }
@@ -523,8 +523,14 @@ fn an_image_is_named_or_built() {
     let none = file("services:\n  web:\n    user: x\n").fail();
     assert!(none.contains("services.web: `image` is missing"), "{none}");
     assert!(file("services: {web: {image: 'a b'}}").fail().contains("not an image reference"));
-    let digest = "services: {web: {image: 'localhost:5000/team/app@sha256:abc'}}";
-    assert_eq!(file(digest).ok().project.services["web"].container.image, "localhost:5000/team/app@sha256:abc");
+    assert!(
+        file("services: {web: {image: 'app:$NONE'}}")
+            .fail()
+            .contains("compose.yaml:1: services.web.image: not an image")
+    );
+    let digest = format!("localhost:5000/team/app@sha256:{}", "0a".repeat(32));
+    let text = format!("services: {{web: {{image: '{digest}'}}}}");
+    assert_eq!(file(&text).ok().project.services["web"].container.image, digest);
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! Values that look like a real deployment, for the golden tests.
 
 use std::net::SocketAddr;
-use teal_model::api::{Detail, Hello, Notice, ProxyStatus, ReplicaStatus, ServiceStatus, Status, Summary, What};
+use teal_model::api::{
+    Detail, Hello, Notice, ProxyStatus, PublishedPort, ReplicaStatus, ServiceStatus, Status, Summary, What,
+};
 use teal_model::config::Strategy;
 use teal_model::deployment::{Published, State};
+use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::{LiveRelease, Member, Naming, Plan, PortPlan, Unchanged};
-use teal_model::receipt::{Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic};
-use teal_model::wire::{ListenerKey, Protocol};
+use teal_model::receipt::{
+    Connections, Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic,
+};
+use teal_model::wire::{ListenerKey, Protocol, TcpCounters};
 
 /// 2026-11-22 12:17:18 UTC.
 pub const NOW_MS: u64 = 1_795_349_838_000;
@@ -204,6 +209,7 @@ pub fn receipt() -> Receipt {
             before: Quantiles { requests: 51_200, p50_us: Some(1_151), p99_us: Some(7_935) },
             during: Quantiles { requests: 7_630, p50_us: Some(1_215), p99_us: Some(9_215) },
             after: Quantiles { requests: 4_404, p50_us: Some(1_151), p99_us: Some(8_191) },
+            tcp: Connections::default(),
         }),
     }
 }
@@ -267,6 +273,10 @@ pub fn hello() -> Hello {
     }
 }
 
+fn port_status(published: u16, target: u16, protocol: Option<Protocol>) -> PublishedPort {
+    PublishedPort { host_ip: None, published, target, direct: false, udp: false, protocol }
+}
+
 pub fn status() -> Status {
     let replica = |i: u32| ReplicaStatus {
         container: "cc".to_owned(),
@@ -289,8 +299,15 @@ pub fn status() -> Status {
         replicas: vec![replica(1), replica(2)],
         in_flight: Some(12),
         rate: Some(210.04),
+        connection_rate: Some(0.0),
         requests: Some(1_204_551),
         failed: Some(0),
+        published: vec![port_status(80, 8080, Some(Protocol::Http)), port_status(9000, 9000, Some(Protocol::Tcp))],
+        by_name: Some(vec![
+            Door { port: 8080, protocol: Protocol::Http },
+            Door { port: 9000, protocol: Protocol::Tcp },
+        ]),
+        tcp: Some(TcpCounters { connections: 1_204, failed: 2, open: 8, closed: 0 }),
     };
     let db = ServiceStatus {
         service: ServiceKey::new("shop", "db"),
@@ -309,9 +326,35 @@ pub fn status() -> Status {
         }],
         in_flight: None,
         rate: None,
+        connection_rate: None,
         requests: None,
         failed: None,
+        tcp: None,
+        published: Vec::new(),
+        by_name: Some(vec![Door { port: 5432, protocol: Protocol::Tcp }]),
         ..web.clone()
+    };
+    let dns = ServiceStatus {
+        service: ServiceKey::new("shop", "dns"),
+        published: vec![
+            PublishedPort { direct: true, udp: true, ..port_status(53, 53, None) },
+            PublishedPort { host_ip: Some([127, 0, 0, 1].into()), ..port_status(8053, 80, None) },
+        ],
+        by_name: None,
+        replicas: Vec::new(),
+        ..db.clone()
+    };
+    let worker = ServiceStatus {
+        service: ServiceKey::new("shop", "worker"),
+        by_name: Some(Vec::new()),
+        in_flight: Some(0),
+        rate: Some(0.0),
+        connection_rate: Some(0.0),
+        requests: Some(0),
+        failed: Some(0),
+        tcp: Some(TcpCounters::default()),
+        replicas: Vec::new(),
+        ..db.clone()
     };
     Status {
         agent: hello(),
@@ -322,7 +365,7 @@ pub fn status() -> Status {
             parked: 1_210,
         },
         engine: Some("29.0.1 (API 1.52)".to_owned()),
-        services: vec![web, db],
+        services: vec![web, db, dns, worker],
         running: vec![history().remove(0)],
         alerts: vec!["the proxy was started again 3 times within 10 s".to_owned()],
     }

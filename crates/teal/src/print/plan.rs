@@ -1,10 +1,10 @@
 //! A plan: what each service gets, and why.
 
 use crate::print::Paint;
-use crate::print::words::{counted, setting, short_id};
+use crate::print::words::{counted, setting, short_id, spoken};
 use teal_model::config::Strategy;
 use teal_model::plan::{Member, Naming, Plan, PortPlan};
-use teal_model::wire::Protocol;
+use teal_model::wire::ListenerKey;
 
 pub fn text(plan: &Plan, paint: Paint) -> String {
     let mut text = match plan.members.len() {
@@ -52,43 +52,61 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
     let how = if member.job { "job" } else { strategy(member.strategy) };
     let mut text = format!("{}  {how}: {}\n", paint.bold(&member.service.service), member.why);
     let mut row =
-        |name: &str, value: String| text.push_str(&format!("  {} {value}\n", paint.dim(&format!("{name:<9}"))));
+        |name: &str, value: String| text.push_str(&format!("  {} {value}\n", paint.dim(&format!("{name:<8}"))));
     if let Some(because) = &member.because {
         row("because", because.clone());
     }
-    row("release", format!("{} ({})", releases(member), member.color));
+    let replicas = if member.replicas == 1 { String::new() } else { format!(", {} replicas", member.replicas) };
+    row("release", format!("{} ({}){replicas}", releases(member), member.color));
     row("image", image(member, unresolved));
-    row("replicas", member.replicas.to_string());
     let otherwise = if member.optional { "; if not, the others go on" } else { "" };
     row("ready", format!("{}, within {}{otherwise}", member.readiness, setting(member.deadline_ms)));
-    if !member.listeners.is_empty() {
-        let listeners: Vec<String> = member.listeners.iter().map(ToString::to_string).collect();
-        row("listens", listeners.join(", "));
+    let (published, inside): (Vec<&PortPlan>, Vec<&PortPlan>) =
+        member.ports.iter().partition(|port| port.published.is_some());
+    if !published.is_empty() {
+        row("listens", ports(&published, &member.listeners));
     }
-    for (at, port) in member.ports.iter().enumerate() {
-        row(if at == 0 { "ports" } else { "" }, port_words(port));
+    if !inside.is_empty() {
+        row("by name", ports(&inside, &member.listeners));
     }
-    if let (Naming::Containers { .. }, false) = (&member.naming, member.job) {
-        row("name", "its containers own it, so a call by name may fail while it is recreated".to_owned());
+    // A worker is called by nobody, so nothing can fail.
+    if let Naming::Containers { .. } = &member.naming
+        && !member.ports.is_empty()
+        && !member.job
+    {
+        row("by name", "straight to its containers: a call may fail while it is recreated".to_owned());
     }
-    if member.serves() {
+    if member.live.as_ref().is_some_and(|live| live.serves) {
         row("drain", format!("up to {}", setting(member.drain_ms)));
     }
-    row("bake", setting(member.bake_ms));
+    if member.bake_ms > 0 {
+        row("bake", setting(member.bake_ms));
+    }
     text
 }
 
-/// `80 -> 8080: HTTP (as release 3 does)`
-fn port_words(port: &PortPlan) -> String {
-    let target = match (port.published, port.udp) {
-        (Some(published), udp) => format!("{published} -> {}{}", port.target, if udp { "/udp" } else { "" }),
-        (None, _) => format!("{} by name", port.target),
-    };
-    match port.protocol {
-        Some(Protocol::Http) => format!("{target}: HTTP ({})", port.why),
-        Some(Protocol::Tcp) => format!("{target}: plain TCP ({})", port.why),
-        None => format!("{target}: {}", port.why),
+/// `80 -> 8080 HTTP (as release 3 does), 443 -> 8443 TCP, 9000 -> 9000 TCP (as the file says)`: a reason is told once.
+fn ports(ports: &[&PortPlan], listeners: &[ListenerKey]) -> String {
+    let mut text = String::new();
+    for (at, port) in ports.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { ", " });
+        if let Some(published) = port.published {
+            text.push_str(&format!("{} -> ", addresses(published, listeners)));
+        }
+        text.push_str(&format!("{}{}", port.target, if port.udp { "/udp" } else { "" }));
+        text.push_str(&port.protocol.map(|protocol| format!(" {}", spoken(protocol))).unwrap_or_default());
+        if ports.get(at + 1).is_none_or(|next| next.why != port.why) {
+            text.push_str(&format!(" ({})", port.why));
+        }
     }
+    text
+}
+
+/// `80` on every address, else `127.0.0.1:80`.
+fn addresses(published: u16, listeners: &[ListenerKey]) -> String {
+    let own = listeners.iter().map(|key| key.addr).filter(|addr| addr.port() == published);
+    let own: Vec<String> = own.filter(|addr| !addr.ip().is_unspecified()).map(|addr| addr.to_string()).collect();
+    if own.is_empty() { published.to_string() } else { own.join(" ") }
 }
 
 pub fn strategy(strategy: Strategy) -> &'static str {
@@ -113,7 +131,7 @@ fn image(member: &Member, unresolved: bool) -> String {
     match &member.image_id {
         Some(id) => format!("{} ({})", member.image, short_id(id)),
         None if unresolved => {
-            format!("{} (not here yet: its id and its own volumes are known after the pull)", member.image)
+            format!("{} (pulled first; its id and its own volumes are known then)", member.image)
         }
         None => member.image.clone(),
     }

@@ -2,7 +2,9 @@
 
 use crate::print::Paint;
 use crate::print::words::{count, counted, date, ms, short_id, table, us};
-use teal_model::receipt::{Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic};
+use teal_model::receipt::{
+    Connections, Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic,
+};
 
 pub fn text(receipt: &Receipt, paint: Paint) -> String {
     let mut text = format!("{}\n", headline(receipt, paint));
@@ -57,49 +59,90 @@ fn of_release(line: &ReleaseLine) -> String {
 
 fn traffic(traffic: &Traffic, paint: Paint) -> String {
     match traffic {
-        Traffic::Measured(measured) => of_requests(measured, paint),
-        Traffic::Unknown { why } => format!("{}  unknown: {why}\n", paint.bold("Requests")),
+        Traffic::Measured(measured) => measured_words(measured, paint),
+        Traffic::Unknown { why } => format!("{}unknown: {why}\n", label("Traffic", paint)),
         Traffic::None => {
-            format!("{}  not counted: no service of this deployment publishes a port\n", paint.bold("Requests"))
+            format!("{}not counted: the proxy serves no service of this deployment\n", label("Traffic", paint))
         }
     }
 }
 
-fn of_requests(measured: &Measured, paint: Paint) -> String {
-    let failed = match measured.failed.total() {
-        0 => paint.green("0 failed"),
-        n => paint.red(&format!("{} failed ({})", count(n), failures(&measured.failed))),
-    };
-    let mut text = format!("{}  {} served, {failed}\n", paint.bold("Requests"), count(measured.served));
-    let others =
-        [(measured.held, "held"), (measured.retried, "retried"), (measured.client_aborts, "given up by their clients")];
-    let others: Vec<String> =
-        others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
-    if !others.is_empty() {
-        text.push_str(&format!("          {}\n", others.join(", ")));
+/// As wide as the longest of them.
+fn label(name: &str, paint: Paint) -> String {
+    format!("{}{:width$}", paint.bold(name), "", width = LABEL - name.len())
+}
+
+const LABEL: usize = "Connections  ".len();
+
+/// A database has connections alone, and most services requests alone.
+fn measured_words(measured: &Measured, paint: Paint) -> String {
+    let seen = measured.served + measured.failed.total() + measured.held + measured.client_aborts;
+    let requests = seen > 0 || measured.before.requests > 0 || measured.tcp.is_empty();
+    let mut text = String::new();
+    if requests {
+        text.push_str(&of_requests(measured, paint));
+    }
+    if !measured.tcp.is_empty() {
+        text.push_str(&of_connections(&measured.tcp, paint));
     }
     let stall =
         if measured.longest_stall_us < 1_000 { "under 1 ms".to_owned() } else { ms(measured.longest_stall_us / 1_000) };
-    text.push_str(&format!("          longest stall {stall}\n"));
+    text.push_str(&format!("{:LABEL$}longest stall {stall}\n", ""));
+    let timed = [&measured.before, &measured.during, &measured.after].iter().any(|quantiles| quantiles.requests > 0);
+    if timed { text + &latencies(measured) } else { text }
+}
+
+fn failed(total: u64, kinds: &str, paint: Paint) -> String {
+    match total {
+        0 => paint.green("0 failed"),
+        n => paint.red(&format!("{} failed ({kinds})", count(n))),
+    }
+}
+
+fn others(kinds: &[(u64, &str)]) -> String {
+    let kinds = happened(kinds);
+    if kinds.is_empty() { kinds } else { format!("{:LABEL$}{kinds}\n", "") }
+}
+
+fn of_connections(tcp: &Connections, paint: Paint) -> String {
+    let kinds = happened(&[(tcp.failed.connect, "no connection"), (tcp.failed.hold_expired, "held too long")]);
+    let failed = failed(tcp.failed.total(), &kinds, paint);
+    let head = label("Connections", paint);
+    let text = format!("{head}{} served, {failed}, {} open\n", count(tcp.served), count(tcp.open));
+    text + &others(&[(tcp.held, "held"), (tcp.closed, "closed after the drain")])
+}
+
+fn of_requests(measured: &Measured, paint: Paint) -> String {
+    let failed = failed(measured.failed.total(), &failures(&measured.failed), paint);
+    let text = format!("{}{} served, {failed}\n", label("Requests", paint), count(measured.served));
+    let kinds =
+        [(measured.held, "held"), (measured.retried, "retried"), (measured.client_aborts, "given up by their clients")];
+    text + &others(&kinds)
+}
+
+fn latencies(measured: &Measured) -> String {
     let row = |name: &str, quantiles: &Quantiles| {
         let time = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), us);
         vec![format!("  {name}"), count(quantiles.requests), time(quantiles.p50_us), time(quantiles.p99_us)]
     };
     let head = ["  LATENCY", "REQUESTS", "P50", "P99"].map(str::to_owned).to_vec();
     let rows = [head, row("before", &measured.before), row("during", &measured.during), row("after", &measured.after)];
-    text + &table(&rows, Paint::NONE)
+    table(&rows, Paint::NONE)
 }
 
 /// `2 connect, 1 app 5xx`: the kinds that happened.
 pub fn failures(failed: &Failures) -> String {
-    let kinds = [
+    happened(&[
         (failed.connect, "no connection"),
         (failed.reset, "reset"),
         (failed.cut, "cut"),
         (failed.timeout, "timed out"),
         (failed.hold_expired, "held too long"),
         (failed.app_5xx, "5xx of the app"),
-    ];
+    ])
+}
+
+fn happened(kinds: &[(u64, &str)]) -> String {
     let kinds: Vec<String> =
         kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
     kinds.join(", ")
@@ -119,6 +162,7 @@ mod tests {
     use super::*;
     use crate::print::{golden, made_up};
     use teal_model::fault::{Code, Fault};
+    use teal_model::receipt::ConnectionFailures;
 
     #[test]
     fn a_receipt_says_what_the_requests_felt() {
@@ -137,6 +181,21 @@ mod tests {
         receipt.outcome =
             Outcome::Reverted { why: Fault::new(Code::ReplicaExited, "shop-web-green-1 exited with code 1") };
         golden("receipt-reverted.txt", &text(&receipt, Paint::NONE));
+    }
+
+    #[test]
+    fn connections_are_counted_beside_requests_and_alone_where_there_is_no_request() {
+        let mut receipt = made_up::receipt();
+        let failed = ConnectionFailures { connect: 1, hold_expired: 2 };
+        let tcp = Connections { served: 1_120, failed, held: 14, closed: 3, open: 8 };
+        let Traffic::Measured(measured) = &mut receipt.traffic else { panic!() };
+        measured.tcp = Connections { failed: ConnectionFailures::default(), held: 0, closed: 0, ..tcp };
+        let both = traffic(&receipt.traffic, Paint::NONE);
+        let alone = traffic(
+            &Traffic::Measured(Measured { tcp, longest_stall_us: 312_000, ..Measured::default() }),
+            Paint::NONE,
+        );
+        golden("receipt-connections.txt", &format!("{both}\n{alone}"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What serves now.
 
-use crate::print::words::{ago, count, counted, for_how_long, short_id, table};
+use crate::print::words::{ago, count, counted, for_how_long, short_id, spoken, table};
 use crate::print::{Paint, history};
-use teal_model::api::{ReplicaStatus, ServiceStatus, Status};
+use std::net::SocketAddr;
+use teal_model::api::{PublishedPort, ReplicaStatus, ServiceStatus, Status};
+use teal_model::wire::TcpCounters;
 
 pub fn text(status: &Status, now_ms: u64, paint: Paint) -> String {
     let mut text = head(status, paint);
@@ -10,6 +12,7 @@ pub fn text(status: &Status, now_ms: u64, paint: Paint) -> String {
         text.push_str("\nno service is deployed\n");
     } else {
         text.push_str(&format!("\n{}", services(&status.services, now_ms, paint)));
+        text.push_str(&format!("\n{}", ways(&status.services, paint)));
         text.push_str(&format!("\n{}", replicas(&status.services, paint)));
     }
     for summary in &status.running {
@@ -46,7 +49,8 @@ fn head(status: &Status, paint: Paint) -> String {
 }
 
 fn services(services: &[ServiceStatus], now_ms: u64, paint: Paint) -> String {
-    let head = ["SERVICE", "RELEASE", "COLOR", "FOR", "LISTENS", "IN FLIGHT", "RATE", "REQUESTS", "FAILED", "IMAGE"];
+    let head =
+        ["SERVICE", "RELEASE", "COLOR", "FOR", "IN FLIGHT", "RATE", "REQUESTS", "CONNECTIONS", "FAILED", "IMAGE"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for service in services {
         // A dash is what nobody knows; it is not a zero.
@@ -66,15 +70,61 @@ fn services(services: &[ServiceStatus], now_ms: u64, paint: Paint) -> String {
             },
             service.color.clone().unwrap_or_else(|| "-".to_owned()),
             service.since_ms.map_or_else(|| "-".to_owned(), |since| for_how_long(now_ms.saturating_sub(since))),
-            if service.listeners.is_empty() { "-".to_owned() } else { service.listeners.join(" ") },
             number(service.in_flight),
-            service.rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}/s")),
+            rate(service),
             number(service.requests),
-            number(service.failed),
+            service.tcp.map_or_else(|| "-".to_owned(), |tcp| connections(&tcp)),
+            number(service.failed.map(|failed| failed + service.tcp.map_or(0, |tcp| tcp.failed))),
             image,
         ]);
     }
     table(&rows, paint)
+}
+
+/// Requests and connections together: most services have one kind.
+fn rate(service: &ServiceStatus) -> String {
+    let sum = service.rate.map(|rate| rate + service.connection_rate.unwrap_or(0.0));
+    sum.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}/s"))
+}
+
+fn connections(tcp: &TcpCounters) -> String {
+    match tcp.connections {
+        0 => "0".to_owned(),
+        all => format!("{} ({} open)", count(all), count(tcp.open)),
+    }
+}
+
+/// How a service is reached: from outside, and by its name from other containers.
+fn ways(services: &[ServiceStatus], paint: Paint) -> String {
+    let mut rows = vec![["SERVICE", "PUBLISHED", "BY NAME"].map(str::to_owned).to_vec()];
+    for service in services {
+        let published: Vec<String> = service.published.iter().map(published).collect();
+        let by_name = match &service.by_name {
+            None => "its containers".to_owned(),
+            Some(doors) => {
+                let doors = doors.iter().map(|door| format!("{} {}", door.port, spoken(door.protocol)));
+                doors.collect::<Vec<_>>().join(", ")
+            }
+        };
+        let or_nothing = |text: String| if text.is_empty() { "nothing".to_owned() } else { text };
+        rows.push(vec![service.service.to_string(), or_nothing(published.join(", ")), or_nothing(by_name)]);
+    }
+    table(&rows, paint)
+}
+
+/// `80 -> 8080 HTTP`
+fn published(port: &PublishedPort) -> String {
+    let PublishedPort { published, target, .. } = port;
+    let host = match port.host_ip {
+        Some(ip) => SocketAddr::new(ip, *published).to_string(),
+        None => published.to_string(),
+    };
+    let protocol = match port.protocol {
+        Some(protocol) => spoken(protocol),
+        None if port.direct => "by Docker",
+        None => "(not known yet)",
+    };
+    format!("{host} -> {target}{} {protocol}", if port.udp { "/udp" } else { "" })
 }
 
 fn replicas(services: &[ServiceStatus], paint: Paint) -> String {
@@ -113,6 +163,7 @@ mod tests {
         for service in &mut status.services {
             service.holding = true;
             (service.in_flight, service.rate, service.requests, service.failed) = (None, None, None, None);
+            (service.connection_rate, service.tcp) = (None, None);
             service.replicas.clear();
         }
         golden("status-unknown.txt", &text(&status, made_up::NOW_MS, Paint::NONE));

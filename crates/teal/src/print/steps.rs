@@ -49,6 +49,8 @@ impl Steps {
     fn texts(&mut self, notice: &Notice, progress_is_due: bool) -> Vec<String> {
         let paint = self.paint;
         match &notice.what {
+            // Nothing to bake, nothing to drain.
+            What::Entered { step, .. } if step.ends_with(": nothing to do") => Vec::new(),
             What::Entered { state, step } => {
                 self.now.clone_from(step);
                 let step = if step.is_empty() { state.name() } else { step };

@@ -1,6 +1,7 @@
 //! Numbers, times and tables as people read them.
 
 use crate::print::Paint;
+use teal_model::wire::Protocol;
 
 /// `14.2 s`, from milliseconds.
 pub fn ms(ms: u64) -> String {
@@ -91,6 +92,14 @@ pub fn short_id(id: &str) -> String {
     match id.split_once(':') {
         Some((kind, hex)) => format!("{kind}:{}", hex.chars().take(12).collect::<String>()),
         None => id.chars().take(12).collect(),
+    }
+}
+
+/// A protocol, short.
+pub fn spoken(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "HTTP",
+        Protocol::Tcp => "TCP",
     }
 }
 

@@ -10,7 +10,7 @@ use crate::who::who;
 use clap::Args;
 use teal_model::api::{Accepted, DeployRequest};
 use teal_model::config::Project;
-use teal_model::fault::{Code, Fault};
+use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::plan::Choice;
 
 #[derive(Debug, Args)]
@@ -93,10 +93,15 @@ fn override_images(project: &mut Project, chosen: &[String], images: &[String]) 
         if reference.trim().is_empty() {
             return Err(Fault::new(Code::Usage, format!("--image {image} names no image")));
         }
+        let known: Vec<String> = project.services.keys().cloned().collect();
         let service = project.services.get_mut(&name).ok_or_else(|| {
             Fault::new(
                 Code::NotFound,
-                format!("the project {} has no service `{name}`, which --image {image} names", project.name),
+                format!(
+                    "the project {} has no service `{name}`, which --image {image} names{}",
+                    project.name,
+                    did_you_mean(&name, known.iter().map(String::as_str))
+                ),
             )
         })?;
         service.container.image = reference.to_owned();

@@ -11,7 +11,7 @@ use teal_model::fault::Fault;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// At most this many
-    #[arg(short = 'n', long, default_value_t = 20)]
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// Of every project of this host
     #[arg(long)]

@@ -43,7 +43,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<u8, Fault> {
     }
     let path = here.join("compose.yaml");
     write_new(&path, EXAMPLE)?;
-    context.out.text("wrote compose.yaml; put your image into it, then `teal check` and `teal deploy`");
+    context.out.text("wrote compose.yaml; put your image into it, then `teal check`, `teal up --detach` (once a host) and `teal deploy`");
     Ok(0)
 }
 

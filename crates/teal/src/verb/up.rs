@@ -8,7 +8,7 @@ use clap::Args;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use teal_model::api::Hello;
@@ -46,6 +46,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?.patience(HELLO_WITHIN);
     match client.hello().await {
         Ok(hello) => {
+            refuse_another(&hello, &dirs)?;
             context.out.show(&hello, |hello, _| format!("the agent runs already (pid {})", hello.pid));
             return Ok(0);
         }
@@ -65,6 +66,23 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         ));
     }
     supervisor::keep(&program, &dirs, &arguments.agent.words(), &context.out).await
+}
+
+/// An agent on our socket that keeps its state elsewhere is not the one that is meant.
+fn refuse_another(hello: &Hello, dirs: &Dirs) -> Result<(), Fault> {
+    let same =
+        |a: &Path, b: &Path| a == b || std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).ok() == Some(a));
+    if same(Path::new(&hello.state_dir), &dirs.state) {
+        return Ok(());
+    }
+    let what = format!(
+        "the agent in {} (pid {}) keeps its state in {}, not in {}",
+        dirs.run.display(),
+        hello.pid,
+        hello.state_dir,
+        dirs.state.display()
+    );
+    Err(Fault::new(Code::AgentRuns, what))
 }
 
 async fn detach(
