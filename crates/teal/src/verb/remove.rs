@@ -29,7 +29,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         false => format!("{} of {project}", arguments.services.join(", ")),
     };
     let client = context.client()?.patience(LONG_PATIENCE);
-    let adopted = if context.global.yes { Vec::new() } else { adopted(&client, &project, &arguments.services).await? };
+    let asks = context.out.is_interactive() && !context.global.yes;
+    let adopted = if !asks { Vec::new() } else { adopted(&client, &project, &arguments.services).await? };
     note_adopted(context, &adopted);
     let volumes = match arguments.volumes {
         None => RemoveVolumes::Keep,
