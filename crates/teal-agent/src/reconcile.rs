@@ -140,7 +140,10 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
         let how = Replicas { color: live.color, restarts: true };
-        if let Ok(stored) = agent.store.release(&live.release) {
+        // Containers that somebody else made stand where he put them.
+        if !live.is_adopted()
+            && let Ok(stored) = agent.store.release(&live.release)
+        {
             keep_named(agent, &world, &live.release, &stored, how).await;
         }
         if live.is_adopted() {
