@@ -250,7 +250,7 @@ pub const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "an image that exits",
         code: Code::ReplicaExited,
-        says: &["exited with code 3", "the live release serves as before"],
+        says: &["exited with code 3", "see its last log lines above"],
     },
     Mistake { name: "a port that does not speak HTTP", code: Code::NotHttp, says: &["does not speak HTTP"] },
     Mistake {
