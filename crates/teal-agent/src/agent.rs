@@ -75,7 +75,8 @@ impl Agent {
             journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
         // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
         let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
-        let publisher = Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings, doors));
+        let publisher =
+            Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings, serving.as_ref()));
         let agent = Arc::new(Self {
             salt: journal.salt()?,
             meter: Meter::start(traffic.clone()),

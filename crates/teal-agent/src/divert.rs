@@ -13,6 +13,7 @@
 use crate::agent::{Agent, fault_of};
 use crate::journal::{AdoptedReplica, Diversion};
 use crate::runtime::Status;
+use crate::sockets::Sockets;
 use crate::traffic::Opening;
 use crate::world::Adopted;
 use std::collections::{BTreeMap, BTreeSet};
@@ -199,7 +200,14 @@ impl Agent {
         let proxy = self.traffic.state().borrow().pid;
         let mut count = 0;
         for replica in world.of(release).filter(|replica| replica.adopted && replica.container.pid != 0) {
-            count += crate::connections::open(replica.container.pid, proxy).ok()? as u64;
+            let pid = u32::try_from(replica.container.pid).ok()?;
+            match Sockets::of(pid).and_then(|sockets| sockets.connections(proxy)) {
+                Ok(open) => count += open as u64,
+                Err(error) => {
+                    tracing::warn!(container = replica.container.name, %error, "its connections cannot be counted");
+                    return None;
+                }
+            }
         }
         Some(count)
     }

@@ -66,17 +66,13 @@ impl Publisher {
         watch: Watch,
         epoch: u64,
         routings: BTreeMap<ServiceKey, Routing>,
-        doors: HashMap<ReleaseKey, Vec<Door>>,
+        serving: Option<&RouteTable>,
     ) -> Self {
         let number = TableNumber { epoch, n: 0 };
-        let tables = Tables {
-            number,
-            routings,
-            last: Default::default(),
-            settings: HashMap::new(),
-            diversions: Vec::new(),
-            doors,
-        };
+        let doors = serving.map(doors_of).unwrap_or_default();
+        // A service whose settings cannot be read stays as it was found to be served.
+        let last = (serving.cloned().unwrap_or_default(), BTreeSet::new());
+        let tables = Tables { number, routings, last, settings: HashMap::new(), diversions: Vec::new(), doors };
         Self { traffic, store, watch, state: Mutex::new(tables) }
     }
 

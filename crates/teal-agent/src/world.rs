@@ -7,9 +7,9 @@
 //! ```
 
 use crate::early;
-use crate::listening::Listening;
 use crate::probe::{Answer, Interview};
 use crate::runtime::{Container, ContainerEvent, ContainerHealth, Runtime, RuntimeError, Status, label};
+use crate::sockets::Sockets;
 use crate::store::{ReleaseStore, StoredRelease};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -436,7 +436,7 @@ impl Watcher {
                 passed: replica.probe == Probed::Passed,
                 doors: replica.doors.clone(),
                 before,
-                listening: None,
+                sockets: None,
                 reports: self.reports_to.clone(),
             };
             self.tasks.insert(run, tokio::spawn(task.run()).abort_handle());
@@ -563,7 +563,7 @@ struct Warming {
     /// What the release before it speaks, where there is one.
     before: Option<Vec<Door>>,
     /// None: it cannot be seen what it listens on.
-    listening: Option<Listening>,
+    sockets: Option<Sockets>,
     reports: mpsc::Sender<Report>,
 }
 
@@ -571,12 +571,10 @@ impl Warming {
     async fn run(mut self) {
         let began = Instant::now();
         self.hold_process().await;
-        if self.container.pid != 0 {
-            match Listening::of(self.container.pid) {
-                Ok(listening) => self.listening = Some(listening),
-                Err(error) => {
-                    tracing::warn!(container = self.container.name, %error, "it cannot be seen what it listens on")
-                }
+        if let Some(pid) = u32::try_from(self.container.pid).ok().filter(|pid| *pid != 0) {
+            match Sockets::of(pid) {
+                Ok(sockets) => self.sockets = Some(sockets),
+                Err(error) => self.cannot_see(&error),
             }
         }
         let stored = match self.store.release(&self.release) {
@@ -648,8 +646,13 @@ impl Warming {
 
     /// Sees which ports it listens on, and what is spoken there.
     async fn meet(&mut self, interview: &mut Interview) {
-        let seen = self.listening.as_ref().and_then(|listening| listening.ports().ok());
-        interview.meet(seen).await;
+        let seen = self.sockets.as_ref().map(Sockets::listening).transpose();
+        interview
+            .meet(seen.unwrap_or_else(|error| {
+                self.cannot_see(&error);
+                None
+            }))
+            .await;
         let doors = interview.doors();
         if doors != self.doors {
             self.doors.clone_from(&doors);
@@ -723,6 +726,10 @@ impl Warming {
             }
             sleep_until(began + pause).await;
         }
+    }
+
+    fn cannot_see(&self, error: &std::io::Error) {
+        tracing::warn!(container = self.container.name, %error, "it cannot be seen what it listens on");
     }
 
     async fn say(&self, said: &mut String, last: String) {

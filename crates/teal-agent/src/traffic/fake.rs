@@ -48,6 +48,8 @@ pub struct Proxy {
     pub flips: usize,
     /// What is led away from whoever has it, and where to.
     pub diversions: BTreeMap<ListenerKey, ListenerKey>,
+    /// For each table, what was led away at some moment while it was in force.
+    pub led: Vec<BTreeSet<ListenerKey>>,
     /// This host can divert nothing, and says why.
     pub cannot_divert: Option<String>,
     /// Addresses that are taken by somebody else.
@@ -116,7 +118,11 @@ impl Traffic for FakeTraffic {
     }
 
     async fn divert(&self, diversions: &BTreeMap<ListenerKey, ListenerKey>) -> Result<(), Fault> {
-        self.proxy().diversions.clone_from(diversions);
+        let mut proxy = self.proxy();
+        proxy.diversions.clone_from(diversions);
+        if let Some(led) = proxy.led.last_mut() {
+            led.extend(diversions.keys().cloned());
+        }
         Ok(())
     }
 
@@ -148,6 +154,8 @@ impl Traffic for FakeTraffic {
             if silence.is_none_or(|silence| silence.taken) {
                 proxy.processes.extend(publication.processes.iter().map(|(backend, _)| backend.clone()));
                 proxy.tables.push(publication.table);
+                let led = proxy.diversions.keys().cloned().collect();
+                proxy.led.push(led);
                 if let (Some(look), Some(table)) = (&proxy.on_table, proxy.tables.last()) {
                     look(table);
                 }

@@ -1,10 +1,13 @@
 //! Death before and after every effect: the next agent goes on.
 
-use crate::stage::{die_once, effects_of, exits, good};
+use crate::stage::{Stage, die_once, effects_of, exits, good, life, stage, start};
+use std::time::Duration;
 use teal_agent::runtime::fake::Moment;
 use teal_agent::traffic::fake::Crash;
 use teal_model::deployment::State;
 use teal_model::fault::Code;
+use teal_model::ids::ServiceKey;
+use teal_model::wire::RouteTable;
 
 #[test]
 fn a_good_release_survives_a_death_at_every_engine_effect() {
@@ -56,4 +59,26 @@ fn a_release_that_exits_is_reverted_whatever_death_comes_between() {
         }
     }
     assert!(died > to - from, "{died} deaths");
+}
+
+/// A damaged file of the store: the next agent cannot build the service's routes, and leaves those that it found.
+#[test]
+fn settings_that_cannot_be_read_leave_a_service_as_it_is_served() {
+    let Stage { dir, engine, traffic, .. } = &stage(good());
+    let web = ServiceKey::new("shop", "web");
+    let before = traffic.table().unwrap();
+    std::fs::write(dir.path().join("secrets/shop.web.1.json"), "{").unwrap();
+    let engine = &engine.restarted();
+    life(async {
+        let agent = start(dir.path(), engine, traffic).await;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert!(agent.alerts().iter().any(|words| words.contains("is damaged")), "{:?}", agent.alerts());
+    });
+    let after = traffic.table().unwrap();
+    assert!(after.number > before.number);
+    assert_eq!(after.services.get(&web), before.services.get(&web));
+    let routes = |table: &RouteTable| table.routes.iter().filter(|route| route.service == web).count();
+    assert_eq!(routes(&after), routes(&before));
+    let ports = traffic.proxy().listeners.iter().filter(|one| one.addr.port() == 8003).count();
+    assert_eq!(ports, 1, "its port stays open");
 }
