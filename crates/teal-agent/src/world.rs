@@ -6,42 +6,27 @@
 //! nudges ────────┘      └─ one warming task a run of a container ─▶ pidfd, probe answers
 //! ```
 
-use crate::early;
-use crate::probe::{Answer, Interview};
+mod warming;
+
 use crate::runtime::{Container, ContainerEvent, ContainerHealth, Runtime, RuntimeError, Status, label};
-use crate::sockets::Sockets;
-use crate::store::{ReleaseStore, StoredRelease};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use crate::store::ReleaseStore;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::config::{Protocol as Transport, Service};
 use teal_model::deployment::Health;
 use teal_model::door::Door;
-use teal_model::fault::{Code, Fault};
+use teal_model::fault::Fault;
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::wire::BackendId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
+use warming::{Warming, hold_namespace, post_mortem};
 
 const RESYNC: Duration = Duration::from_secs(15);
-/// A replica on whose port nobody listens yet is asked again after this, so that a quick start is seen quickly.
-const EAGER: Duration = Duration::from_millis(50);
-/// The ports of a replica are looked at this often while it is young, and later.
-const LOOK: Duration = Duration::from_millis(100);
-const YOUNG: Duration = Duration::from_secs(120);
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// A port that the release before it listens on is waited for this long, and one that is only named this long.
-const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
-const UNUSED_AFTER: Duration = Duration::from_secs(2);
-const LOG_LINES: u32 = 10;
-/// A process that could not be held is tried again after this.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// A snapshot; replaced, never changed.
 #[derive(Clone, Default)]
@@ -493,249 +478,8 @@ async fn heard_of(
     }
 }
 
-/// Why a container ended, with its last words.
-async fn post_mortem(
-    runtime: Arc<dyn Runtime>,
-    container: Container,
-    release: ReleaseKey,
-    reports: mpsc::Sender<Report>,
-) {
-    let how = match &container.status {
-        Status::Exited { out_of_memory: true, .. } => "was killed because it ran out of memory".to_owned(),
-        Status::Exited { code, .. } => format!("exited with code {code}"),
-        Status::Restarting => "is being restarted by the engine".to_owned(),
-        _ => "is dead".to_owned(),
-    };
-    let lines = match timeout(Duration::from_secs(3), runtime.tail(&container.id, LOG_LINES)).await {
-        Ok(Ok(lines)) if lines.is_empty() => vec!["it wrote no log".to_owned()],
-        Ok(Ok(lines)) => lines.into_iter().map(|line| line.text).collect(),
-        Ok(Err(error)) => vec![format!("its log cannot be read: {error}")],
-        Err(_) => vec!["its log cannot be read: no answer within 3 s".to_owned()],
-    };
-    let mut fault = Fault::new(Code::ReplicaExited, format!("{} of {release} {how}", container.name)).detail(lines);
-    if matches!(container.status, Status::Exited { code: 0, .. }) {
-        fault = fault.hint("if it is meant to run once and end, write `deploy: {mode: replicated-job}`");
-    }
-    // The watcher that would take it may have ended with the agent.
-    let _ = reports.send(Report::Exit { run: backend_id(&container), fault }).await;
-}
-
 /// What the newest other release of the service speaks. None: there is no other.
 fn spoken_before<'a>(release: &ReleaseKey, others: impl Iterator<Item = &'a Replica>) -> Option<Vec<Door>> {
     let others = others.filter(|other| other.release.service == release.service && other.release != *release);
     others.max_by_key(|other| (other.release.number, other.doors.len())).map(|other| other.doors.clone())
-}
-
-/// A namespace is believed like a process: only when the container still has its pid after it was opened.
-async fn hold_namespace(runtime: Arc<dyn Runtime>, container: Container, reports: mpsc::Sender<Report>) {
-    if container.pid == 0 {
-        return;
-    }
-    let namespace = match std::fs::File::open(format!("/proc/{}/ns/net", container.pid)) {
-        Ok(namespace) => namespace,
-        Err(error) => {
-            tracing::warn!(container = container.name, %error, "its network namespace cannot be opened");
-            return;
-        }
-    };
-    loop {
-        match runtime.inspect(&container.id).await {
-            Ok(Some(now)) if now.pid == container.pid && now.started_at == container.started_at => {
-                let namespace = Arc::new(OwnedFd::from(namespace));
-                let _ = reports.send(Report::Namespace { run: backend_id(&container), namespace }).await;
-                return;
-            }
-            Ok(_) => return,
-            Err(_) => sleep(AGAIN).await,
-        }
-    }
-}
-
-/// From the start of a run to its end: its process is held, then it is probed until it passes, then its ports are looked at
-/// from time to time.
-struct Warming {
-    runtime: Arc<dyn Runtime>,
-    store: Arc<ReleaseStore>,
-    container: Container,
-    release: ReleaseKey,
-    passed: bool,
-    doors: Vec<Door>,
-    /// What the release before it speaks, where there is one.
-    before: Option<Vec<Door>>,
-    /// None: it cannot be seen what it listens on.
-    sockets: Option<Sockets>,
-    reports: mpsc::Sender<Report>,
-}
-
-impl Warming {
-    async fn run(mut self) {
-        let began = Instant::now();
-        self.hold_process().await;
-        if let Some(pid) = u32::try_from(self.container.pid).ok().filter(|pid| *pid != 0) {
-            match Sockets::of(pid) {
-                Ok(sockets) => self.sockets = Some(sockets),
-                Err(error) => self.cannot_see(&error),
-            }
-        }
-        let stored = match self.store.release(&self.release) {
-            Ok(stored) => stored,
-            Err(fault) if self.passed => {
-                tracing::warn!(release = %self.release, %fault, "its ports are not looked at");
-                return;
-            }
-            Err(fault) => return self.report(Probed::Never(fault)).await,
-        };
-        let service = &stored.service;
-        if !self.passed && self.container.health.is_some() {
-            let early =
-                early::check(self.runtime.clone(), self.container.clone(), service.container.healthcheck.clone());
-            let (run, reports) = (backend_id(&self.container), self.reports.clone());
-            tokio::spawn(async move {
-                if early.await {
-                    // The watcher that would take it may have ended with the agent.
-                    let _ = reports.send(Report::Checked { run }).await;
-                }
-            });
-        }
-        let Some(ip) = self.container.addresses.values().next().copied() else {
-            if self.passed {
-                return;
-            }
-            if service.ports.is_empty() || service.network_mode.is_some() {
-                return self.report(Probed::Passed).await;
-            }
-            let fault =
-                Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
-            return self.report(Probed::Never(fault)).await;
-        };
-        let before = self.before.clone().unwrap_or_default();
-        let mut interview = Interview::new(service.clone(), ip, before, &self.doors);
-        if !self.passed {
-            if !self.probe(service, &mut interview).await {
-                return;
-            }
-            self.meet_callers_ports(&stored, &mut interview, began).await;
-            self.report(Probed::Passed).await;
-        }
-        loop {
-            sleep(if began.elapsed() < YOUNG { LOOK } else { LOOK_AGAIN }).await;
-            self.meet(&mut interview).await;
-        }
-    }
-
-    /// Before others call it: it listens where the release before it does or, if it is the first, where file and image say.
-    /// Not for ever: a port may have been given up.
-    async fn meet_callers_ports(&mut self, stored: &StoredRelease, interview: &mut Interview, began: Instant) {
-        let exposed = stored.service.expose.iter().filter(|port| port.protocol == Transport::Tcp).map(|port| port.port);
-        let (wanted, patience): (BTreeSet<u16>, _) = match &self.before {
-            _ if !stored.naming.is_holder() => (BTreeSet::new(), Duration::ZERO),
-            // Those behind it in its network start when it is ready.
-            Some(before) if stored.shares_network => (before.iter().map(|door| door.port).collect(), UNUSED_AFTER),
-            Some(before) => (before.iter().map(|door| door.port).collect(), GIVEN_UP_AFTER),
-            None => (exposed.chain(stored.exposed.iter().copied()).collect(), UNUSED_AFTER),
-        };
-        let mut said = String::new();
-        loop {
-            self.meet(interview).await;
-            let missing = wanted.iter().find(|port| self.doors.iter().all(|door| door.port != **port));
-            let Some(missing) = missing.filter(|_| began.elapsed() < patience) else { return };
-            self.say(&mut said, format!("it does not listen on port {missing} yet")).await;
-            sleep(EAGER).await;
-        }
-    }
-
-    /// Sees which ports it listens on, and what is spoken there.
-    async fn meet(&mut self, interview: &mut Interview) {
-        let seen = self.sockets.as_ref().map(Sockets::listening).transpose();
-        interview
-            .meet(seen.unwrap_or_else(|error| {
-                self.cannot_see(&error);
-                None
-            }))
-            .await;
-        let doors = interview.doors();
-        if doors != self.doors {
-            self.doors.clone_from(&doors);
-            let _ = self.reports.send(Report::Doors { run: backend_id(&self.container), doors }).await;
-        }
-    }
-
-    async fn report(&self, probe: Probed) {
-        let _ = self.reports.send(Report::Probe { run: backend_id(&self.container), probe }).await;
-    }
-
-    /// A pidfd names one process for ever, a pid does not: it is believed only when the container still has it afterwards.
-    async fn hold_process(&self) {
-        let Some(pid) = Pid::from_raw(self.container.pid) else { return };
-        let process = loop {
-            match pidfd_open(pid, PidfdFlags::NONBLOCK) {
-                Ok(process) => break process,
-                // A process that is gone is no error: its end is an event of its own.
-                Err(Errno::SRCH) => return,
-                // Out of descriptors or memory: without it a restart could give its address to another container unseen.
-                Err(error) if !self.passed => {
-                    let last = format!("its process {} cannot be held: {error}", self.container.pid);
-                    self.report(Probed::NotYet(last)).await;
-                }
-                Err(_) => {}
-            }
-            sleep(AGAIN).await;
-        };
-        loop {
-            match self.runtime.inspect(&self.container.id).await {
-                Ok(Some(now)) if now.pid == self.container.pid && now.started_at == self.container.started_at => {
-                    let report = Report::Process { run: backend_id(&self.container), process: Arc::new(process) };
-                    let _ = self.reports.send(report).await;
-                    return;
-                }
-                Ok(_) => return,
-                Err(_) => sleep(AGAIN).await,
-            }
-        }
-    }
-
-    /// True: it has passed. False: it never will.
-    async fn probe(&self, service: &Service, interview: &mut Interview) -> bool {
-        let interval = Duration::from_millis(service.teal.health.interval_ms);
-        let mut successes = 0;
-        let mut said = String::new();
-        loop {
-            let began = Instant::now();
-            let mut pause = interval;
-            match interview.round().await {
-                Answer::Passed => {
-                    successes += 1;
-                    if successes >= service.teal.health.successes {
-                        return true;
-                    }
-                }
-                Answer::Never(fault) => {
-                    self.report(Probed::Never(fault)).await;
-                    return false;
-                }
-                Answer::Closed(last) => {
-                    successes = 0;
-                    // Nobody is bothered by being asked more often while nobody listens.
-                    pause = interval.min(EAGER);
-                    self.say(&mut said, last).await;
-                }
-                Answer::NotYet(last) => {
-                    successes = 0;
-                    self.say(&mut said, last).await;
-                }
-            }
-            sleep_until(began + pause).await;
-        }
-    }
-
-    fn cannot_see(&self, error: &std::io::Error) {
-        tracing::warn!(container = self.container.name, %error, "it cannot be seen what it listens on");
-    }
-
-    async fn say(&self, said: &mut String, last: String) {
-        if *said != last {
-            said.clone_from(&last);
-            self.report(Probed::NotYet(last)).await;
-        }
-    }
 }
