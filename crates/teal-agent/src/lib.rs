@@ -12,6 +12,7 @@ pub mod effects;
 pub mod journal;
 pub mod meter;
 mod names;
+pub mod nginx;
 mod probe;
 pub mod process;
 pub mod publish;

@@ -87,6 +87,11 @@ impl Sockets {
         Ok(open.len())
     }
 
+    /// Connections that somebody here has to one of these addresses.
+    pub fn connected_to(&self, addrs: &BTreeSet<SocketAddr>) -> io::Result<usize> {
+        Ok(self.in_state(ESTABLISHED)?.iter().filter(|one| addrs.contains(&one.remote)).count())
+    }
+
     fn in_state(&self, state: u32) -> io::Result<Vec<Seen>> {
         let mut all = Vec::new();
         for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
@@ -203,6 +208,8 @@ mod tests {
         let _taken = open.accept().unwrap();
         let to_it = |all: Vec<Seen>| all.into_iter().filter(|one| one.local.port() == port(&open)).count();
         assert_eq!(to_it(sockets.in_state(ESTABLISHED).unwrap()), 1);
+        let there = SocketAddr::from(([127, 0, 0, 1], port(&open)));
+        assert_eq!(sockets.connected_to(&BTreeSet::from([there])).unwrap(), 1);
         assert!(sockets.connections(None).unwrap() >= 1);
         let before = sockets.connections(None).unwrap();
         assert!(sockets.connections(Some(us)).unwrap() < before, "our own are left out");

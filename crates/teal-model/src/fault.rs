@@ -26,6 +26,10 @@ pub enum Code {
     NeverReady,
     NotHttp,
     ProxyDown,
+    NginxDown,
+    NginxFile,
+    NginxRefused,
+    NginxStale,
     Aborted,
     Stuck,
 }
@@ -51,6 +55,10 @@ impl Code {
         Code::NeverReady,
         Code::NotHttp,
         Code::ProxyDown,
+        Code::NginxDown,
+        Code::NginxFile,
+        Code::NginxRefused,
+        Code::NginxStale,
         Code::Aborted,
         Code::Stuck,
     ];
@@ -77,6 +85,10 @@ impl Code {
             Code::NeverReady => "never_ready",
             Code::NotHttp => "not_http",
             Code::ProxyDown => "proxy_down",
+            Code::NginxDown => "nginx_down",
+            Code::NginxFile => "nginx_file",
+            Code::NginxRefused => "nginx_refused",
+            Code::NginxStale => "nginx_stale",
             Code::Aborted => "aborted",
             Code::Stuck => "stuck",
         }
@@ -97,7 +109,11 @@ impl Code {
             | Code::DockerRefused
             | Code::DiskFull
             | Code::PortInUse
-            | Code::ProxyDown => 7,
+            | Code::ProxyDown
+            | Code::NginxDown
+            | Code::NginxFile
+            | Code::NginxRefused
+            | Code::NginxStale => 7,
             Code::ImageMissing | Code::ReplicaExited | Code::NeverReady | Code::NotHttp => 8,
             Code::Aborted => 9,
             Code::Stuck => 10,
@@ -128,6 +144,12 @@ impl Code {
                 "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does"
             }
             Code::ProxyDown => "the proxy did not acknowledge a route table",
+            Code::NginxDown => "the nginx that a service is behind does not run",
+            Code::NginxFile => {
+                "the file that Teal writes for nginx was edited, is somebody else's, or cannot be written"
+            }
+            Code::NginxRefused => "nginx refuses its configuration, or a command for it failed",
+            Code::NginxStale => "nginx was told to reload, and its old workers went on; the file before is back",
             Code::Aborted => "the deployment was aborted and reverted",
             Code::Stuck => "a revert failed; Teal stopped and left things as they are",
         }
@@ -159,6 +181,12 @@ impl Code {
             Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
             Code::NotHttp => "publish the port that speaks HTTP, or pass its bytes on with `x-teal: {mode: tcp}`",
             Code::ProxyDown => "see `proxy.log` in the state directory; the agent starts the proxy again by itself",
+            Code::NginxDown => "start nginx, or name its pid file or container in `x-teal.nginx`",
+            Code::NginxFile => {
+                "put what you need into a file of your own and remove this one: Teal writes it again with the next deployment"
+            }
+            Code::NginxRefused => "correct it until `nginx -t` passes; requests go where they went before",
+            Code::NginxStale => "see nginx's error log: it may not be able to listen somewhere, or a worker hangs",
             Code::Aborted => "deploy again when ready; the live release serves as before",
             Code::Stuck => "see `teal show` for the step, put it right, then deploy again",
         }

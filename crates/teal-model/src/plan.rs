@@ -4,7 +4,8 @@ mod together;
 mod warnings;
 
 use crate::config::{
-    ExposedPort, Mode, MountKind, NetworkMode, Probe, Project, Protocol as Transport, Service, Strategy, UpdateOrder,
+    ExposedPort, Mode, MountKind, NetworkMode, Nginx, Probe, Project, Protocol as Transport, Service, Strategy,
+    UpdateOrder,
 };
 use crate::door::{self, Door};
 use crate::fault::did_you_mean;
@@ -71,6 +72,9 @@ pub struct Member {
     /// What is spoken on its ports, as far as that is known.
     #[serde(default)]
     pub ports: Vec<PortPlan>,
+    /// Its clients come through an nginx, which is told with each flip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<Nginx>,
     pub deadline_ms: u64,
     pub drain_ms: u64,
     pub bake_ms: u64,
@@ -321,6 +325,7 @@ fn member(
         listeners: listeners(service),
         naming,
         ports,
+        nginx: service.teal.nginx.clone(),
         deadline_ms: service.teal.health.deadline_ms,
         drain_ms: service.teal.drain_ms,
         bake_ms: service.teal.bake_ms,
@@ -432,7 +437,9 @@ fn ports(service: &Service, image: Option<&ImageFacts>, live: Option<&LiveReleas
             true => (None, "published by Docker itself".to_owned()),
             false => protocol(port.target),
         };
-        all.push(PortPlan { published: Some(port.published), target: port.target, udp, protocol, why });
+        // Behind nginx nobody opens it.
+        let published = Some(port.published).filter(|_| udp || service.teal.nginx.is_none());
+        all.push(PortPlan { published, target: port.target, udp, protocol, why });
     }
     if !naming.is_holder() {
         return all;
@@ -479,6 +486,7 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
 pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     let mut keys = BTreeSet::new();
     let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some() || service.is_job;
+    let direct = direct || service.teal.nginx.is_some();
     for port in service.ports.iter().filter(|port| port.protocol == Transport::Tcp && !direct) {
         let ips = match port.host_ip {
             Some(ip) => vec![ip],

@@ -3,6 +3,7 @@
 
 use super::depends::Dependency;
 use super::health::check_deadline;
+use super::nginx;
 use super::ports::{self, overlap, word};
 use super::problem::suggestion;
 use super::project::{Condition, DependsOn, Mount, MountKind, NetworkMode, Port, Protocol, RouteRule, Strategy};
@@ -17,6 +18,9 @@ pub(super) fn check(services: &mut Services<'_>, disabled: &BTreeMap<String, Vec
     settle_ports(services, project);
     share_volumes(services);
     mark_jobs(services);
+    for service in services.values_mut() {
+        nginx::settle(service, project);
+    }
     check_shared_ports(services);
     for service in services.values() {
         check_routes(service);

@@ -22,6 +22,7 @@ mod limits;
 mod load;
 mod merge;
 mod networks;
+mod nginx;
 mod parse;
 mod ports;
 mod problem;

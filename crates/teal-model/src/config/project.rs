@@ -6,12 +6,14 @@ mod build;
 mod container;
 mod limits;
 mod network;
+mod nginx;
 mod settings;
 
 pub use build::{Build, BuildSecret, BuildSecretSource};
 pub use container::*;
 pub use limits::{BlkioLimits, CpuLimits, Limits, Ulimit};
 pub use network::{Attachment, DEFAULT_NETWORK, Ipam, IpamPool, Network, NetworkMode};
+pub use nginx::{Nginx, NginxProcess};
 pub use settings::*;
 
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,9 @@
 
 use super::health::read_health;
 use super::keys;
+use super::nginx;
 use super::project::{Mode, RouteRule, ServiceSettings, Strategy};
-use super::read::Item;
+use super::read::{Item, MapReader};
 use std::net::IpAddr;
 
 /// What `private` stands for in `trusted_proxies`: RFC 1918, RFC 4193, loopback and link-local.
@@ -65,6 +66,7 @@ pub(super) struct TealSettings<'a> {
     pub routes: Vec<(RouteRule, Item<'a>)>,
     pub strategy: Option<Item<'a>>,
     pub health: Option<Item<'a>>,
+    pub nginx: Option<Item<'a>>,
 }
 
 pub(super) fn read_service<'a>(item: &Item<'a>) -> TealSettings<'a> {
@@ -106,8 +108,26 @@ pub(super) fn read_service<'a>(item: &Item<'a>) -> TealSettings<'a> {
         settings.response_timeout_ms = timeouts.take("response").and_then(|v| v.duration_ms()).unwrap_or(0);
         timeouts.finish();
     }
+    read_traffic(&map, &mut out);
     map.finish();
     out
+}
+
+fn read_traffic<'a>(map: &MapReader<'a>, out: &mut TealSettings<'a>) {
+    let traffic = map.take("traffic");
+    let through_nginx = traffic.as_ref().and_then(|traffic| traffic.choice(&[("teal", false), ("nginx", true)]));
+    let nginx = map.take("nginx");
+    if let (Some(nginx), None | Some(false)) = (&nginx, through_nginx) {
+        nginx.problem("has no effect without `traffic: nginx`", "Add that, or take this out.");
+    }
+    if through_nginx != Some(true) {
+        return;
+    }
+    if matches!(out.settings.mode, Mode::Tcp | Mode::Direct) {
+        map.item.problem("`traffic: nginx` and this `mode` contradict each other", "Take one of the two out.");
+    }
+    out.settings.nginx = Some(nginx.as_ref().map(nginx::read).unwrap_or_default());
+    out.nginx = nginx.or(traffic);
 }
 
 fn read_strategy(item: &Item<'_>) -> Option<Strategy> {

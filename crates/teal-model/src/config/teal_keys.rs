@@ -39,9 +39,13 @@ pub static TEAL_SERVICE: Level = Level {
         yes("retain", "How long the retired release stays warm. Only 0 for now."),
         yes("bake", "How long the new release is watched after the flip. Only 0 for now."),
         yes("timeouts", "Between proxy and container. See below."),
+        yes(
+            "traffic",
+            "`teal` (default): the built-in proxy serves the published ports. `nginx`: the team's own nginx does, and Teal tells it where the containers are.",
+        ),
+        yes("nginx", "With `traffic: nginx`. See below and docs/nginx.md."),
         later("canary", "Use `strategy: blue-green`."),
         later("migrate", "Run migrations before the deployment."),
-        later("nginx", "Take it out: the built-in proxy serves."),
         later("smoke", "Use `health` with a path that tests what matters."),
     ],
 };
@@ -87,5 +91,45 @@ pub static TIMEOUTS: Level = Level {
     keys: &[
         yes("connect", "TCP connect to a container. Default 2s."),
         yes("response", "From the end of the request to the head of the answer, then 504. Default 0: for ever."),
+    ],
+};
+
+pub static NGINX: Level = Level {
+    name: "services.<name>.x-teal.nginx",
+    extensions: false,
+    keys: &[
+        yes("upstream", "The name behind `proxy_pass http://`. Default: `<project>_<service>`."),
+        yes(
+            "file",
+            "The file that Teal writes, as nginx sees it; included within `http`. Default /etc/nginx/conf.d/teal.conf.",
+        ),
+        yes(
+            "log",
+            "Where nginx logs the requests that Teal counts, as nginx sees it. Default /var/log/nginx/teal.log.",
+        ),
+        yes("container", "The container that nginx runs in. Default: none, it runs on the host."),
+        yes("pid", "The file with the pid of nginx's master, on the host. Default /run/nginx.pid."),
+        yes("test", "The command that tests the configuration. Default `nginx -t`; in a container it runs there."),
+        yes("reload", "The command that reloads nginx. Default: SIGHUP to its master."),
+        yes(
+            "confirm",
+            "How long a reload may take until the new workers alone serve; then it is taken back. Default 10s.",
+        ),
+        yes("address", "The address that containers are published on, and nginx calls. Default 127.0.0.1."),
+        yes("port", "The container's port that nginx calls. Default: the first published one's target."),
+        yes("ports", "Host ports of each color. Default: chosen free, and kept. See below."),
+        yes("keepalive", "Idle connections that each worker of nginx keeps to the service. Default 32."),
+    ],
+};
+
+pub static NGINX_PORTS: Level = Level {
+    name: "services.<name>.x-teal.nginx.ports",
+    extensions: false,
+    keys: &[
+        yes(
+            "blue",
+            "`[8080, 9090]`: the port that nginx calls, then the health port; with several replicas a list of such lists.",
+        ),
+        yes("green", "The same for the other color."),
     ],
 };

@@ -13,6 +13,9 @@ pub(super) fn warn(project: &Project, plan: &mut Plan) {
     plan.warnings.extend(said);
     let adopted: Vec<String> = plan.members.iter().flat_map(of_adoption).collect();
     plan.warnings.extend(adopted);
+    let nginx: Vec<String> =
+        plan.members.iter().flat_map(|member| of_nginx(member, &project.services[&member.service.service])).collect();
+    plan.warnings.extend(nginx);
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];
@@ -89,6 +92,27 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
         said.push(format!("{name} goes along, and gets what the file says of it now"));
     }
     said
+}
+
+/// What nginx cannot do as the proxy does.
+fn of_nginx(member: &Member, service: &Service) -> Vec<String> {
+    let Some(nginx) = &member.nginx else { return Vec::new() };
+    let name = &member.service.service;
+    let mut words = Vec::new();
+    let published: Vec<String> = service.ports.iter().map(|port| port.published.to_string()).collect();
+    if !published.is_empty() {
+        words.push(format!(
+            "{name}: port {} is not opened on the host: clients come through {}, and each color has ports of its own",
+            published.join(", "),
+            nginx.process.words()
+        ));
+    }
+    if member.is_recreate() {
+        words.push(format!(
+            "{name} is recreated, and nginx cannot hold requests: from the end of the live release until the candidate is ready it answers 502"
+        ));
+    }
+    words
 }
 
 /// What the end of adopted containers brings, said before.

@@ -1,7 +1,8 @@
 //! `x-teal` and what the services of a project may not do to each other.
 
 use crate::common::{each_is_refused, file, show, web, web_and, web_warnings};
-use teal_model::config::{Health, Probe, RouteRule, ServiceSettings, Strategy};
+use teal_model::config::{Health, NginxProcess, Probe, RouteRule, ServiceSettings, Strategy};
+use teal_model::ids::Color;
 
 fn rule(host: Option<&str>, path: &str, port: Option<u16>) -> RouteRule {
     RouteRule { host: host.map(str::to_owned), path: path.to_owned(), port }
@@ -47,8 +48,41 @@ fn settings_that_make_no_sense_are_refused() {
         ("x-teal: {mode: nginx}", "x-teal.mode: not one of `auto`, `http`, `tcp`, `direct`"),
         ("x-teal: {migrate: [x]}", "x-teal.migrate: not built yet"),
         ("x-teal: {smoke: [x]}", "x-teal.smoke: not built yet"),
-        ("x-teal: {nginx: {}}", "x-teal.nginx: not built yet"),
+        ("x-teal: {nginx: {}}", "x-teal.nginx: has no effect without `traffic: nginx`"),
+        ("x-teal: {traffic: apache}", "x-teal.traffic: not one of `teal`, `nginx`"),
+        ("x-teal: {traffic: nginx}", "no port is known that nginx could call"),
+        ("expose: [80]\nx-teal: {traffic: nginx, mode: tcp}", "contradict each other"),
+        ("expose: [80]\nx-teal: {traffic: nginx, nginx: {upstream: 'a b'}}", "nginx.upstream: not a name"),
+        ("expose: [80]\nx-teal: {traffic: nginx, nginx: {file: teal.conf}}", "nginx.file: not a path"),
+        ("expose: [80]\nx-teal: {traffic: nginx, nginx: {ports: {blue: [1, 2]}}}", "ports for one color only"),
+        ("expose: [80]\nx-teal: {traffic: nginx, nginx: {ports: {blue: [1, 2], green: [2]}}}", "port 2 is given twice"),
+        (
+            "expose: [80]\nx-teal: {traffic: nginx, nginx: {ports: {blue: [1, 2, 3], green: [4]}}}",
+            "neither one port nor two",
+        ),
+        ("expose: [80]\nx-teal: {traffic: nginx, nginx: {test: 'nginx -t && x'}}", "not a command without a shell"),
     ]);
+}
+
+#[test]
+fn a_service_behind_nginx_says_how_it_is_told() {
+    let nginx = |more: &str| {
+        let teal = web(&format!("ports: ['80:8080']\nx-teal: {{traffic: nginx{more}}}")).teal;
+        teal.nginx.expect("it is behind nginx")
+    };
+    let plain = nginx("");
+    assert_eq!((plain.upstream.as_str(), plain.port), ("shop_web", Some(8080)));
+    assert_eq!(plain.process, NginxProcess::default());
+    let full = nginx(
+        ", nginx: {upstream: app, port: 9000, address: 172.17.0.1, keepalive: 0, container: edge, reload: nginx -s reload, \
+         ports: {blue: [8080, 9090], green: [[8081, 9091]]}, confirm: 3s}",
+    );
+    assert_eq!((full.upstream.as_str(), full.port, full.keepalive), ("app", Some(9000), 0));
+    assert_eq!(full.address.to_string(), "172.17.0.1");
+    assert_eq!(full.ports[&Color::Blue], [[8080, 9090]]);
+    assert_eq!(full.ports[&Color::Green], [[8081, 9091]]);
+    let words = ["nginx", "-s", "reload"].map(str::to_owned).to_vec();
+    assert_eq!((full.process.reload, full.process.confirm_ms), (Some(words), 3_000));
 }
 
 #[test]

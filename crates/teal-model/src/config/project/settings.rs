@@ -1,5 +1,6 @@
 //! What Teal is told about a service beside Compose's own keys.
 
+use super::nginx::Nginx;
 use serde::{Deserialize, Serialize};
 
 /// What Compose has no word for: a service's `x-teal`, with the defaults filled in.
@@ -23,6 +24,9 @@ pub struct ServiceSettings {
     pub connect_timeout_ms: u64,
     /// 0 waits for ever.
     pub response_timeout_ms: u64,
+    /// `traffic: nginx`: clients of the host come through an nginx that Teal does not own, instead of the proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<Nginx>,
 }
 
 impl ServiceSettings {
@@ -46,6 +50,7 @@ impl Default for ServiceSettings {
             bake_ms: 0,
             connect_timeout_ms: Self::CONNECT_TIMEOUT_MS,
             response_timeout_ms: 0,
+            nginx: None,
         }
     }
 }

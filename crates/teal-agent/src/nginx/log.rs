@@ -1,0 +1,455 @@
+//! What nginx says of its requests: a log of Teal's own, followed by its offset, counted as the proxy's statistics are.
+
+use super::process::Running;
+use crate::clock::monotonic_us;
+use crate::runtime::Runtime;
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use teal_model::config::NginxProcess;
+use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
+use teal_model::wire::{
+    Connections, Counters, Hold, Latency, ReleaseStatistics, ServiceStatistics, Statistics, TcpCounters,
+};
+use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+
+const EVERY: Duration = Duration::from_millis(100);
+/// A log that has become longer is put aside, and removed once its last line was read.
+const LONGEST: u64 = 64 * 1024 * 1024;
+/// Who writes to a log that was put aside has opened the new one after this.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The requests of every service behind an nginx, as their logs tell of them.
+pub struct Counted {
+    instance: String,
+    sums: Mutex<Sums>,
+    news: broadcast::Sender<Arc<Statistics>>,
+    followers: Mutex<BTreeMap<NginxProcess, Follower>>,
+}
+
+struct Follower {
+    tail: Arc<Mutex<Tail>>,
+    task: AbortHandle,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    sequence: u64,
+    releases: BTreeMap<ReleaseKey, (Counters, Latency)>,
+    services: BTreeMap<ServiceKey, Gap>,
+}
+
+/// The longest time without an answer while a request was waiting.
+#[derive(Default, Clone, Copy)]
+struct Gap {
+    last_answer_ms: u64,
+    /// Since the message before.
+    longest_ms: u64,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+struct Line {
+    release: ReleaseKey,
+    began_ms: u64,
+    ended_ms: u64,
+    outcome: Outcome,
+    /// Servers that were asked before the last one.
+    retries: u64,
+    header_us: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// With its class: 1xx to 5xx.
+    Answered(usize),
+    /// No server took the connection, or none is there.
+    Connect,
+    /// A server closed before its answer's head.
+    Reset,
+    Timeout,
+    /// The client went away, or the answer broke off: nginx does not tell which.
+    Left,
+}
+
+impl Counted {
+    pub fn new(agent: &str) -> Self {
+        let (news, _) = broadcast::channel(64);
+        // Another one with each start of the agent: what it counted before is not known.
+        let instance = format!("nginx:{agent}:{}", monotonic_us());
+        Self { instance, sums: Mutex::default(), news, followers: Mutex::default() }
+    }
+
+    /// Counts what this nginx logs from now on.
+    pub fn follow(self: &Arc<Self>, process: &NginxProcess, runtime: &Arc<dyn Runtime>) {
+        let mut followers = locked(&self.followers);
+        if followers.contains_key(process) {
+            return;
+        }
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        let (counted, process_there, runtime, its) =
+            (Arc::downgrade(self), process.clone(), runtime.clone(), tail.clone());
+        let task = tokio::spawn(async move {
+            let mut looked: Option<Instant> = None;
+            loop {
+                // A container that was made again has another root.
+                if looked.is_none_or(|at| at.elapsed() > LINGER) {
+                    looked = Some(Instant::now());
+                    let running = Running::find(&process_there, &runtime).await.ok();
+                    locked(&its).at(running, &process_there);
+                }
+                let Some(counted) = counted.upgrade() else { return };
+                counted.read(&its);
+                drop(counted.tell());
+                drop(counted);
+                tokio::time::sleep(EVERY).await;
+            }
+        });
+        followers.insert(process.clone(), Follower { tail, task: task.abort_handle() });
+    }
+
+    pub fn leave(&self, process: &NginxProcess) {
+        locked(&self.followers).remove(process);
+    }
+
+    /// Everything that is in the logs now. None: one of them cannot be read.
+    pub fn ask(&self) -> Option<Arc<Statistics>> {
+        let tails: Vec<_> = locked(&self.followers).values().map(|follower| follower.tail.clone()).collect();
+        let read: Vec<bool> = tails.iter().map(|tail| self.read(tail)).collect();
+        let told = self.tell();
+        read.iter().all(|read| *read).then_some(told)
+    }
+
+    pub fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
+        self.news.subscribe()
+    }
+
+    fn read(&self, tail: &Mutex<Tail>) -> bool {
+        let mut tail = locked(tail);
+        match tail.lines() {
+            Ok(lines) => {
+                locked(&self.sums).take(&lines);
+                true
+            }
+            Err(error) => {
+                tail.complain(&error);
+                false
+            }
+        }
+    }
+
+    fn tell(&self) -> Arc<Statistics> {
+        let mut sums = locked(&self.sums);
+        sums.sequence += 1;
+        let releases = sums.releases.iter().map(|(release, (counters, latency))| ReleaseStatistics {
+            release: release.clone(),
+            in_flight: 0,
+            tunnels: 0,
+            counters: *counters,
+            tcp: TcpCounters::default(),
+            latency: latency.clone(),
+            backends: Vec::new(),
+        });
+        let releases = releases.collect();
+        let services = sums.services.iter_mut().map(|(service, gap)| ServiceStatistics {
+            service: service.clone(),
+            held: 0,
+            held_total: 0,
+            hold_expired: 0,
+            tcp_held_total: 0,
+            tcp_hold_expired: 0,
+            longest_gap_us: std::mem::take(&mut gap.longest_ms) * 1_000,
+        });
+        let told = Arc::new(Statistics {
+            token: None,
+            instance: self.instance.clone(),
+            services: services.collect(),
+            sequence: sums.sequence,
+            table: TableNumber::default(),
+            at_us: monotonic_us(),
+            releases,
+            connections: Connections::default(),
+        });
+        // Nobody listens: the sums are kept.
+        let _ = self.news.send(told.clone());
+        told
+    }
+}
+
+impl Sums {
+    fn take(&mut self, lines: &[Line]) {
+        let mut by_service: BTreeMap<&ServiceKey, Vec<&Line>> = BTreeMap::new();
+        for line in lines {
+            by_service.entry(&line.release.service).or_default().push(line);
+            let (counters, latency) = self.releases.entry(line.release.clone()).or_default();
+            counters.requests += 1;
+            counters.retries += line.retries;
+            match line.outcome {
+                Outcome::Answered(class) => counters.answered[class - 1] += 1,
+                Outcome::Connect => counters.failed.connect += 1,
+                Outcome::Reset => counters.failed.reset += 1,
+                Outcome::Timeout => counters.failed.timeout += 1,
+                Outcome::Left => counters.client_aborts += 1,
+            }
+            if let Some(us) = line.header_us {
+                let bucket = Latency::bucket(us);
+                if latency.buckets.len() <= bucket {
+                    latency.buckets.resize(bucket + 1, 0);
+                }
+                latency.buckets[bucket] += 1;
+            }
+        }
+        for (service, mut lines) in by_service {
+            self.services.entry(service.clone()).or_default().take(&mut lines);
+        }
+    }
+}
+
+impl Gap {
+    fn take(&mut self, lines: &mut [&Line]) {
+        lines.sort_by_key(|line| line.ended_ms);
+        // Who was waiting already when an answer came: the earliest of those that ended then or later.
+        let mut since: Vec<u64> = lines.iter().map(|line| line.began_ms).collect();
+        for i in (0..since.len().saturating_sub(1)).rev() {
+            since[i] = since[i].min(since[i + 1]);
+        }
+        for (line, since) in lines.iter().zip(since) {
+            let waited_from = since.max(self.last_answer_ms);
+            self.longest_ms = self.longest_ms.max(line.ended_ms.saturating_sub(waited_from));
+            self.last_answer_ms = self.last_answer_ms.max(line.ended_ms);
+        }
+    }
+}
+
+/// A log that is read from where it was left; it may be put aside by anybody (logrotate) and begun anew.
+#[derive(Default)]
+struct Tail {
+    path: Option<PathBuf>,
+    master: Option<Running>,
+    open: Option<File>,
+    /// A line that is not whole yet.
+    rest: String,
+    put_aside: Option<(PathBuf, Instant)>,
+    complained: String,
+    begun: bool,
+}
+
+impl Tail {
+    /// Looks where the log is now; what was in it before the first look is not counted.
+    fn at(&mut self, running: Option<Running>, process: &NginxProcess) {
+        let path = match (&running, &process.container) {
+            (Some(running), _) => Some(running.path(&process.log)),
+            (None, None) => Some(PathBuf::from(&process.log)),
+            (None, Some(_)) => self.path.clone(),
+        };
+        self.master = running;
+        self.path = path;
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(file) = self.path.as_ref().and_then(|path| File::open(path).ok())
+        {
+            let mut file = file;
+            if file.seek(SeekFrom::End(0)).is_ok() {
+                self.open = Some(file);
+            }
+        }
+    }
+
+    fn lines(&mut self) -> io::Result<Vec<Line>> {
+        let Some(path) = self.path.clone() else { return Ok(Vec::new()) };
+        let mut text = std::mem::take(&mut self.rest);
+        if let Some(file) = &mut self.open {
+            let read = file.read_to_string(&mut text)?;
+            let length = file.stream_position()?;
+            match inode(&path) {
+                // Another one is there, and the last writer has had time to change over.
+                Some(other) if other != file.metadata()?.ino() => {
+                    let aside = self.put_aside.get_or_insert_with(|| (PathBuf::new(), Instant::now()));
+                    if read > 0 {
+                        aside.1 = Instant::now();
+                    }
+                    if aside.1.elapsed() > LINGER {
+                        self.change_over();
+                    }
+                }
+                None if self.put_aside.is_none() => self.open = None,
+                Some(_) if length > LONGEST && self.put_aside.is_none() => self.put_it_aside(&path),
+                // Emptied in place.
+                Some(_) if file.metadata()?.len() < length => drop(file.seek(SeekFrom::Start(0))?),
+                _ => {}
+            }
+        }
+        if self.open.is_none() {
+            self.open = match File::open(&path) {
+                Ok(file) => Some(file),
+                // Nginx makes it when it reads the file that names it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(file) = &mut self.open {
+                file.read_to_string(&mut text)?;
+            }
+        }
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        self.rest = text.split_off(whole);
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            match read_line(line) {
+                Some(line) => lines.push(line),
+                None => self.complain(&io::Error::other(format!("a line that is none of Teal's: `{line}`"))),
+            }
+        }
+        Ok(lines)
+    }
+
+    fn put_it_aside(&mut self, path: &Path) {
+        let Some(running) = &self.master else { return };
+        let aside = path.with_extension("log.aside");
+        let done = std::fs::rename(path, &aside).map_err(|error| error.to_string());
+        if let Err(error) = done.and_then(|()| running.signal(Signal::USR1).map_err(|fault| fault.to_string())) {
+            self.complain(&io::Error::other(error));
+        }
+        self.put_aside = Some((aside, Instant::now()));
+    }
+
+    fn change_over(&mut self) {
+        self.open = None;
+        let Some((aside, _)) = self.put_aside.take() else { return };
+        // One that somebody else has put aside is theirs.
+        if !aside.as_os_str().is_empty()
+            && let Err(error) = std::fs::remove_file(&aside)
+        {
+            self.complain(&error);
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        let words = error.to_string();
+        if self.complained != words {
+            tracing::warn!(log = ?self.path, %error, "nginx's log for Teal");
+            self.complained = words;
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    Some(std::fs::metadata(path).ok()?.ino())
+}
+
+/// `release, end, duration, time to the head, status, statuses of the servers asked, whole?`, by tabs (see file.rs).
+fn read_line(line: &str) -> Option<Line> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [release, end, took, heads, status, statuses, whole] = fields[..] else { return None };
+    let release = ReleaseKey::try_from(release.to_owned()).ok()?;
+    let ended_ms = thousandths(end)?;
+    let status: u16 = status.parse().ok()?;
+    let last = |list: &str| list.rsplit([',', ':']).next().map(|one| one.trim().to_owned()).unwrap_or_default();
+    let head_ms = thousandths(&last(heads));
+    let outcome = match status {
+        499 => Outcome::Left,
+        // The app's own answer, passed on.
+        _ if head_ms.is_some() && whole == "OK" => Outcome::Answered(class(status)?),
+        _ if head_ms.is_some() => Outcome::Left,
+        504 => Outcome::Timeout,
+        // Without a server's status nobody was asked; with one, it was asked in vain.
+        502 if last(statuses).parse::<u16>().is_err() => Outcome::Connect,
+        502 => Outcome::Reset,
+        _ => Outcome::Answered(class(status)?),
+    };
+    let asked = statuses.split([',', ':']).filter(|one| !one.trim().is_empty()).count() as u64;
+    Some(Line {
+        release,
+        began_ms: ended_ms.saturating_sub(thousandths(took)?),
+        ended_ms,
+        outcome,
+        retries: asked.saturating_sub(1),
+        header_us: head_ms.map(|ms| ms * 1_000),
+    })
+}
+
+fn class(status: u16) -> Option<usize> {
+    Some(usize::from(status / 100)).filter(|class| (1..=5).contains(class))
+}
+
+/// `12.345` -> 12345
+fn thousandths(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.')?;
+    let part: u64 = (part.len() == 3).then(|| part.parse().ok())??;
+    Some(whole.parse::<u64>().ok()? * 1_000 + part)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn line(rest: &str) -> Line {
+        read_line(&format!("shop/web@3\t1700000000.500\t{}", rest.replace(' ', "\t"))).unwrap()
+    }
+
+    #[test]
+    fn a_line_says_how_a_request_ended() {
+        let one = line("0.120 0.100 200 200 OK");
+        assert_eq!((one.began_ms, one.ended_ms), (1_700_000_000_380, 1_700_000_000_500));
+        assert_eq!((one.outcome, one.retries, one.header_us), (Outcome::Answered(2), 0, Some(100_000)));
+        assert_eq!(line("0.120 0.100 503 503 OK").outcome, Outcome::Answered(5), "the app's own");
+        assert_eq!(line("0.120 - 502 502 OK").outcome, Outcome::Reset);
+        assert_eq!(line("0.000 - 502 - OK").outcome, Outcome::Connect);
+        assert_eq!(line("60.000 - 504 504 OK").outcome, Outcome::Timeout);
+        assert_eq!(line("0.120 0.100 200 200 ").outcome, Outcome::Left);
+        assert_eq!(line("0.120 - 499 - ").outcome, Outcome::Left);
+        let again = read_line("shop/web@3\t1.500\t0.120\t-, 0.100\t200\t502, 200\tOK").unwrap();
+        assert_eq!((again.outcome, again.retries), (Outcome::Answered(2), 1));
+        for other in ["", "x", "shop/web@3\t1\t0.1\t-\t200\t200\tOK", "web\t1.500\t0.120\t-\t200\t200\tOK"] {
+            assert_eq!(read_line(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_longest_gap_is_a_time_in_which_somebody_waited() {
+        let at = |began_ms, ended_ms| Line { began_ms, ended_ms, ..line("0.000 0.000 200 200 OK") };
+        let gap = |lines: &[Line]| {
+            let mut gap = Gap::default();
+            gap.take(&mut lines.iter().collect::<Vec<_>>());
+            gap.longest_ms
+        };
+        assert_eq!(gap(&[at(0, 10), at(500, 505)]), 10, "nobody waited in between");
+        assert_eq!(gap(&[at(5, 9), at(1, 10)]), 8, "one waited that was answered later");
+        assert_eq!(gap(&[at(0, 10), at(2, 60)]), 50);
+    }
+
+    #[test]
+    fn a_log_is_read_once_also_when_it_is_put_aside_or_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("teal.log");
+        let one = "shop/web@3\t1.500\t0.120\t0.100\t200\t200\tOK\n";
+        let mut tail = Tail { path: Some(path.clone()), begun: true, ..Tail::default() };
+        assert!(tail.lines().unwrap().is_empty(), "it is not there yet");
+        std::fs::write(&path, format!("{one}{}", &one[..10])).unwrap();
+        assert_eq!(tail.lines().unwrap().len(), 1, "the second is not whole");
+        std::fs::write(&path, format!("{one}{one}")).unwrap();
+        assert_eq!(tail.lines().unwrap().len(), 1);
+        assert!(tail.lines().unwrap().is_empty());
+        std::fs::rename(&path, dir.path().join("teal.log.1")).unwrap();
+        std::fs::write(&path, one).unwrap();
+        assert!(tail.lines().unwrap().is_empty(), "somebody may still write to the old one");
+        tail.put_aside = Some((PathBuf::new(), Instant::now().checked_sub(LINGER * 2).unwrap()));
+        assert_eq!(tail.lines().unwrap().len(), 1);
+        assert!(dir.path().join("teal.log.1").exists(), "it is not ours");
+    }
+}

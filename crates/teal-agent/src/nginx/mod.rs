@@ -1,0 +1,431 @@
+//! nginx in front, as teams have it: Teal writes its upstreams, tests, reloads, and waits until the new workers alone serve.
+//!
+//! ```text
+//! routings ─▶ file (atomic, checksummed) ─▶ nginx -t ─▶ SIGHUP ─▶ asked until the new generation answers, and every worker
+//!     ▲            │ refused                    │ refused             of before is shutting down ─▶ flipped
+//!     └────────────┴── the file before it ◀─────┴──────────────────── or not in time
+//! ```
+//!
+//! What the file says follows from the routings alone, and nginx tells what it has read: so a new agent sees by looking what
+//! an earlier one has left undone.
+
+mod file;
+mod log;
+mod process;
+
+pub use file::{Server, Upstream, Upstreams};
+pub use log::Counted;
+
+use crate::runtime::Runtime;
+use file::{Found, Text, edited, render, replace, short};
+use process::Running;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use teal_model::config::NginxProcess;
+use teal_model::fault::{Code, Fault};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+/// Where the servers that tell the generation listen.
+const CONFIRM_PORTS: std::ops::Range<u16> = 29_000..30_000;
+const LOOK: Duration = Duration::from_millis(10);
+/// Where it cannot be seen which workers there are: so many answers in a row, each on a connection of its own.
+const IN_A_ROW: u32 = 50;
+const SAID_LINES: usize = 10;
+
+/// Every nginx that some service's clients come through.
+pub struct Nginx {
+    dir: PathBuf,
+    agent: String,
+    runtime: Arc<dyn Runtime>,
+    known: Mutex<BTreeMap<NginxProcess, Left>>,
+    counted: Arc<Counted>,
+}
+
+/// What was left at one nginx: kept beside the journal, for the next agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Left {
+    process: NginxProcess,
+    confirm_port: u16,
+    /// The text of its file.
+    text: Option<String>,
+    /// Upstreams that it still named when they were to go.
+    #[serde(default)]
+    clung: Vec<String>,
+}
+
+/// How much is needed of a nginx that does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// New requests are to go elsewhere: it must serve by the new file.
+    Serves,
+    /// It is enough when it will read the right file once it starts.
+    WillServe,
+}
+
+impl Nginx {
+    pub fn open(state_dir: &Path, agent: &str, runtime: Arc<dyn Runtime>) -> Result<Self, Fault> {
+        let dir = state_dir.join("nginx");
+        let unreadable =
+            |error: std::io::Error| Fault::new(Code::StateDir, format!("{} cannot be read: {error}", dir.display()));
+        let mut known = BTreeMap::new();
+        if dir.exists() {
+            for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
+                let text = std::fs::read_to_string(entry.map_err(unreadable)?.path()).map_err(unreadable)?;
+                match serde_json::from_str::<Left>(&text) {
+                    Ok(left) => drop(known.insert(left.process.clone(), left)),
+                    Err(error) => {
+                        tracing::warn!(%error, "what was left at an nginx cannot be read: it is looked at anew")
+                    }
+                }
+            }
+        }
+        let counted = Arc::new(Counted::new(agent));
+        for left in known.values() {
+            counted.follow(&left.process, &runtime);
+        }
+        Ok(Self { dir, agent: agent.to_owned(), runtime, known: Mutex::new(known), counted })
+    }
+
+    /// What its log says of the requests.
+    pub fn counted(&self) -> Arc<Counted> {
+        self.counted.clone()
+    }
+
+    /// Each nginx serves by what is wanted of it, those that nothing is wanted of any more too. Returns what is to be said
+    /// and keeps nothing from going on.
+    pub async fn ensure(&self, mut wanted: BTreeMap<NginxProcess, Upstreams>, need: Need) -> Result<Vec<Fault>, Fault> {
+        let mut known = self.known.lock().await;
+        for process in known.keys() {
+            wanted.entry(process.clone()).or_default();
+        }
+        let mut said = Vec::new();
+        for (process, upstreams) in wanted {
+            let left = match known.get(&process) {
+                Some(left) => left.clone(),
+                None if upstreams.is_empty() => continue,
+                None => {
+                    Left { confirm_port: free_port(&known)?, process: process.clone(), text: None, clung: Vec::new() }
+                }
+            };
+            let (left, faults) = self.ensure_one(left, upstreams, need).await?;
+            said.extend(faults);
+            match left {
+                Some(left) => {
+                    self.counted.follow(&process, &self.runtime);
+                    known.insert(process, left);
+                }
+                None => {
+                    self.counted.leave(&process);
+                    known.remove(&process);
+                }
+            }
+        }
+        Ok(said)
+    }
+
+    async fn ensure_one(
+        &self,
+        mut left: Left,
+        mut upstreams: Upstreams,
+        need: Need,
+    ) -> Result<(Option<Left>, Vec<Fault>), Fault> {
+        let process = left.process.clone();
+        let mut said = Vec::new();
+        let nobody = Upstream { servers: Vec::new(), keepalive: 0 };
+        if !upstreams.is_empty() || !left.clung.is_empty() {
+            for name in &left.clung {
+                upstreams.entry(name.clone()).or_insert_with(|| nobody.clone());
+            }
+        }
+        let running = match Running::find(&process, &self.runtime).await {
+            Ok(running) => Some(running),
+            Err(down) if need == Need::WillServe => {
+                said.push(down);
+                None
+            }
+            Err(down) => return Err(down),
+        };
+        let Some(path) = self.place(&process, running.as_ref()) else {
+            // A container that does not run: it is seen to when it does.
+            return Ok((Some(left), said));
+        };
+        let found = self.read(&path)?;
+        let text = render(&self.agent, &process.log, left.confirm_port, &upstreams);
+        if let Some(fault) = edited(&path, &found, left.text.as_deref()) {
+            // Nothing is asked of it that it has not read: its own business until then.
+            if left.text.as_deref() == Some(text.whole.as_str()) {
+                return Ok((Some(left), vec![fault]));
+            }
+            return Err(fault);
+        }
+        if upstreams.is_empty() {
+            return self.leave(left, &path, running, said).await;
+        }
+        let there = found == Found::Ours(text.whole.clone());
+        if there
+            && let Some(running) = &running
+            && settled(running, left.confirm_port, &text).await
+        {
+            left.text = Some(text.whole);
+            return Ok((Some(left), said));
+        }
+        let before = left.text.clone();
+        left.text = Some(text.whole.clone());
+        self.keep(&left, before.is_some())?;
+        if !there {
+            replace(&path, &text.whole).map_err(|error| unwritable(&path, &error))?;
+        }
+        let Some(running) = running else { return Ok((Some(left), said)) };
+        if let Err(fault) = self.reload(&running, &left, &text).await {
+            // As it was, so that whoever reloads it next finds what it serves by.
+            match found {
+                Found::Ours(was) if !there => {
+                    replace(&path, &was).map_err(|error| unwritable(&path, &error))?;
+                    left.text = Some(was);
+                }
+                Found::Ours(_) => {}
+                _ => {
+                    file::clear(&path).map_err(|error| unwritable(&path, &error))?;
+                    left.text = None;
+                }
+            }
+            self.keep(&left, true)?;
+            if fault.code == Code::NginxStale {
+                // It may have taken the new file after all: by this it goes back.
+                if let Err(error) = self.order(&running, &left.process).await {
+                    tracing::error!(%error, "nginx cannot be told to read the file before");
+                }
+            }
+            return Err(fault);
+        }
+        Ok((Some(left), said))
+    }
+
+    /// Nothing of ours is needed there any more. Where its configuration still names an upstream of ours, that stays, without
+    /// servers: nginx would not start without it.
+    async fn leave(
+        &self,
+        mut left: Left,
+        path: &Path,
+        running: Option<Running>,
+        mut said: Vec<Fault>,
+    ) -> Result<(Option<Left>, Vec<Fault>), Fault> {
+        let gone = |error: std::io::Error| unwritable(path, &error);
+        let was = std::fs::read_to_string(path).unwrap_or_default();
+        file::clear(path).map_err(gone)?;
+        if let Some(running) = running {
+            let (passes, words) = running.run(&left.process.test, &self.runtime).await?;
+            if passes {
+                self.order(&running, &left.process).await?;
+                remove_log(&running.path(&left.process.log));
+            } else if !was.is_empty() {
+                let names: Vec<&str> =
+                    was.lines().filter_map(|line| line.strip_prefix("upstream ")?.strip_suffix(" {")).collect();
+                left.clung = names.iter().map(|name| (*name).to_owned()).collect();
+                said.push(
+                    Fault::new(
+                        Code::NginxRefused,
+                        format!(
+                            "{} still names {}, which nobody serves: it answers 502",
+                            left.process.words(),
+                            names.join(", ")
+                        ),
+                    )
+                    .hint("take its `proxy_pass` out; until then Teal's file stays")
+                    .detail(last_lines(&words)),
+                );
+                let nobody =
+                    left.clung.iter().map(|name| (name.clone(), Upstream { servers: Vec::new(), keepalive: 0 }));
+                let text = render(&self.agent, &left.process.log, left.confirm_port, &nobody.collect());
+                replace(path, &text.whole).map_err(gone)?;
+                left.text = Some(text.whole.clone());
+                self.keep(&left, true)?;
+                self.reload(&running, &left, &text).await?;
+                return Ok((Some(left), said));
+            }
+        }
+        let kept = self.kept(&left.process);
+        if let Err(error) = std::fs::remove_file(&kept)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, kept = %kept.display(), "it stays");
+        }
+        Ok((None, said))
+    }
+
+    /// Tests, tells nginx to read its files again, and waits until nobody serves by those before.
+    async fn reload(&self, running: &Running, left: &Left, text: &Text) -> Result<(), Fault> {
+        let process = &left.process;
+        let (passes, words) = running.run(&process.test, &self.runtime).await?;
+        if !passes {
+            return Err(refused(process, &words));
+        }
+        let before: BTreeSet<u32> =
+            running.workers().into_iter().filter(|(_, leaves)| !leaves).map(|(pid, _)| pid).collect();
+        let began = Instant::now();
+        self.order(running, process).await?;
+        let (mut running, mut in_a_row) = (running.clone(), 0);
+        let mut last;
+        loop {
+            if running.workers().is_empty() {
+                // The command may have started another master.
+                running = Running::find(process, &self.runtime).await.unwrap_or(running);
+            }
+            let answer = running.generation(left.confirm_port).await;
+            let serving = answer.as_ref().is_ok_and(|answer| *answer == text.generation);
+            in_a_row = if serving { in_a_row + 1 } else { 0 };
+            let now = running.workers();
+            let old = now.iter().filter(|(pid, leaves)| before.contains(pid) && !leaves).count();
+            let seen = !before.is_empty() && now.iter().any(|(pid, leaves)| !before.contains(pid) && !leaves);
+            // Asked once more after the last of the old ones has closed its listening sockets.
+            if in_a_row >= 2 && seen && old == 0 || in_a_row >= IN_A_ROW && before.is_empty() {
+                return Ok(());
+            }
+            last = match answer {
+                Ok(_) if serving => format!("{old} of its old workers still take connections"),
+                Ok(_) => "its workers serve by the file before".to_owned(),
+                Err(error) => format!("the server that tells the generation does not answer: {error}"),
+            };
+            if began.elapsed() >= Duration::from_millis(process.confirm_ms) {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        let what = format!("{} was told to reload, and after {} s {last}", process.words(), began.elapsed().as_secs());
+        Err(Fault::new(Code::NginxStale, what))
+    }
+
+    async fn order(&self, running: &Running, process: &NginxProcess) -> Result<(), Fault> {
+        let Some(command) = &process.reload else { return running.signal(Signal::HUP) };
+        let (done, words) = running.run(command, &self.runtime).await?;
+        match done {
+            true => Ok(()),
+            false => {
+                Err(Fault::new(Code::NginxRefused, format!("`{}` failed", command.join(" ")))
+                    .detail(last_lines(&words)))
+            }
+        }
+    }
+
+    /// What is wrong with an nginx before anything is asked of it.
+    pub async fn check(&self, process: &NginxProcess) -> Result<(), Fault> {
+        let left = self.known.lock().await.get(process).cloned();
+        let running = Running::find(process, &self.runtime).await?;
+        let path = running.path(&process.file);
+        let found = self.read(&path)?;
+        if let Some(fault) = edited(&path, &found, left.as_ref().and_then(|left| left.text.as_deref())) {
+            return Err(fault);
+        }
+        let (passes, words) = running.run(&process.test, &self.runtime).await?;
+        if passes { Ok(()) } else { Err(refused(process, &words)) }
+    }
+
+    /// Connections that nginx holds to these addresses; None: nobody can say.
+    pub async fn connections(&self, process: &NginxProcess, addrs: &BTreeSet<SocketAddr>) -> Option<u64> {
+        let counted = match Running::find(process, &self.runtime).await {
+            Ok(running) => running.connections(addrs),
+            // It does not run, so it holds none.
+            Err(fault) if fault.code == Code::NginxDown => return Some(0),
+            Err(_) => return None,
+        };
+        match counted {
+            Ok(count) => Some(count as u64),
+            Err(error) => {
+                tracing::warn!(%error, "nginx's connections cannot be counted");
+                None
+            }
+        }
+    }
+
+    fn place(&self, process: &NginxProcess, running: Option<&Running>) -> Option<PathBuf> {
+        match (running, &process.container) {
+            (Some(running), _) => Some(running.path(&process.file)),
+            (None, None) => Some(PathBuf::from(&process.file)),
+            (None, Some(_)) => None,
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<Found, Fault> {
+        Found::read(path, &self.agent)
+            .map_err(|error| Fault::new(Code::NginxFile, format!("{} cannot be read: {error}", path.display())))
+    }
+
+    fn kept(&self, process: &NginxProcess) -> PathBuf {
+        let name = format!("{}:{}", process.container.as_deref().unwrap_or_default(), process.file);
+        self.dir.join(format!("{}.json", short(&name)))
+    }
+
+    /// `known`: it is only a later text, without which an edit is seen and not shown.
+    fn keep(&self, left: &Left, known: bool) -> Result<(), Fault> {
+        let path = self.kept(&left.process);
+        let json = serde_json::to_vec(left).map_err(|error| Fault::new(Code::Internal, error.to_string()))?;
+        let fresh = path.with_extension("new");
+        let written = std::fs::create_dir_all(&self.dir)
+            .and_then(|()| std::fs::write(&fresh, json))
+            .and_then(|()| std::fs::rename(&fresh, &path));
+        match written {
+            Err(error) if known => {
+                tracing::error!(%error, path = %path.display(), "what is left at nginx cannot be written down");
+                Ok(())
+            }
+            Err(error) => Err(Fault::new(Code::StateDir, format!("{} cannot be written: {error}", path.display()))),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// The same answer for longer than a master lets its old workers take connections beside the new ones (100 ms): an agent that
+/// died may have told it to reload a moment ago.
+async fn settled(running: &Running, port: u16, text: &Text) -> bool {
+    let began = Instant::now();
+    while running.generation(port).await.is_ok_and(|serving| serving == text.generation) {
+        if began.elapsed() > Duration::from_millis(300) {
+            return true;
+        }
+        sleep(LOOK * 2).await;
+    }
+    false
+}
+
+fn refused(process: &NginxProcess, words: &str) -> Fault {
+    let what = format!("`{}` refuses the configuration of {}", process.test.join(" "), process.words());
+    let fault = Fault::new(Code::NginxRefused, what).detail(last_lines(words));
+    match words.contains("duplicate upstream") {
+        true => fault.hint("take your own `upstream` block of that name out: Teal writes it now"),
+        false => fault,
+    }
+}
+
+fn last_lines(words: &str) -> Vec<String> {
+    let lines: Vec<String> = words.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(SAID_LINES)..].to_vec()
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
+    Fault::new(Code::NginxFile, format!("{} cannot be written: {error}", path.display()))
+        .hint("the agent must be able to write there; of a container, mount that folder writable")
+}
+
+fn remove_log(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "it stays");
+    }
+}
+
+/// A port of loopback that no other nginx of ours has, and nobody on this host.
+fn free_port(known: &BTreeMap<NginxProcess, Left>) -> Result<u16, Fault> {
+    let free = |port: &u16| {
+        known.values().all(|left| left.confirm_port != *port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+    };
+    CONFIRM_PORTS.into_iter().find(free).ok_or_else(|| {
+        Fault::new(Code::PortInUse, format!("no port from {} to {} is free", CONFIRM_PORTS.start, CONFIRM_PORTS.end))
+    })
+}

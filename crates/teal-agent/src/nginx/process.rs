@@ -1,0 +1,187 @@
+//! One nginx as the system shows it: its master and workers, its files, its network, its commands.
+
+use crate::agent::fault_of;
+use crate::runtime::{Runtime, Status};
+use crate::sockets::Sockets;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use teal_model::config::NginxProcess;
+use teal_model::fault::{Code, Fault};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// For one command: a test of a configuration with many certificates takes seconds.
+const COMMAND: Duration = Duration::from_secs(60);
+/// For one question to the server that tells the generation.
+const ASK: Duration = Duration::from_millis(500);
+
+/// The nginx that settings name, as it runs now.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub master: u32,
+    /// What its paths begin with here: nothing, or the root of its container.
+    root: PathBuf,
+    container: Option<String>,
+}
+
+impl Running {
+    /// # Errors
+    /// It does not run; the words say how that was seen.
+    pub async fn find(settings: &NginxProcess, runtime: &Arc<dyn Runtime>) -> Result<Self, Fault> {
+        let down = |why: String| Fault::new(Code::NginxDown, format!("{} does not run: {why}", settings.words()));
+        let Some(name) = &settings.container else {
+            let pid = std::fs::read_to_string(&settings.pid)
+                .map_err(|error| down(format!("its pid file {} cannot be read: {error}", settings.pid)))?;
+            let master = pid.trim().parse().ok().filter(|pid| is_master(*pid));
+            let master = master.ok_or_else(|| {
+                down(format!("{} names {}, which is no master process of nginx", settings.pid, pid.trim()))
+            })?;
+            return Ok(Self { master, root: PathBuf::new(), container: None });
+        };
+        let container = runtime.inspect(name).await.map_err(fault_of)?;
+        let container = container.ok_or_else(|| down("there is no such container".to_owned()))?;
+        let init = u32::try_from(container.pid).ok().filter(|pid| *pid > 0 && container.status == Status::Running);
+        let init = init.ok_or_else(|| down("the container does not run".to_owned()))?;
+        let master = descendants(init).into_iter().find(|pid| is_master(*pid));
+        let master = master.ok_or_else(|| down("the container has no master process of nginx".to_owned()))?;
+        Ok(Self { master, root: PathBuf::from(format!("/proc/{master}/root")), container: Some(container.id) })
+    }
+
+    /// Where a path of nginx is for us.
+    pub fn path(&self, path: &str) -> PathBuf {
+        match self.container {
+            None => PathBuf::from(path),
+            Some(_) => self.root.join(path.trim_start_matches('/')),
+        }
+    }
+
+    /// Its worker processes, and whether each takes no new connection any more.
+    pub fn workers(&self) -> Vec<(u32, bool)> {
+        let title = |pid: u32| command_line(pid).filter(|title| title.starts_with("nginx: worker process"));
+        let workers = children(self.master).into_iter();
+        workers.filter_map(|pid| Some((pid, title(pid)?.contains("shutting down")))).collect()
+    }
+
+    /// Runs a command where nginx is. The output of both streams; an error: it could not be run at all.
+    pub async fn run(&self, command: &[String], runtime: &Arc<dyn Runtime>) -> Result<(bool, String), Fault> {
+        let failed = |why: String| {
+            Fault::new(Code::NginxRefused, format!("`{}` cannot be run: {why}", command.join(" ")))
+                .hint("name the command in `x-teal.nginx.test` or `x-teal.nginx.reload`")
+        };
+        let ran = async {
+            match &self.container {
+                None => on_host(command).await.map_err(|error| failed(error.to_string())),
+                Some(id) => inside(id, command, runtime).await,
+            }
+        };
+        timeout(COMMAND, ran).await.map_err(|_| failed(format!("it took longer than {} s", COMMAND.as_secs())))?
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<(), Fault> {
+        let failed = |why: String| {
+            Fault::new(Code::NginxRefused, format!("nginx's master {} cannot be signalled: {why}", self.master))
+        };
+        let pid = i32::try_from(self.master).ok().and_then(Pid::from_raw).filter(|_| is_master(self.master));
+        let pid = pid.ok_or_else(|| failed("it has ended".to_owned()))?;
+        kill_process(pid, signal).map_err(|error| failed(error.to_string()))
+    }
+
+    /// The generation that a worker answers with which takes a new connection now.
+    pub async fn generation(&self, port: u16) -> io::Result<String> {
+        let master = self.master;
+        let asked = tokio::task::spawn_blocking(move || in_network_of(master, move || ask(port))).await;
+        asked.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// Connections of nginx's network to these addresses.
+    pub fn connections(&self, addrs: &BTreeSet<SocketAddr>) -> io::Result<usize> {
+        Sockets::of(self.master)?.connected_to(addrs)
+    }
+}
+
+fn ask(port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), ASK)?;
+    stream.set_read_timeout(Some(ASK))?;
+    stream.set_write_timeout(Some(ASK))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
+    body.ok_or_else(|| io::Error::other("an answer without a body"))
+}
+
+/// Does something where a process's sockets are: a thread goes there, and ends there.
+fn in_network_of<T: Send>(pid: u32, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
+    let (theirs, ours) = (namespace.metadata()?, std::fs::metadata("/proc/self/ns/net")?);
+    if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
+        return act();
+    }
+    std::thread::scope(|scope| {
+        let acting = scope.spawn(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            act()
+        });
+        acting.join().unwrap_or_else(|_| Err(io::Error::other("the thread that was to do it ended")))
+    })
+}
+
+async fn on_host(command: &[String]) -> io::Result<(bool, String)> {
+    let Some((program, arguments)) = command.split_first() else { return Ok((true, String::new())) };
+    let mut command = tokio::process::Command::new(program);
+    let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let words = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&words).into_owned()))
+}
+
+async fn inside(id: &str, command: &[String], runtime: &Arc<dyn Runtime>) -> Result<(bool, String), Fault> {
+    let (_typed, input) = mpsc::channel(1);
+    let (output, mut words) = mpsc::channel::<Vec<u8>>(64);
+    let gathered = tokio::spawn(async move {
+        let mut all = Vec::new();
+        while let Some(more) = words.recv().await {
+            all.extend(more);
+        }
+        all
+    });
+    let code = runtime.exec(id, command, true, input, output).await.map_err(fault_of)?;
+    let words = gathered.await.unwrap_or_default();
+    Ok((code == 0, String::from_utf8_lossy(&words).replace('\r', "")))
+}
+
+fn command_line(pid: u32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&line).replace('\0', " "))
+}
+
+fn is_master(pid: u32) -> bool {
+    command_line(pid).is_some_and(|line| line.starts_with("nginx: master process"))
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().filter_map(|task| Some(task.ok()?.path().join("children")));
+    let lists = tasks.filter_map(|path| std::fs::read_to_string(path).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
+}
+
+/// It, and all that came of it.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut at = 0;
+    while let Some(pid) = all.get(at) {
+        let more = children(*pid);
+        all.extend(more);
+        at += 1;
+    }
+    all
+}
