@@ -16,7 +16,7 @@ use teal_model::config::{Project, Service};
 use teal_model::deployment::{Deployment, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{Naming, Plan, Unchanged};
+use teal_model::plan::{Naming, Plan, Reach, Unchanged};
 use teal_model::receipt::{Outcome, Receipt, ReleaseLine, Traffic};
 
 /// What Compose says of its containers; read, and never set.
@@ -39,11 +39,17 @@ impl Agent {
             return Err(Fault::new(Code::NotFound, format!("the project {} has no service `{name}`", project.name))
                 .hint("see the services of the compose file"));
         }
-        self.runtime.engine().await.map_err(fault_of)?;
+        let engine = self.runtime.engine().await.map_err(fault_of)?;
         let _claims = self.claims.lock().await;
         let mut adoption =
             Adoption { project: project.name.clone(), deployment: None, services: Vec::new(), left: Vec::new() };
-        let found = self.find(&request, &mut adoption).await?;
+        let mut found = self.find(&request, &mut adoption).await?;
+        for one in &mut found {
+            one.stored.reach = match &engine.unreachable {
+                Some(why) => Reach::Ports { why: why.clone(), only: true },
+                None => Reach::Address,
+            };
+        }
         if adoption.services.is_empty() && found.is_empty() {
             let what = format!("no service of {} can be adopted", project.name);
             return Err(Fault::new(Code::NotFound, what)
@@ -151,6 +157,7 @@ impl Agent {
             image_id: Some(image_id.clone()),
             exposed: Vec::new(),
             shares_network: false,
+            reach: Reach::Address,
             naming: Naming::Containers { why: "it was adopted: its containers own its name".to_owned() },
         };
         let adopted = containers.iter().map(|(index, container)| AdoptedReplica {

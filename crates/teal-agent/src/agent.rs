@@ -5,7 +5,7 @@ use crate::conduct::Conductor;
 use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::meter::Meter;
 use crate::publish::{Publisher, doors_of, holder_of};
-use crate::runtime::{Engine, Runtime, RuntimeError, label};
+use crate::runtime::{Runtime, RuntimeError, label};
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Opening, Traffic};
 use crate::world::Watch;
@@ -252,8 +252,6 @@ impl Agent {
 
     /// What a deployment would do now.
     pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, Fault> {
-        // The first call of every deployment: a daemon that is away is said here, before anything is written.
-        refuse_unreachable(&self.runtime.engine().await.map_err(fault_of)?)?;
         let mut images = BTreeMap::new();
         for service in request.project.services.values() {
             let reference = &service.container.image;
@@ -293,7 +291,9 @@ impl Agent {
     ) -> Result<Plan, Fault> {
         let project = &request.project;
         let doors = self.publisher.all_doors().await;
-        let mut running = Running { live: BTreeMap::new(), next: self.journal.next_releases(&project.name)? };
+        let engine = self.runtime.engine().await.map_err(fault_of)?;
+        let next = self.journal.next_releases(&project.name)?;
+        let mut running = Running { live: BTreeMap::new(), next, unreachable: engine.unreachable };
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
             if let Some(mut live) = record.live_release() {
                 live.doors = doors.get(&live.release).cloned().unwrap_or_default();
@@ -398,6 +398,7 @@ impl Agent {
                 image_id: member.image_id.clone(),
                 exposed: member.ports.iter().filter(|port| port.published.is_none()).map(|port| port.target).collect(),
                 naming: member.naming.clone(),
+                reach: member.reach.clone(),
                 shares_network: request
                     .project
                     .services
@@ -587,18 +588,6 @@ fn taken_back(kept: &Kept, recorded: &BTreeMap<ServiceKey, Routing>, serving: Op
         (true, false) => Some(Event::Failed { action: None, fault }),
         (false, _) => None,
     }
-}
-
-/// The proxy connects to the containers' own addresses.
-fn refuse_unreachable(engine: &Engine) -> Result<(), Fault> {
-    let kind = match (engine.rootless, engine.desktop) {
-        (true, _) => "rootless",
-        (_, true) => "Docker Desktop",
-        _ => return Ok(()),
-    };
-    let what = format!("this Docker is {kind}: its containers have addresses that this host cannot reach");
-    Err(Fault::new(Code::DockerRefused, what)
-        .hint("use a Docker Engine that runs as root on this host, and name its socket in DOCKER_HOST"))
 }
 
 /// Does a deployment pull an image that is here already? A tag is pulled unless it was built here or the policy says otherwise.

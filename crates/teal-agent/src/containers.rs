@@ -3,6 +3,7 @@
 use crate::agent::{Agent, fault_of};
 use crate::effects::Replicas;
 use crate::names::{aliases, attachments, holder_name};
+use crate::reach::LOOPBACK;
 use crate::runtime::{ContainerSpec, Place, Publish, Status, label};
 use crate::store::StoredRelease;
 
@@ -42,7 +43,6 @@ impl Agent {
             settings,
             network_mode: self.network_mode(project, stored)?,
             joins: self.joins(project, stored)?,
-            publish: publish(stored),
             expose: stored.service.expose.clone(),
             // What a job does about its own failure belongs to its one run.
             restart_now: how.restarts || stored.service.is_job,
@@ -60,10 +60,12 @@ impl Agent {
                 place.ipv4 = place.ipv4.or(fixed);
                 networks.push(place);
             }
+            let mut publish = publish(stored);
+            publish.extend(self.reached_at(release, stored, (how.color, index), LOOPBACK).await?);
             let mut labels = labels.clone();
             labels.insert(label::REPLICA.to_owned(), index.to_string());
             let anonymous = self.anonymous_volumes(release, stored, index).await?;
-            specs.push(ContainerSpec { name, labels, networks, anonymous, ..common.clone() });
+            specs.push(ContainerSpec { name, labels, networks, publish, anonymous, ..common.clone() });
         }
         Ok(specs)
     }

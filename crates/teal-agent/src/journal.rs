@@ -5,6 +5,8 @@
 
 mod places;
 
+pub use places::{HostPort, Slot};
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +37,9 @@ CREATE TABLE IF NOT EXISTS addresses (
   PRIMARY KEY (network, container), UNIQUE (network, address)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS diversions (
   listener TEXT PRIMARY KEY, service TEXT NOT NULL, stand_in TEXT NOT NULL, open INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS host_ports (
+  port INTEGER PRIMARY KEY, service TEXT NOT NULL, color TEXT NOT NULL, replica INTEGER NOT NULL, target INTEGER NOT NULL,
+  UNIQUE (service, color, replica, target));
 CREATE TABLE IF NOT EXISTS services (service TEXT PRIMARY KEY, live INTEGER, since_ms INTEGER, routing TEXT);
 ";
 /// Raised when a table changes its meaning.
@@ -368,6 +373,7 @@ impl Journal {
                 params![deployment.number as i64, now_ms as i64, serde_json::to_string(receipt)?],
             )?;
             put_snapshot(t, deployment)?;
+            places::free_host_ports(t)?;
             put_entry(t, deployment.number, now_ms, None, What::Ended { receipt: Box::new(receipt.clone()) })
         })
     }
@@ -432,7 +438,7 @@ impl Journal {
                 [service.to_string()],
             )?;
             t.execute("DELETE FROM diversions WHERE service = ?1 AND NOT open", [service.to_string()])?;
-            Ok(())
+            places::free_host_ports(t)
         })
     }
 

@@ -17,6 +17,7 @@ mod probe;
 pub mod process;
 pub mod publish;
 mod pulls;
+mod reach;
 pub mod reconcile;
 mod remove;
 pub mod run;

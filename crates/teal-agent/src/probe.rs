@@ -4,8 +4,9 @@
 //! a port of which nothing is written or known:  connect ─ wait for its first words ─ HEAD / ─▶ HTTP, or something else
 //! ```
 
+use crate::reach::Ways;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use teal_model::config::{Probe, Protocol as Transport, Service};
 use teal_model::door::{self, Door};
@@ -22,6 +23,8 @@ const FIRST_WORD: Duration = Duration::from_millis(50);
 /// Once a port has answered something else than HTTP this often in a row, it is believed; and silence, this often.
 const BELIEVED: u32 = 2;
 const SILENCES: u32 = 3;
+/// Docker, which has taken a connection for a container where nobody listens, closes it within this.
+const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 /// For the answer of a port that nobody waits for.
 const IN_PASSING: Duration = Duration::from_secs(2);
 /// A port on which nobody listens any more is none of its doors after this.
@@ -70,7 +73,7 @@ impl Request {
         Self { method: "HEAD", path: "/".to_owned(), host: None, status: None }
     }
 
-    fn text(&self, address: SocketAddr) -> String {
+    fn text(&self, At { address, .. }: At) -> String {
         let host = self.host.clone().unwrap_or_else(|| address.to_string());
         format!(
             "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: teal-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -79,10 +82,24 @@ impl Request {
     }
 }
 
+/// Where a port is asked.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    address: SocketAddr,
+    /// Docker takes the connection, whether or not anybody listens behind it: one that is closed at once was nobody's.
+    doubted: bool,
+}
+
+impl At {
+    fn first_word(self) -> Duration {
+        if self.doubted { CLOSED_WITHIN } else { FIRST_WORD }
+    }
+}
+
 /// One replica that is being asked, and what it has shown so far.
 pub struct Interview {
     service: Service,
-    ip: IpAddr,
+    ways: Ways,
     /// What the release before it spoke: a port that spoke HTTP has to go on doing so.
     expected: Vec<Door>,
     doors: BTreeMap<u16, Protocol>,
@@ -93,9 +110,9 @@ pub struct Interview {
 }
 
 impl Interview {
-    pub fn new(service: Service, ip: IpAddr, expected: Vec<Door>, known: &[Door]) -> Self {
+    pub fn new(service: Service, ways: Ways, expected: Vec<Door>, known: &[Door]) -> Self {
         let doors = known.iter().map(|door| (door.port, door.protocol)).collect();
-        Self { service, ip, expected, doors, doubts: BTreeMap::new(), closed: BTreeMap::new() }
+        Self { service, ways, expected, doors, doubts: BTreeMap::new(), closed: BTreeMap::new() }
     }
 
     /// What it speaks, as far as that is known.
@@ -103,15 +120,19 @@ impl Interview {
         self.doors.iter().map(|(port, protocol)| Door { port: *port, protocol: *protocol }).collect()
     }
 
-    /// One round: every check of the service, in order, until one does not pass.
-    pub async fn round(&mut self) -> Answer {
+    /// One round: every check of the service, in order, until one does not pass. `listening`: the ports on which it was seen
+    /// to listen, where that can be seen.
+    pub async fn round(&mut self, listening: Option<BTreeSet<u16>>) -> Answer {
         let within = Duration::from_millis(self.service.teal.health.timeout_ms);
         for check in self.checks() {
-            let address = SocketAddr::new(self.ip, check.port);
+            let at = match self.at(check.port, listening.as_ref()) {
+                Ok(at) => at,
+                Err(answer) => return answer,
+            };
             let answer = match &check.ask {
-                Ask::Speech => self.learn(check.port, within).await,
-                Ask::Connect => within_time(address, within, connect(address)).await,
-                Ask::Http(request) => within_time(address, within, once(address, request)).await,
+                Ask::Speech => self.learn(check.port, at, within).await,
+                Ask::Connect => within_time(at, within, connect(at)).await,
+                Ask::Http(request) => within_time(at, within, once(at, request)).await,
             };
             if answer != Answer::Passed {
                 return answer;
@@ -123,6 +144,22 @@ impl Interview {
             }
         }
         Answer::Passed
+    }
+
+    pub fn can_reach(&self, port: u16) -> bool {
+        self.ways.to(port).is_some()
+    }
+
+    fn at(&self, port: u16, listening: Option<&BTreeSet<u16>>) -> Result<At, Answer> {
+        let nowhere = || Answer::NotYet(format!("its port {port} is not published on this host"));
+        let address = self.ways.to(port).ok_or_else(nowhere)?;
+        let relayed = self.ways.is_relayed(port);
+        match listening {
+            Some(seen) if relayed && !seen.contains(&port) => {
+                Err(Answer::Closed(format!("nobody listens on port {port} in it")))
+            }
+            _ => Ok(At { address, doubted: relayed && listening.is_none() }),
+        }
     }
 
     /// Everything that the replica must answer to.
@@ -163,10 +200,9 @@ impl Interview {
     }
 
     /// Asks a port what it speaks; Passed once that is known.
-    async fn learn(&mut self, port: u16, within: Duration) -> Answer {
-        let address = SocketAddr::new(self.ip, port);
+    async fn learn(&mut self, port: u16, at: At, within: Duration) -> Answer {
         let (others, silences) = self.doubts.entry(port).or_default();
-        let words = match timeout(within, speech(address)).await {
+        let words = match timeout(within, speech(at)).await {
             Ok(Speech::Http) => {
                 self.doors.insert(port, Protocol::Http);
                 return Answer::Passed;
@@ -181,7 +217,7 @@ impl Interview {
             }
             Err(_) => {
                 *silences += 1;
-                format!("{address} took the connection and said nothing for {} ms", within.as_millis())
+                format!("{} took the connection and said nothing for {} ms", at.address, within.as_millis())
             }
         };
         if *others >= BELIEVED || *silences >= SILENCES {
@@ -196,10 +232,10 @@ impl Interview {
     pub async fn meet(&mut self, listening: Option<BTreeSet<u16>>) {
         let published = self.published();
         let named = || self.service.expose.iter().filter(|one| one.protocol == Transport::Tcp).map(|one| one.port);
-        let ports: BTreeSet<u16> = match listening {
+        let ports: BTreeSet<u16> = match &listening {
             Some(seen) => {
-                self.forget_closed(&seen, &published);
-                seen
+                self.forget_closed(seen, &published);
+                seen.clone()
             }
             None => named().chain(published.iter().copied()).collect(),
         };
@@ -207,9 +243,11 @@ impl Interview {
             if self.doors.contains_key(&port) {
                 continue;
             }
+            // One that this host does not reach is no door.
+            let Ok(at) = self.at(port, listening.as_ref()) else { continue };
             let protocol = match self.known(port) {
                 Some(known) => known,
-                None => self.ask_in_passing(port, published.contains(&port)).await,
+                None => self.ask_in_passing(port, at, published.contains(&port)).await,
             };
             self.doors.insert(port, protocol);
         }
@@ -225,9 +263,9 @@ impl Interview {
         });
     }
 
-    async fn ask_in_passing(&mut self, port: u16, published: bool) -> Protocol {
+    async fn ask_in_passing(&mut self, port: u16, at: At, published: bool) -> Protocol {
         for _ in 0..BELIEVED {
-            match self.learn(port, IN_PASSING).await {
+            match self.learn(port, at, IN_PASSING).await {
                 Answer::Passed => return self.doors.get(&port).copied().unwrap_or(Protocol::Tcp),
                 // Nobody listens there: `health: none` leaves what is published to the file, and that means requests.
                 Answer::Closed(_) if published => return Protocol::Http,
@@ -239,17 +277,29 @@ impl Interview {
     }
 }
 
-async fn within_time(address: SocketAddr, within: Duration, asked: impl Future<Output = Answer>) -> Answer {
+async fn within_time(at: At, within: Duration, asked: impl Future<Output = Answer>) -> Answer {
     timeout(within, asked)
         .await
-        .unwrap_or_else(|_| Answer::NotYet(format!("{address} said nothing for {} ms", within.as_millis())))
+        .unwrap_or_else(|_| Answer::NotYet(format!("{} said nothing for {} ms", at.address, within.as_millis())))
 }
 
-async fn connect(address: SocketAddr) -> Answer {
-    match TcpStream::connect(address).await {
-        Ok(_) => Answer::Passed,
-        Err(error) => Answer::Closed(format!("{address}: {error}")),
+async fn connect(at: At) -> Answer {
+    let mut stream = match TcpStream::connect(at.address).await {
+        Ok(stream) => stream,
+        Err(error) => return Answer::Closed(format!("{}: {error}", at.address)),
+    };
+    let mut word = [0];
+    match at.doubted {
+        true => match timeout(CLOSED_WITHIN, stream.read(&mut word)).await {
+            Ok(Ok(0) | Err(_)) => Answer::Closed(nobodys(at)),
+            _ => Answer::Passed,
+        },
+        false => Answer::Passed,
     }
+}
+
+fn nobodys(at: At) -> String {
+    format!("{} was closed at once: nobody listens behind it", at.address)
 }
 
 enum Speech {
@@ -261,14 +311,17 @@ enum Speech {
 
 /// Listens first, then asks in the oldest HTTP there is: without a Host field, which some servers of other protocols take
 /// for an attack.
-async fn speech(address: SocketAddr) -> Speech {
+async fn speech(at: At) -> Speech {
+    let address = at.address;
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) => return Speech::Closed(format!("{address}: {error}")),
     };
     let mut head = Vec::new();
-    if let Ok(Ok(_)) = timeout(FIRST_WORD, stream.read_buf(&mut head)).await {
-        return Speech::Other(format!("{address} speaks first: {}", printable(&head)));
+    match timeout(at.first_word(), stream.read_buf(&mut head)).await {
+        Ok(Ok(0) | Err(_)) if at.doubted => return Speech::Closed(nobodys(at)),
+        Ok(Ok(_)) => return Speech::Other(format!("{address} speaks first: {}", printable(&head))),
+        _ => {}
     }
     if let Err(error) = stream.write_all(b"HEAD / HTTP/1.0\r\n\r\n").await {
         return Speech::Other(format!("{address}: {error}"));
@@ -287,12 +340,13 @@ async fn speech(address: SocketAddr) -> Speech {
     }
 }
 
-async fn once(address: SocketAddr, request: &Request) -> Answer {
+async fn once(at: At, request: &Request) -> Answer {
+    let address = at.address;
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) => return Answer::Closed(format!("{address}: {error}")),
     };
-    if let Err(error) = stream.write_all(request.text(address).as_bytes()).await {
+    if let Err(error) = stream.write_all(request.text(at).as_bytes()).await {
         return Answer::NotYet(format!("{address}: {error}"));
     }
     let mut head = Vec::new();
@@ -303,6 +357,7 @@ async fn once(address: SocketAddr, request: &Request) -> Answer {
             Status::Incomplete => {}
         }
         match stream.read_buf(&mut head).await {
+            Ok(0) | Err(_) if head.is_empty() && at.doubted => return Answer::Closed(nobodys(at)),
             Ok(0) if head.is_empty() => {
                 return Answer::NotYet(format!("{address} closed the connection without an answer"));
             }
@@ -399,7 +454,7 @@ mod tests {
         let ports = published.iter().map(|port| Port { published: *port, target: *port, ..Port::default() }).collect();
         let expose = exposed.iter().map(|port| ExposedPort { port: *port, ..ExposedPort::default() }).collect();
         let service = Service { ports, expose, ..Service::default() };
-        Interview::new(service, "127.0.0.1".parse().unwrap(), expected.to_vec(), &[])
+        Interview::new(service, Ways::at("127.0.0.1".parse().unwrap()), expected.to_vec(), &[])
     }
 
     #[tokio::test]
@@ -409,7 +464,7 @@ mod tests {
         let hangs_up = server("", "").await;
         let mut asked = interview(&[http, greets, hangs_up], &[], &[]);
         let mut rounds = 0;
-        while asked.round().await != Answer::Passed {
+        while asked.round(None).await != Answer::Passed {
             rounds += 1;
             assert!(rounds < 10);
         }
@@ -422,9 +477,9 @@ mod tests {
     async fn a_port_that_spoke_http_before_has_to_go_on_doing_so() {
         let port = server("", "-ERR unknown command\r\n").await;
         let mut asked = interview(&[port], &[], &[Door { port, protocol: Protocol::Http }]);
-        assert!(matches!(asked.round().await, Answer::Never(fault) if fault.code == Code::NotHttp));
+        assert!(matches!(asked.round(None).await, Answer::Never(fault) if fault.code == Code::NotHttp));
         let mut asked = interview(&[port], &[], &[Door { port, protocol: Protocol::Tcp }]);
-        assert_eq!(asked.round().await, Answer::Passed);
+        assert_eq!(asked.round(None).await, Answer::Passed);
     }
 
     #[tokio::test]
@@ -445,5 +500,50 @@ mod tests {
         let mut unseen = interview(&[], &[other], &[]);
         unseen.meet(None).await;
         assert_eq!(unseen.doors(), [Door { port: other, protocol: Protocol::Tcp }]);
+    }
+
+    /// As Docker does it: takes every connection, and closes it where nobody is behind.
+    async fn relay(to: Option<u16>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let Some(to) = to else { continue };
+                tokio::spawn(async move {
+                    let mut behind = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut behind).await;
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_docker_takes_for_nobody_is_none() {
+        let quiet = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let quiet_port = quiet.local_addr().unwrap().port();
+        let http = server("", "HTTP/1.0 200 OK\r\n\r\n").await;
+        let at = |address| At { address, doubted: true };
+        let (nobody, somebody, web) = (relay(None).await, relay(Some(quiet_port)).await, relay(Some(http)).await);
+        assert!(matches!(connect(at(nobody)).await, Answer::Closed(_)));
+        assert!(matches!(once(at(nobody), &Request::any()).await, Answer::Closed(_)));
+        assert!(matches!(speech(at(nobody)).await, Speech::Closed(_)));
+        assert_eq!(connect(at(somebody)).await, Answer::Passed);
+        assert_eq!(once(at(web), &Request::any()).await, Answer::Passed);
+        assert!(matches!(speech(at(web)).await, Speech::Http));
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_to_listen_is_believed_more_than_what_takes_the_connection() {
+        let http = server("", "HTTP/1.1 200 OK\r\n\r\n").await;
+        let address = relay(Some(http)).await;
+        let ports = vec![Port { published: 80, target: 8080, ..Port::default() }];
+        let service = Service { ports, ..Service::default() };
+        let mut asked = Interview::new(service, Ways::relayed([(8080, address)]), Vec::new(), &[]);
+        assert!(matches!(asked.round(Some(BTreeSet::new())).await, Answer::Closed(why) if why.contains("port 8080")));
+        assert_eq!(asked.round(Some(BTreeSet::from([8080]))).await, Answer::Passed);
+        asked.meet(Some(BTreeSet::from([8080, 9000]))).await;
+        assert_eq!(asked.doors(), [Door { port: 8080, protocol: Protocol::Http }], "nothing leads to 9000");
     }
 }

@@ -1,6 +1,7 @@
 //! The one builder of route tables: journaled routings and observed replicas in, a numbered table out.
 
 use crate::journal::Diversion;
+use crate::reach::Ways;
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Publication, Traffic};
 use crate::world::{Holder, Replica, Watch, World};
@@ -322,10 +323,13 @@ fn serving<'a>(world: &'a World, release: &'a ReleaseKey) -> Vec<&'a Replica> {
 /// Published ports name the addresses, so that two releases may listen on different container ports; other containers call
 /// the container's own.
 fn backend(replica: &Replica, settings: &StoredRelease, doors: &[Door]) -> Option<Backend> {
-    let ip = replica.address()?;
+    let ways = Ways::of(&replica.container, &settings.reach);
+    if ways.is_empty() {
+        return None;
+    }
     let published = settings.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
-    let published = published.map(|port| (RoutePort::Published(port.published), SocketAddr::new(ip, port.target)));
-    let inside = doors.iter().map(|door| (RoutePort::Inside(door.port), SocketAddr::new(ip, door.port)));
+    let published = published.filter_map(|port| Some((RoutePort::Published(port.published), ways.to(port.target)?)));
+    let inside = doors.iter().filter_map(|door| Some((RoutePort::Inside(door.port), ways.to(door.port)?)));
     Some(Backend { id: replica.backend(), addrs: published.chain(inside).collect() })
 }
 
@@ -400,9 +404,15 @@ pub fn doors_of(table: &RouteTable) -> HashMap<ReleaseKey, Vec<Door>> {
     for (service, entry) in &table.services {
         for release in &entry.releases {
             let mut doors = BTreeMap::new();
-            for (port, addr) in release.backends.iter().flat_map(|backend| &backend.addrs) {
-                let route = table.routes.iter().find(|route| &route.service == service && &route.port == port);
-                doors.extend(route.map(|route| (addr.port(), route.protocol)));
+            for backend in &release.backends {
+                for (port, addr) in &backend.addrs {
+                    // The address may be a port of the host: that of the container is the one that callers inside name.
+                    let RoutePort::Inside(door) = port else { continue };
+                    let leads_there =
+                        |route: &&Route| &route.service == service && backend.addrs.get(&route.port) == Some(addr);
+                    let route = table.routes.iter().find(leads_there);
+                    doors.extend(route.map(|route| (*door, route.protocol)));
+                }
             }
             let doors = doors.into_iter().map(|(port, protocol)| Door { port, protocol });
             all.insert(release.release.clone(), doors.collect());

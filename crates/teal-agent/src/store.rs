@@ -12,10 +12,10 @@ use teal_model::api::DeployRequest;
 use teal_model::config::{Network, Service, Volume};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
-use teal_model::plan::Naming;
+use teal_model::plan::{Naming, Reach};
 
 /// All that is needed to run a release again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StoredRelease {
     pub service: Service,
     pub volumes: BTreeMap<String, Volume>,
@@ -28,6 +28,8 @@ pub struct StoredRelease {
     pub exposed: Vec<u16>,
     #[serde(default)]
     pub naming: Naming,
+    #[serde(default)]
+    pub reach: Reach,
     /// Other services live in its network: ports that are open there may be theirs, and those come up after it.
     #[serde(default)]
     pub shares_network: bool,

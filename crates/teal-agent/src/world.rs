@@ -86,6 +86,7 @@ impl Replica {
         backend_id(&self.container)
     }
 
+    /// Its own, wherever it can be reached from.
     pub fn address(&self) -> Option<IpAddr> {
         self.container.addresses.values().next().copied()
     }

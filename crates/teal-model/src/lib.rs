@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod door;
 pub mod fault;
 pub mod ids;
+pub mod nginx;
 pub mod plan;
 pub mod receipt;
 pub mod wire;

@@ -1,5 +1,6 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
+mod reach;
 mod together;
 mod warnings;
 
@@ -11,6 +12,8 @@ use crate::door::{self, Door};
 use crate::fault::did_you_mean;
 use crate::ids::{Color, ReleaseKey, ServiceKey};
 use crate::wire::{ListenerKey, Protocol};
+pub use reach::Reach;
+use reach::reach;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -69,6 +72,8 @@ pub struct Member {
     pub listeners: Vec<ListenerKey>,
     #[serde(default)]
     pub naming: Naming,
+    #[serde(default)]
+    pub reach: Reach,
     /// What is spoken on its ports, as far as that is known.
     #[serde(default)]
     pub ports: Vec<PortPlan>,
@@ -213,6 +218,8 @@ pub struct Running {
     pub live: BTreeMap<String, LiveRelease>,
     /// The number that the next release of each service gets.
     pub next: BTreeMap<String, u64>,
+    /// Why this host cannot reach the containers of its Engine at their addresses; None: it can.
+    pub unreachable: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -284,6 +291,7 @@ pub fn plan(
         });
         let mut member = member(service, key, live, image, settings_hash, number, flips_with);
         (member.because, member.optional) = (because, service.is_job && is_optional(project, &name));
+        member.reach = reach(service, running);
         plan.members.push(member);
     }
     keep_together(&mut plan.members);
@@ -324,6 +332,7 @@ fn member(
         live,
         listeners: listeners(service),
         naming,
+        reach: Reach::Address,
         ports,
         nginx: service.teal.nginx.clone(),
         deadline_ms: service.teal.health.deadline_ms,

@@ -7,7 +7,7 @@ use teal_model::config::Strategy;
 use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{LiveRelease, Member, Naming, Plan, Unchanged};
+use teal_model::plan::{LiveRelease, Member, Naming, Plan, Reach, Unchanged};
 
 /// xorshift64*: the walk is the same on every machine.
 struct Random(u64);
@@ -63,6 +63,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
         }),
         listeners: vec![teal_model::wire::ListenerKey { addr: "127.0.0.1:80".parse().unwrap(), namespace: None }],
         naming: Naming::Holder,
+        reach: Reach::Address,
         ports: Vec::new(),
         deadline_ms: 5_000,
         drain_ms: 3_000,

@@ -41,6 +41,7 @@ fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
         doors: Vec::new(),
     };
     let running = Running {
+        unreachable: None,
         live: services.keys().map(|name| (name.clone(), live(name))).collect(),
         next: services.keys().map(|name| (name.clone(), 2)).collect(),
     };

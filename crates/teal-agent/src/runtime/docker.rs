@@ -20,6 +20,7 @@ mod mounts;
 mod network;
 mod places;
 mod pull;
+mod reach;
 mod reference;
 mod seen;
 mod streams;
@@ -115,13 +116,13 @@ impl Runtime for DockerRuntime {
     async fn engine(&self) -> Result<Engine> {
         let client = self.connection.client().await?;
         let info = bounded(client.info()).await.map_err(|e| self.connection.fault("ask for the engine's facts", e))?;
+        let unreachable = self.unreachable(&info).await?;
         Ok(Engine {
             version: info.server_version.unwrap_or_default(),
             api_version: client.client_version().to_string(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
-            desktop: info.operating_system.is_some_and(|os| os.contains("Docker Desktop")),
+            unreachable,
             live_restore: info.live_restore_enabled.unwrap_or(false),
-            rootless: info.security_options.iter().flatten().any(|o| o.contains("rootless")),
         })
     }
 

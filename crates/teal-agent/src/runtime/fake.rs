@@ -228,7 +228,7 @@ impl FakeRuntime {
         self.world().files(id)
     }
 
-    /// API version, rootless, Docker Desktop...
+    /// API version, whether containers are reached...
     pub fn change_engine(&self, change: impl FnOnce(&mut Engine)) {
         change(&mut self.world().engine);
     }

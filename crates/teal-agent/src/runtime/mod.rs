@@ -58,10 +58,8 @@ pub struct Engine {
     pub api_version: String,
     /// Where Docker keeps its data.
     pub root_dir: String,
-    /// Containers have no addresses that the host can reach.
-    pub rootless: bool,
-    /// Docker Desktop: the daemon is in a virtual machine, and so are the containers' addresses.
-    pub desktop: bool,
+    /// Why this host cannot reach its containers at their addresses; None: it can.
+    pub unreachable: Option<String>,
     /// Containers live on while the daemon restarts.
     pub live_restore: bool,
 }
@@ -99,7 +97,7 @@ pub struct ContainerSpec {
     ///
     /// [`Namespace::Service`]: teal_model::config::Namespace::Service
     pub joins: BTreeMap<String, String>,
-    /// What Docker itself publishes: UDP, `mode: direct`, and loopback on hosts that cannot reach containers.
+    /// What Docker itself publishes: UDP, `mode: direct`, and ports of the host where containers are reached by them.
     pub publish: Vec<Publish>,
     /// Ports that it says it listens on (`expose`); a fact for people, no network opens or closes by it.
     pub expose: Vec<ExposedPort>,
@@ -110,7 +108,7 @@ pub struct ContainerSpec {
     pub restart_now: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Container {
     pub id: String,
     pub name: String,
@@ -143,9 +141,10 @@ pub struct HeldVolume {
     pub anonymous: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    #[default]
     Created,
     Running,
     Paused,

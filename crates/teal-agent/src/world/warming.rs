@@ -4,6 +4,7 @@
 use super::{Probed, Report, backend_id};
 use crate::early;
 use crate::probe::{Answer, Interview};
+use crate::reach::Ways;
 use crate::runtime::{Container, Runtime, Status};
 use crate::sockets::Sockets;
 use crate::store::{ReleaseStore, StoredRelease};
@@ -131,19 +132,22 @@ impl Warming {
                 }
             });
         }
-        let Some(ip) = self.container.addresses.values().next().copied() else {
+        let ways = Ways::of(&self.container, &stored.reach);
+        if ways.is_empty() {
             if self.passed {
                 return;
             }
             if service.ports.is_empty() || service.network_mode.is_some() {
                 return self.report(Probed::Passed).await;
             }
-            let fault =
-                Fault::new(Code::DockerRefused, format!("{} has no address on any network", self.container.name));
-            return self.report(Probed::Never(fault)).await;
-        };
+            let what = match stored.reach.is_ports() {
+                true => format!("no port of {} is published on this host", self.container.name),
+                false => format!("{} has no address on any network", self.container.name),
+            };
+            return self.report(Probed::Never(Fault::new(Code::DockerRefused, what))).await;
+        }
         let before = self.before.clone().unwrap_or_default();
-        let mut interview = Interview::new(service.clone(), ip, before, &self.doors);
+        let mut interview = Interview::new(service.clone(), ways, before, &self.doors);
         if !self.passed {
             if !self.probe(service, &mut interview).await {
                 return;
@@ -171,7 +175,9 @@ impl Warming {
         let mut said = String::new();
         loop {
             self.meet(interview).await;
-            let missing = wanted.iter().find(|port| self.doors.iter().all(|door| door.port != **port));
+            let missing = wanted
+                .iter()
+                .find(|port| interview.can_reach(**port) && self.doors.iter().all(|door| door.port != **port));
             let Some(missing) = missing.filter(|_| began.elapsed() < patience) else { return };
             self.say(&mut said, format!("it does not listen on port {missing} yet")).await;
             sleep(EAGER).await;
@@ -180,13 +186,7 @@ impl Warming {
 
     /// Sees which ports it listens on, and what is spoken there.
     async fn meet(&mut self, interview: &mut Interview) {
-        let seen = self.sockets.as_ref().map(Sockets::listening).transpose();
-        interview
-            .meet(seen.unwrap_or_else(|error| {
-                self.cannot_see(&error);
-                None
-            }))
-            .await;
+        interview.meet(self.listening()).await;
         let doors = interview.doors();
         if doors != self.doors {
             self.doors.clone_from(&doors);
@@ -236,7 +236,7 @@ impl Warming {
         loop {
             let began = Instant::now();
             let mut pause = interval;
-            match interview.round().await {
+            match interview.round(self.listening()).await {
                 Answer::Passed => {
                     successes += 1;
                     if successes >= service.teal.health.successes {
@@ -260,6 +260,15 @@ impl Warming {
             }
             sleep_until(began + pause).await;
         }
+    }
+
+    /// None: it cannot be seen.
+    fn listening(&self) -> Option<BTreeSet<u16>> {
+        let seen = self.sockets.as_ref().map(Sockets::listening).transpose();
+        seen.unwrap_or_else(|error| {
+            self.cannot_see(&error);
+            None
+        })
     }
 
     fn cannot_see(&self, error: &std::io::Error) {

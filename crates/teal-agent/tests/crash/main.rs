@@ -10,5 +10,6 @@ mod death;
 mod groups;
 mod journal;
 mod process;
+mod reach;
 mod stage;
 mod words;

@@ -131,15 +131,3 @@ fn no_table_sends_requests_to_an_address_that_belongs_to_another_container_now()
         assert_eq!(*wrong.lock().unwrap(), Vec::<String>::new());
     });
 }
-
-#[test]
-fn a_host_that_cannot_reach_its_containers_is_told_so_before_anything_happens() {
-    let Town { dir, engine, traffic, .. } = &town();
-    engine.change_engine(|engine| engine.rootless = true);
-    life(async {
-        let agent = start(dir.path(), engine, traffic).await;
-        let fault = agent.deploy(request("v1")).await.unwrap_err();
-        assert!(fault.what.contains("rootless") && !fault.hint.is_empty(), "{fault:?}");
-    });
-    assert!(engine.changes().is_empty(), "{:?}", engine.changes());
-}

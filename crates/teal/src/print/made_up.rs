@@ -9,7 +9,7 @@ use teal_model::deployment::{Published, State};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey, TableNumber};
-use teal_model::plan::{LiveRelease, Member, Naming, Plan, PortPlan, Unchanged};
+use teal_model::plan::{LiveRelease, Member, Naming, Plan, PortPlan, Reach, Unchanged};
 use teal_model::receipt::{
     Connections, Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic,
 };
@@ -55,6 +55,7 @@ pub fn plan() -> Plan {
         naming: Naming::Containers {
             why: "x-teal.mode is direct: its containers own its name and its ports".to_owned(),
         },
+        reach: Reach::Address,
         ports: Vec::new(),
         deadline_ms: 180_000,
         drain_ms: 30_000,
@@ -91,6 +92,7 @@ pub fn plan() -> Plan {
         }),
         listeners: vec![listener("0.0.0.0:80"), listener("[::]:80")],
         naming: Naming::Holder,
+        reach: Reach::Address,
         ports: vec![
             port(Some(80), 8080, Some(Protocol::Http), "as release 3 does"),
             port(None, 9000, Some(Protocol::Tcp), "as the file says"),

@@ -3,7 +3,7 @@
 use crate::print::Paint;
 use crate::print::words::{counted, setting, short_id, spoken};
 use teal_model::config::Strategy;
-use teal_model::plan::{Member, Naming, Plan, PortPlan};
+use teal_model::plan::{Member, Naming, Plan, PortPlan, Reach};
 use teal_model::wire::ListenerKey;
 
 pub fn text(plan: &Plan, paint: Paint) -> String {
@@ -75,6 +75,9 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
         && !member.job
     {
         row("by name", "straight to its containers: a call may fail while it is recreated".to_owned());
+    }
+    if let Reach::Ports { why, .. } = &member.reach {
+        row("reached", format!("at ports of this host that its containers keep, since {why}"));
     }
     if member.live.as_ref().is_some_and(|live| live.serves) {
         row("drain", format!("up to {}", setting(member.drain_ms)));
@@ -161,6 +164,14 @@ mod tests {
         golden("plan-jobs.txt", &text(&plan, Paint::NONE));
         plan.members.clear();
         golden("plan-orphans.txt", &text(&plan, Paint::NONE));
+    }
+
+    #[test]
+    fn a_plan_says_how_containers_are_reached_where_that_is_not_at_their_addresses() {
+        let mut plan = made_up::plan();
+        let why = "this Docker is rootless: its networks are in a namespace of its own".to_owned();
+        plan.members[1].reach = Reach::Ports { why, only: true };
+        golden("plan-ports.txt", &text(&plan, Paint::NONE));
     }
 
     #[test]
