@@ -158,6 +158,7 @@ impl Agent {
             exposed: Vec::new(),
             shares_network: false,
             reach: Reach::Address,
+            color: None,
             naming: Naming::Containers { why: "it was adopted: its containers own its name".to_owned() },
         };
         let adopted = containers.iter().map(|(index, container)| AdoptedReplica {
@@ -272,7 +273,9 @@ impl Agent {
         }
         // Only a deployment that was taken back leaves a route.
         if chosen.iter().any(|record| record.routing.is_some()) {
-            self.publisher.flip(keys.iter().map(|key| (key.clone(), None)).collect()).await?;
+            let none = keys.iter().map(|key| (key.clone(), None)).collect();
+            let (_, said) = self.publisher.flip(none, crate::nginx::Need::WillServe).await?;
+            self.say_of_nginx(&said);
         }
         // Before the watcher forgets them: what is not adopted any more is not touched, and what is not ours neither.
         for record in &chosen {

@@ -4,7 +4,8 @@ use crate::clock::unix_ms;
 use crate::conduct::Conductor;
 use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::meter::Meter;
-use crate::publish::{Publisher, doors_of, holder_of};
+use crate::nginx::{Need, Nginx};
+use crate::publish::{Publisher, Surroundings, doors_of, holder_of};
 use crate::runtime::{Runtime, RuntimeError, label};
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Opening, Traffic};
@@ -35,6 +36,7 @@ pub struct Agent {
     pub traffic: Arc<dyn Traffic>,
     pub watch: Watch,
     pub publisher: Arc<Publisher>,
+    pub nginx: Arc<Nginx>,
     pub meter: Meter,
     salt: String,
     running: Mutex<BTreeMap<u64, Handle>>,
@@ -75,11 +77,19 @@ impl Agent {
             journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
         // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
         let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
-        let publisher =
-            Arc::new(Publisher::new(traffic.clone(), store.clone(), watch.clone(), epoch, routings, serving.as_ref()));
+        let nginx = Arc::new(Nginx::open(&state_dir, &id, runtime.clone())?);
+        let surroundings = Surroundings {
+            traffic: traffic.clone(),
+            nginx: nginx.clone(),
+            journal: journal.clone(),
+            store: store.clone(),
+            watch: watch.clone(),
+        };
+        let publisher = Arc::new(Publisher::new(surroundings, epoch, routings, serving.as_ref()));
         let agent = Arc::new(Self {
             salt: journal.salt()?,
-            meter: Meter::start(traffic.clone()),
+            meter: Meter::start(vec![traffic.clone(), nginx.counted()]),
+            nginx,
             id,
             state_dir,
             journal,
@@ -217,6 +227,17 @@ impl Agent {
         self.alerts_now().insert(subject.to_owned(), words);
     }
 
+    /// What an nginx is not, and what goes on all the same.
+    pub fn say_of_nginx(&self, said: &[Fault]) {
+        match said {
+            [] => self.clear_alert("nginx"),
+            some => {
+                let words: Vec<String> = some.iter().map(ToString::to_string).collect();
+                self.alert("nginx", words.join("; "));
+            }
+        }
+    }
+
     pub fn clear_alert(&self, subject: &str) {
         self.alerts_now().remove(subject);
     }
@@ -270,6 +291,7 @@ impl Agent {
         let refused = [
             self.journal.refuse_busy(&keys, unix_ms()).map_err(Fault::from),
             self.refuse_taken_routes(&plan, request, None).await,
+            self.refuse_nginx(&plan).await.map(|remarks| plan.warnings.extend(remarks)),
         ];
         let refused = refused.into_iter().filter_map(Result::err);
         plan.warnings.extend(refused.map(|fault| format!("as it stands this is refused: {fault}")));
@@ -354,7 +376,7 @@ impl Agent {
         let all = request.project.services.keys().map(|name| ServiceKey::new(&request.project.name, name));
         let window = self.meter.open(all.collect()).await;
         let claims = self.claims.lock().await;
-        let plan = self.plan(&request).await?;
+        let mut plan = self.plan(&request).await?;
         let now = unix_ms();
         let keys: BTreeSet<ServiceKey> = plan.services().cloned().collect();
         if let Some(key) = self.removing().intersection(&keys).next() {
@@ -362,7 +384,10 @@ impl Agent {
         }
         self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
         self.refuse_taken_routes(&plan, &request, None).await?;
-        let window = plan.members.iter().any(|member| member.serves()).then(|| window.only(keys));
+        let remarks = self.refuse_nginx(&plan).await?;
+        plan.warnings.extend(remarks);
+        let behind = plan.members.iter().any(|member| member.nginx.is_some());
+        let window = plan.members.iter().any(|member| member.serves()).then(|| window.only(keys, behind));
         let mut deployment = Deployment::new(0, plan, now);
         self.journal.begin(&mut deployment, &request.who, now)?;
         // From here on the services are claimed: whatever fails ends as a deployment that was reverted.
@@ -399,6 +424,7 @@ impl Agent {
                 exposed: member.ports.iter().filter(|port| port.published.is_none()).map(|port| port.target).collect(),
                 naming: member.naming.clone(),
                 reach: member.reach.clone(),
+                color: Some(member.color),
                 shares_network: request
                     .project
                     .services
@@ -501,7 +527,8 @@ impl Agent {
             }
         }
         let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
-        self.publisher.flip(quiet).await?;
+        let (_, said) = self.publisher.flip(quiet, Need::WillServe).await?;
+        self.say_of_nginx(&said);
         self.drain(&releases).await;
         for key in keys {
             let of_service =

@@ -132,7 +132,7 @@ impl Conductor {
         let plan = &self.deployment.plan;
         let live = plan.members.iter().filter_map(|member| member.live.as_ref()).map(|live| &live.release);
         let releases = plan.members.iter().map(|member| &member.candidate).chain(live);
-        releases
+        let mut counts: BTreeMap<ReleaseKey, Option<u64>> = releases
             .map(|release| {
                 let count = statistics.as_ref().map(|statistics| {
                     statistics.releases.iter().find(|one| &one.release == release).map_or(0, |one| one.in_flight)
@@ -142,7 +142,12 @@ impl Conductor {
                 let direct = if adopted { self.agent.direct_connections(release) } else { Some(0) };
                 (release.clone(), count.zip(direct).map(|(count, direct)| count + direct))
             })
-            .collect()
+            .collect();
+        for (release, count) in &mut counts {
+            let through_nginx = self.agent.connections_of_nginx(release).await;
+            *count = count.zip(through_nginx).map(|(count, more)| count + more);
+        }
+        counts
     }
 
     async fn wait(&mut self, until_ms: Option<u64>, seen: &Seen) {

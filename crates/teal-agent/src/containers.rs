@@ -48,6 +48,7 @@ impl Agent {
             restart_now: how.restarts || stored.service.is_job,
             ..ContainerSpec::default()
         };
+        let on = stored.service.teal.nginx.as_ref().map_or(LOOPBACK, |nginx| nginx.address);
         let mut specs = Vec::new();
         for index in 1..=stored.service.replicas {
             let name = replica_name(&release.service, how.color, index);
@@ -61,7 +62,7 @@ impl Agent {
                 networks.push(place);
             }
             let mut publish = publish(stored);
-            publish.extend(self.reached_at(release, stored, (how.color, index), LOOPBACK).await?);
+            publish.extend(self.reached_at(release, stored, (how.color, index), on).await?);
             let mut labels = labels.clone();
             labels.insert(label::REPLICA.to_owned(), index.to_string());
             let anonymous = self.anonymous_volumes(release, stored, index).await?;

@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, fault_of};
 use crate::containers::restart_of;
+use crate::nginx::Need;
 use crate::publish::asked_routes;
 use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
@@ -67,7 +68,12 @@ impl Agent {
             }
             Action::Publish => {
                 self.prepare_diversions(deployment).await?;
-                let published = self.publisher.flip(deployment.routing()).await?;
+                let need = match deployment.state {
+                    State::Reverting { .. } => Need::WillServe,
+                    _ => Need::Serves,
+                };
+                let (published, said) = self.publisher.flip(deployment.routing(), need).await?;
+                self.say_of_nginx(&said);
                 // Ports of which it was not known before what they speak, and those inside for a release that is new.
                 self.open().await;
                 self.divert(Some(deployment)).await?;

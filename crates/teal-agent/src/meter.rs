@@ -1,6 +1,6 @@
 //! What the proxy counted while a deployment ran, for its receipt.
 
-use crate::traffic::Traffic;
+use crate::traffic::Counts;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -16,8 +16,14 @@ const BEFORE: Duration = Duration::from_secs(60);
 /// How often the past is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// The first of its sources is the proxy.
 pub struct Meter {
-    traffic: Arc<dyn Traffic>,
+    sources: Vec<Source>,
+}
+
+#[derive(Clone)]
+struct Source {
+    counts: Arc<dyn Counts>,
     past: Arc<Mutex<Past>>,
     /// The message that was taken last.
     heard: watch::Receiver<u64>,
@@ -35,9 +41,12 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The measurement of one deployment, from its start on.
 pub struct Window {
-    traffic: Arc<dyn Traffic>,
-    past: Arc<Mutex<Past>>,
-    heard: watch::Receiver<u64>,
+    parts: Vec<Part>,
+}
+
+/// What one source has counted of it.
+struct Part {
+    source: Source,
     tally: Arc<Mutex<Tally>>,
     before: Option<Latency>,
 }
@@ -65,9 +74,34 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Meter {
-    pub fn start(traffic: Arc<dyn Traffic>) -> Self {
+    pub fn start(sources: Vec<Arc<dyn Counts>>) -> Self {
+        Self { sources: sources.into_iter().map(Source::start).collect() }
+    }
+
+    /// Begins to measure.
+    pub async fn open(&self, services: BTreeSet<ServiceKey>) -> Window {
+        let mut parts = Vec::new();
+        for source in &self.sources {
+            parts.push(source.open(services.clone()).await);
+        }
+        Window { parts }
+    }
+
+    /// Requests and TCP connections a second that a service has served over the last ten seconds.
+    pub fn rate(&self, service: &ServiceKey) -> Option<Rate> {
+        let rates: Vec<Rate> = self.sources.iter().filter_map(|source| source.rate(service)).collect();
+        let add = |sum: Rate, more: Rate| Rate {
+            requests: sum.requests + more.requests,
+            connections: sum.connections + more.connections,
+        };
+        rates.into_iter().reduce(add)
+    }
+}
+
+impl Source {
+    fn start(counts: Arc<dyn Counts>) -> Self {
         let past = Arc::new(Mutex::new(Past::default()));
-        let mut statistics = traffic.statistics();
+        let mut statistics = counts.statistics();
         let kept = past.clone();
         let (hears, heard) = watch::channel(0);
         tokio::spawn(async move {
@@ -84,28 +118,25 @@ impl Meter {
                 }
             }
         });
-        Self { traffic, past, heard }
+        Self { counts, past, heard }
     }
 
-    /// Begins to measure.
-    pub async fn open(&self, services: BTreeSet<ServiceKey>) -> Window {
+    async fn open(&self, services: BTreeSet<ServiceKey>) -> Part {
         // Before it asks: what comes between the answer and now is counted, too.
         let tally = Arc::new(Mutex::new(Tally { services, ..Tally::default() }));
         locked(&self.past).windows.push(Arc::downgrade(&tally));
-        let newest = self.traffic.ask().await;
+        let newest = self.counts.ask().await;
         {
             let mut tally = locked(&tally);
             match newest {
-                None => tally.unknown = Some("the proxy gave no statistics at the start".to_owned()),
+                None => tally.unknown = Some(self.counts.unknown()),
                 Some(newest) => drop(tally.last.get_or_insert(newest)),
             }
         }
-        let (traffic, past, heard) = (self.traffic.clone(), self.past.clone(), self.heard.clone());
-        Window { traffic, past, heard, tally, before: None }
+        Part { source: self.clone(), tally, before: None }
     }
 
-    /// Requests and TCP connections a second that a service has served over the last ten seconds.
-    pub fn rate(&self, service: &ServiceKey) -> Option<Rate> {
+    fn rate(&self, service: &ServiceKey) -> Option<Rate> {
         let past = locked(&self.past);
         let (newest_at, newest) = past.kept.back()?;
         let (then_at, then) =
@@ -186,54 +217,56 @@ impl Tally {
 }
 
 impl Window {
-    /// Looks at these services alone.
-    pub fn only(mut self, services: BTreeSet<ServiceKey>) -> Self {
-        let start = {
-            let mut tally = locked(&self.tally);
-            tally.services = services;
-            tally.last.clone()
-        };
-        let oldest = locked(&self.past).kept.front().map(|(_, statistics)| statistics.clone());
-        self.before = match (oldest, start) {
-            (Some(oldest), Some(start)) if oldest.instance == start.instance => {
-                Some(latency(&start, &oldest, &locked(&self.tally).services))
-            }
-            _ => None,
-        };
+    /// Looks at these services alone; `behind_nginx`: some of them are.
+    pub fn only(mut self, services: BTreeSet<ServiceKey>, behind_nginx: bool) -> Self {
+        // What an nginx cannot say of others is nothing to these.
+        self.parts.truncate(if behind_nginx { self.parts.len() } else { 1 });
+        for part in &mut self.parts {
+            part.only(&services);
+        }
         self
-    }
-
-    /// The newest message, taken behind those before it.
-    async fn ask(&mut self) -> Option<Arc<Statistics>> {
-        let newest = self.traffic.ask().await?;
-        // Nothing to be done about it when it does not come: what is missing is seen by its number.
-        let _ = timeout(CATCH_UP, self.heard.wait_for(|heard| *heard >= newest.sequence)).await;
-        Some(newest)
     }
 
     /// All requests go elsewhere from now on.
     pub async fn flipped(&mut self) {
-        let now = self.ask().await;
-        let mut tally = locked(&self.tally);
-        if let Some(now) = now {
-            tally.take(&now);
+        for part in &mut self.parts {
+            let now = part.ask().await;
+            let mut tally = locked(&part.tally);
+            if let Some(now) = now {
+                tally.take(&now);
+            }
+            let until_flip = tally.latency.clone();
+            tally.until_flip = Some(until_flip);
         }
-        let until_flip = tally.latency.clone();
-        tally.until_flip = Some(until_flip);
     }
 
     pub async fn close(mut self) -> Measurement {
-        let end = self.ask().await;
-        let mut tally = locked(&self.tally);
-        match end {
-            Some(end) => tally.take(&end),
-            None => drop(tally.unknown.get_or_insert_with(|| "the proxy gave no statistics at the end".to_owned())),
+        for part in &mut self.parts {
+            let end = part.ask().await;
+            let mut tally = locked(&part.tally);
+            match end {
+                Some(end) => tally.take(&end),
+                None => drop(tally.unknown.get_or_insert_with(|| part.source.counts.unknown())),
+            }
         }
-        if let Some(why) = &tally.unknown {
-            return Measurement::Unknown { why: why.clone() };
+        let mut sum = Tally::default();
+        let (mut before, mut during) = (Latency::default(), Latency::default());
+        for part in &self.parts {
+            let tally = locked(&part.tally);
+            if let Some(why) = &tally.unknown {
+                return Measurement::Unknown { why: why.clone() };
+            }
+            add(&mut sum.counters, &tally.counters);
+            sum.held += tally.held;
+            sum.hold_expired += tally.hold_expired;
+            add_tcp(&mut sum.tcp, &tally.tcp);
+            sum.tcp.open += tally.tcp.open;
+            sum.longest_us = sum.longest_us.max(tally.longest_us);
+            sum.latency.add(&tally.latency);
+            during.add(tally.until_flip.as_ref().unwrap_or(&tally.latency));
+            before.add(part.before.as_ref().unwrap_or(&Latency::default()));
         }
-        let (counted, failed) = (tally.counters, tally.counters.failed);
-        let during = tally.until_flip.as_ref().unwrap_or(&tally.latency);
+        let (counted, failed) = (sum.counters, sum.counters.failed);
         Measurement::Measured(Measured {
             served: counted.answered.iter().sum(),
             failed: Failures {
@@ -241,19 +274,52 @@ impl Window {
                 reset: failed.reset,
                 cut: failed.cut,
                 timeout: failed.timeout,
-                hold_expired: tally.hold_expired,
+                hold_expired: sum.hold_expired,
                 app_5xx: counted.answered[4],
             },
-            held: tally.held,
+            held: sum.held,
             retried: counted.retries,
             client_aborts: counted.client_aborts,
-            longest_stall_us: tally.longest_us,
-            before: self.before.as_ref().map(Quantiles::from).unwrap_or_default(),
-            during: Quantiles::from(during),
-            after: Quantiles::from(&tally.latency.since(during)),
-            tcp: tally.tcp,
+            longest_stall_us: sum.longest_us,
+            before: Quantiles::from(&before),
+            during: Quantiles::from(&during),
+            after: Quantiles::from(&sum.latency.since(&during)),
+            tcp: sum.tcp,
         })
     }
+}
+
+impl Part {
+    fn only(&mut self, services: &BTreeSet<ServiceKey>) {
+        let start = {
+            let mut tally = locked(&self.tally);
+            tally.services.clone_from(services);
+            tally.last.clone()
+        };
+        let oldest = locked(&self.source.past).kept.front().map(|(_, statistics)| statistics.clone());
+        self.before = match (oldest, start) {
+            (Some(oldest), Some(start)) if oldest.instance == start.instance => {
+                Some(latency(&start, &oldest, services))
+            }
+            _ => None,
+        };
+    }
+
+    /// The newest message, taken behind those before it.
+    async fn ask(&mut self) -> Option<Arc<Statistics>> {
+        let newest = self.source.counts.ask().await?;
+        // Nothing to be done about it when it does not come: what is missing is seen by its number.
+        let _ = timeout(CATCH_UP, self.source.heard.wait_for(|heard| *heard >= newest.sequence)).await;
+        Some(newest)
+    }
+}
+
+fn add_tcp(sum: &mut Connections, more: &Connections) {
+    sum.served += more.served;
+    sum.closed += more.closed;
+    sum.held += more.held;
+    sum.failed.connect += more.failed.connect;
+    sum.failed.hold_expired += more.failed.hold_expired;
 }
 
 /// A counter that is lower than it was has begun again.

@@ -177,7 +177,7 @@ impl Interview {
             Probe::None => return checks,
         }
         // What the proxy will speak to it, whatever the health check is.
-        checks.extend(self.published().into_iter().map(|port| Check {
+        checks.extend(door::client_ports(service).into_iter().map(|port| Check {
             port,
             ask: match self.known(port) {
                 Some(Protocol::Http) => Ask::Http(Request::any()),
@@ -186,11 +186,6 @@ impl Interview {
             },
         }));
         checks
-    }
-
-    fn published(&self) -> BTreeSet<u16> {
-        let ports = self.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
-        ports.map(|port| port.target).collect()
     }
 
     fn known(&self, port: u16) -> Option<Protocol> {
@@ -230,7 +225,7 @@ impl Interview {
     /// Takes down the ports that it listens on (published ones besides), with what is spoken there; forgets those that are
     /// closed now. None: which they are cannot be seen, so those that the file names are meant.
     pub async fn meet(&mut self, listening: Option<BTreeSet<u16>>) {
-        let published = self.published();
+        let published = door::client_ports(&self.service);
         let named = || self.service.expose.iter().filter(|one| one.protocol == Transport::Tcp).map(|one| one.port);
         let ports: BTreeSet<u16> = match &listening {
             Some(seen) => {

@@ -1,6 +1,12 @@
 //! The one builder of route tables: journaled routings and observed replicas in, a numbered table out.
 
-use crate::journal::Diversion;
+mod behind;
+
+pub use behind::given_port;
+
+use crate::clock::monotonic_us;
+use crate::journal::{Diversion, Journal};
+use crate::nginx::{Need, Nginx};
 use crate::reach::Ways;
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Publication, Traffic};
@@ -28,6 +34,8 @@ pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 
 pub struct Publisher {
     traffic: Arc<dyn Traffic>,
+    nginx: Arc<Nginx>,
+    journal: Arc<Journal>,
     store: Arc<ReleaseStore>,
     watch: Watch,
     state: Mutex<Tables>,
@@ -44,6 +52,17 @@ struct Tables {
     diversions: Vec<Diversion>,
     /// What each release was last seen to speak: it may have no replica that runs for a moment.
     doors: HashMap<ReleaseKey, Vec<Door>>,
+    /// What was told to each nginx last; None: it is not known whether that is so.
+    told: Option<behind::Told>,
+}
+
+/// What a publisher speaks to, and reads.
+pub struct Surroundings {
+    pub traffic: Arc<dyn Traffic>,
+    pub nginx: Arc<Nginx>,
+    pub journal: Arc<Journal>,
+    pub store: Arc<ReleaseStore>,
+    pub watch: Watch,
 }
 
 /// A table without its number.
@@ -62,9 +81,7 @@ impl Built {
 
 impl Publisher {
     pub fn new(
-        traffic: Arc<dyn Traffic>,
-        store: Arc<ReleaseStore>,
-        watch: Watch,
+        Surroundings { traffic, nginx, journal, store, watch }: Surroundings,
         epoch: u64,
         routings: BTreeMap<ServiceKey, Routing>,
         serving: Option<&RouteTable>,
@@ -73,13 +90,18 @@ impl Publisher {
         let doors = serving.map(doors_of).unwrap_or_default();
         // A service whose settings cannot be read stays as it was found to be served.
         let last = (serving.cloned().unwrap_or_default(), BTreeSet::new());
-        let tables = Tables { number, routings, last, settings: HashMap::new(), diversions: Vec::new(), doors };
-        Self { traffic, store, watch, state: Mutex::new(tables) }
+        let tables =
+            Tables { number, routings, last, settings: HashMap::new(), diversions: Vec::new(), doors, told: None };
+        Self { traffic, nginx, journal, store, watch, state: Mutex::new(tables) }
     }
 
     /// Changes the routing of some services and waits until every worker routes by it. On an error the routings are as
-    /// before, except that a table which was sent may be in force.
-    pub async fn flip(&self, changes: BTreeMap<ServiceKey, Option<Routing>>) -> Result<Published, Fault> {
+    /// before, except that a table which was sent may be in force, and that an nginx may have been told.
+    pub async fn flip(
+        &self,
+        changes: BTreeMap<ServiceKey, Option<Routing>>,
+        need: Need,
+    ) -> Result<(Published, Vec<Fault>), Fault> {
         let mut tables = self.state.lock().await;
         let mut routings = tables.routings.clone();
         let changed: Vec<ServiceKey> = changes.keys().cloned().collect();
@@ -88,10 +110,19 @@ impl Publisher {
         if let Some(at) = built.faults.iter().position(|(service, _)| changed.contains(service)) {
             return Err(built.faults.swap_remove(at).1);
         }
+        let began = monotonic_us();
+        let nginx_before = tables.told.clone();
+        // It takes longer, and it may refuse.
+        let said = self.tell_nginx(&mut tables, &routings, need).await?;
         tables.routings = routings;
         let publication = tables.number_it(built);
         let published = self.traffic.publish(publication, Some(ACKNOWLEDGE_WITHIN)).await?;
-        published.ok_or_else(|| Fault::new(Code::Internal, "a table was published without waiting"))
+        let mut published =
+            published.ok_or_else(|| Fault::new(Code::Internal, "a table was published without waiting"))?;
+        if tables.told != nginx_before {
+            published.sent_us = began;
+        }
+        Ok((published, said))
     }
 
     /// Takes routings over without a table of their own: the next one has them.
@@ -109,7 +140,11 @@ impl Publisher {
         let mut tables = self.state.lock().await;
         let routings = tables.routings.clone();
         let mut built = self.build(&mut tables, &routings)?;
-        let faults = std::mem::take(&mut built.faults).into_iter().map(|(_, fault)| fault).collect();
+        let mut faults: Vec<Fault> = std::mem::take(&mut built.faults).into_iter().map(|(_, fault)| fault).collect();
+        match self.tell_nginx(&mut tables, &routings, Need::WillServe).await {
+            Ok(said) => faults.extend(said),
+            Err(fault) => faults.push(fault),
+        }
         if built.gist() != tables.last || tables.number.n == 0 {
             let publication = tables.number_it(built);
             self.traffic.publish(publication, None).await?;

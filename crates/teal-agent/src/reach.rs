@@ -8,12 +8,13 @@
 
 use crate::agent::Agent;
 use crate::journal::{HostPort, Slot};
+use crate::publish::given_port;
 use crate::runtime::{Container, Publish, label};
 use crate::store::StoredRelease;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
-use teal_model::config::{Probe, Protocol};
+use teal_model::config::{Probe, Protocol, Service};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey};
 use teal_model::plan::Reach;
@@ -76,13 +77,20 @@ impl Ways {
 /// The container ports that the host may have to reach.
 fn targets(stored: &StoredRelease) -> BTreeSet<u16> {
     let service = &stored.service;
+    if let Some(nginx) = service.teal.nginx.as_ref().filter(|_| stored.reach.has_addresses()) {
+        return nginx.port.into_iter().chain(asked(service)).collect();
+    }
     let published = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.target);
     let exposed = service.expose.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
-    let asked = match &service.teal.health.probe {
+    published.chain(exposed).chain(asked(service)).chain(stored.exposed.iter().copied()).collect()
+}
+
+/// The port that readiness is asked at, where one is written.
+fn asked(service: &Service) -> Option<u16> {
+    match &service.teal.health.probe {
         Probe::Http { port, .. } | Probe::Tcp { port } => *port,
         Probe::Default | Probe::None => None,
-    };
-    published.chain(exposed).chain(asked).chain(stored.exposed.iter().copied()).collect()
+    }
 }
 
 impl Agent {
@@ -103,6 +111,14 @@ impl Agent {
         let there = there.iter().any(|container| container.labels.get(label::REPLICA) == Some(&index));
         let mut all = Vec::new();
         for target in targets(stored) {
+            let given = stored.service.teal.nginx.as_ref();
+            if let Some(port) = given.and_then(|nginx| given_port(nginx, color, replica, target)) {
+                if !there && !is_free(on, port) {
+                    return Err(self.taken(color, port).await);
+                }
+                all.push(Publish { host_ip: Some(on), host_port: Some(port), container_port: target, udp: false });
+                continue;
+            }
             let slot = Slot { service: release.service.clone(), color, replica, target };
             let kept = self.journal.host_port(&slot)?.filter(|_| there);
             let port = match kept {
@@ -114,8 +130,19 @@ impl Agent {
         Ok(all)
     }
 
+    async fn taken(&self, color: Color, port: u16) -> Fault {
+        let what = format!("port {port}, which `x-teal.nginx.ports` gives to {color}, is in use by another process");
+        let names = match self.runtime.publishing(port).await {
+            Ok(names) => names.into_iter().map(|name| format!("the container {name} publishes port {port}")).collect(),
+            Err(error) => vec![format!("which container publishes it is not known: {error}")],
+        };
+        Fault::new(Code::PortInUse, what)
+            .hint("end what has it, or take `ports` out: they are chosen free then")
+            .detail(names)
+    }
+
     fn assign(&self, slot: &Slot, on: IpAddr) -> Result<u16, Fault> {
-        let free = |port: u16| TcpListener::bind((on, port)).is_ok();
+        let free = |port: u16| is_free(on, port);
         let none = || {
             let what = format!("no port between {} and {} is free on {on}", RANGE.start(), RANGE.end());
             Fault::new(Code::PortInUse, what)
@@ -129,6 +156,10 @@ impl Agent {
         }
         Ok(port)
     }
+}
+
+fn is_free(on: IpAddr, port: u16) -> bool {
+    TcpListener::bind((on, port)).is_ok()
 }
 
 /// Each agent begins at a place of its own, so that two of a host seldom want the same one.

@@ -176,6 +176,8 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             }
         }
     }
+    let said = agent.publisher.look_at_nginx().await.unwrap_or_else(|fault| vec![fault]);
+    agent.say_of_nginx(&said);
     // Those of a holder that has started again are in a namespace that nobody is in any more.
     agent.traffic.retain(&agent.needed_listeners(None).await?).await?;
     let mut needed: BTreeSet<ReleaseKey> =

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use teal_model::api::DeployRequest;
 use teal_model::config::{Network, Service, Volume};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::ReleaseKey;
+use teal_model::ids::{Color, ReleaseKey};
 use teal_model::plan::{Naming, Reach};
 
 /// All that is needed to run a release again.
@@ -30,6 +30,9 @@ pub struct StoredRelease {
     pub naming: Naming,
     #[serde(default)]
     pub reach: Reach,
+    /// None: it was adopted.
+    #[serde(default)]
+    pub color: Option<Color>,
     /// Other services live in its network: ports that are open there may be theirs, and those come up after it.
     #[serde(default)]
     pub shares_network: bool,

@@ -3,6 +3,7 @@
 use crate::config::{Mode, Probe, Protocol as Transport, Service};
 use crate::wire::Protocol;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A container port on which a replica takes connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub fn written(service: &Service, port: u16) -> Option<Protocol> {
         Mode::Tcp | Mode::Direct => return Some(Protocol::Tcp),
         Mode::Auto => {}
     }
+    if service.teal.nginx.as_ref().is_some_and(|nginx| nginx.port == Some(port)) {
+        return Some(Protocol::Http);
+    }
     let published: Vec<_> =
         service.ports.iter().filter(|one| one.target == port && one.protocol == Transport::Tcp).collect();
     for one in &published {
@@ -42,9 +46,19 @@ pub fn written(service: &Service, port: u16) -> Option<Protocol> {
     }
 }
 
-/// The container port of the first published one that the proxy serves.
+/// The container port that clients of the host come to first: of the first published one, or the one that nginx calls.
 pub fn first_port(service: &Service) -> Option<u16> {
-    service.ports.iter().find(|port| port.protocol == Transport::Tcp).map(|port| port.target)
+    let published = service.ports.iter().find(|port| port.protocol == Transport::Tcp).map(|port| port.target);
+    service.teal.nginx.as_ref().map_or(published, |nginx| nginx.port)
+}
+
+/// All of them.
+pub fn client_ports(service: &Service) -> BTreeSet<u16> {
+    let published = service.ports.iter().filter(|port| port.protocol == Transport::Tcp).map(|port| port.target);
+    match &service.teal.nginx {
+        Some(nginx) => nginx.port.into_iter().collect(),
+        None => published.collect(),
+    }
 }
 
 #[cfg(test)]

@@ -75,9 +75,10 @@ impl TryFrom<String> for ReleaseKey {
 }
 
 /// The slot that a release's containers are named after; the colors take turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Color {
+    #[default]
     Blue,
     Green,
 }

@@ -383,6 +383,9 @@ fn strategy(
     if let Some(joined) = joined {
         return (Strategy::BlueGreen, format!("it lives in the network of {joined}, and flips with it"));
     }
+    if service.teal.nginx.is_some() {
+        return (Strategy::BlueGreen, "nginx calls it, and it writes to no volume".to_owned());
+    }
     if !service.ports.is_empty() {
         return (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned());
     }
@@ -479,6 +482,7 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
             let port = port.or_else(|| door::first_port(service));
             format!("TCP connect{}", port.map(|port| format!(" to port {port}")).unwrap_or_default())
         }
+        Probe::Default if service.teal.nginx.is_some() => "an answer in HTTP on the port that nginx calls".to_owned(),
         Probe::Default if !service.ports.is_empty() => {
             "an answer on every published port: HTTP where it is spoken, a connection elsewhere".to_owned()
         }

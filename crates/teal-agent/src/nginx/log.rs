@@ -3,6 +3,8 @@
 use super::process::Running;
 use crate::clock::monotonic_us;
 use crate::runtime::Runtime;
+use crate::traffic::Counts;
+use async_trait::async_trait;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,9 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use teal_model::config::NginxProcess;
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{
-    Connections, Counters, Hold, Latency, ReleaseStatistics, ServiceStatistics, Statistics, TcpCounters,
-};
+use teal_model::wire::{Connections, Counters, Latency, ReleaseStatistics, ServiceStatistics, Statistics, TcpCounters};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
@@ -31,6 +31,8 @@ pub struct Counted {
     sums: Mutex<Sums>,
     news: broadcast::Sender<Arc<Statistics>>,
     followers: Mutex<BTreeMap<NginxProcess, Follower>>,
+    /// Where requests pass that no log tells of, and why.
+    blind: Mutex<BTreeMap<NginxProcess, String>>,
 }
 
 struct Follower {
@@ -89,7 +91,7 @@ impl Counted {
         let (news, _) = broadcast::channel(64);
         // Another one with each start of the agent: what it counted before is not known.
         let instance = format!("nginx:{agent}:{}", monotonic_us());
-        Self { instance, sums: Mutex::default(), news, followers: Mutex::default() }
+        Self { instance, sums: Mutex::default(), news, followers: Mutex::default(), blind: Mutex::default() }
     }
 
     /// Counts what this nginx logs from now on.
@@ -122,18 +124,16 @@ impl Counted {
 
     pub fn leave(&self, process: &NginxProcess) {
         locked(&self.followers).remove(process);
+        locked(&self.blind).remove(process);
     }
 
-    /// Everything that is in the logs now. None: one of them cannot be read.
-    pub fn ask(&self) -> Option<Arc<Statistics>> {
-        let tails: Vec<_> = locked(&self.followers).values().map(|follower| follower.tail.clone()).collect();
-        let read: Vec<bool> = tails.iter().map(|tail| self.read(tail)).collect();
-        let told = self.tell();
-        read.iter().all(|read| *read).then_some(told)
-    }
-
-    pub fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
-        self.news.subscribe()
+    /// Whether every request of this nginx is in its log.
+    pub fn sees(&self, process: &NginxProcess, uncounted: Option<String>) {
+        let mut blind = locked(&self.blind);
+        match uncounted {
+            None => drop(blind.remove(process)),
+            Some(why) => drop(blind.insert(process.clone(), why)),
+        }
     }
 
     fn read(&self, tail: &Mutex<Tail>) -> bool {
@@ -185,6 +185,26 @@ impl Counted {
         // Nobody listens: the sums are kept.
         let _ = self.news.send(told.clone());
         told
+    }
+}
+
+#[async_trait]
+impl Counts for Counted {
+    /// Everything that is in the logs now. None: one of them cannot be read.
+    async fn ask(&self) -> Option<Arc<Statistics>> {
+        let tails: Vec<_> = locked(&self.followers).values().map(|follower| follower.tail.clone()).collect();
+        let read: Vec<bool> = tails.iter().map(|tail| self.read(tail)).collect();
+        let told = self.tell();
+        (read.iter().all(|read| *read) && locked(&self.blind).is_empty()).then_some(told)
+    }
+
+    fn unknown(&self) -> String {
+        let blind = locked(&self.blind).values().next().cloned();
+        blind.unwrap_or_else(|| "nginx's log cannot be read".to_owned())
+    }
+
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
+        self.news.subscribe()
     }
 }
 

@@ -9,6 +9,7 @@
 //! What the file says follows from the routings alone, and nginx tells what it has read: so a new agent sees by looking what
 //! an earlier one has left undone.
 
+mod asked;
 mod file;
 mod log;
 mod process;
@@ -28,11 +29,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use teal_model::config::NginxProcess;
 use teal_model::fault::{Code, Fault};
+use teal_model::nginx::{Configuration, Lint, Wanted, lint};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 /// Where the servers that tell the generation listen.
-const CONFIRM_PORTS: std::ops::Range<u16> = 29_000..30_000;
+const CONFIRM_PORTS: std::ops::Range<u16> = 31_000..31_100;
 const LOOK: Duration = Duration::from_millis(10);
 /// Where it cannot be seen which workers there are: so many answers in a row, each on a connection of its own.
 const IN_A_ROW: u32 = 50;
@@ -113,11 +115,12 @@ impl Nginx {
                     Left { confirm_port: free_port(&known)?, process: process.clone(), text: None, clung: Vec::new() }
                 }
             };
-            let (left, faults) = self.ensure_one(left, upstreams, need).await?;
+            let (left, faults) = self.ensure_one(left, upstreams.clone(), need).await?;
             said.extend(faults);
             match left {
                 Some(left) => {
                     self.counted.follow(&process, &self.runtime);
+                    self.look_at_logs(&process, &upstreams).await;
                     known.insert(process, left);
                 }
                 None => {
@@ -313,6 +316,31 @@ impl Nginx {
         }
     }
 
+    /// What of its configuration is worth a word. None: it cannot be seen.
+    pub async fn lint(&self, process: &NginxProcess, wanted: &[Wanted<'_>]) -> Option<Vec<Lint>> {
+        let mut command = process.test.clone();
+        // The test that also prints what it has tested.
+        "-T".clone_into(command.iter_mut().find(|word| *word == "-t")?);
+        let running = Running::find(process, &self.runtime).await.ok()?;
+        let (_, words) = running.run(&command, &self.runtime).await.ok()?;
+        let configuration = Configuration::of_dump(&words).ok()?;
+        Some(wanted.iter().map(|wanted| lint(&configuration, wanted)).collect())
+    }
+
+    /// Whether its log tells of every request that goes to these upstreams.
+    async fn look_at_logs(&self, process: &NginxProcess, upstreams: &Upstreams) {
+        let wanted: Vec<Wanted<'_>> = upstreams
+            .keys()
+            .map(|upstream| Wanted { upstream, log: &process.log, drain_ms: 0, keepalive: false })
+            .collect();
+        let uncounted = match self.lint(process, &wanted).await {
+            Some(lints) => lints.into_iter().find_map(|lint| lint.uncounted),
+            // Then what is in the log is believed.
+            None => None,
+        };
+        self.counted.sees(process, uncounted);
+    }
+
     /// What is wrong with an nginx before anything is asked of it.
     pub async fn check(&self, process: &NginxProcess) -> Result<(), Fault> {
         let left = self.known.lock().await.get(process).cloned();
@@ -321,6 +349,10 @@ impl Nginx {
         let found = self.read(&path)?;
         if let Some(fault) = edited(&path, &found, left.as_ref().and_then(|left| left.text.as_deref())) {
             return Err(fault);
+        }
+        // It may name an upstream that is yet to be written.
+        if found == Found::Nothing {
+            return Ok(());
         }
         let (passes, words) = running.run(&process.test, &self.runtime).await?;
         if passes { Ok(()) } else { Err(refused(process, &words)) }

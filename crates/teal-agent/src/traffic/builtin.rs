@@ -6,7 +6,7 @@
 //! ```
 
 use super::firewall::Firewall;
-use super::{Opening, ProxyState, Publication, Traffic, socket};
+use super::{Counts, Opening, ProxyState, Publication, Traffic, socket};
 use crate::clock::monotonic_us;
 use crate::process::{self, Process};
 use async_trait::async_trait;
@@ -112,6 +112,22 @@ fn gone() -> Fault {
 }
 
 #[async_trait]
+impl Counts for BuiltinProxy {
+    async fn ask(&self) -> Option<Arc<Statistics>> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.command(Command::Ask(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(ASK_WITHIN, asked).await.ok()?
+    }
+
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
+        self.statistics.subscribe()
+    }
+}
+
+#[async_trait]
 impl Traffic for BuiltinProxy {
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault> {
         let (reply, answer) = oneshot::channel();
@@ -145,19 +161,6 @@ impl Traffic for BuiltinProxy {
             answer.await.map_err(|_| gone())?
         };
         timeout(within, published).await.map_err(|_| silent(number, within))?.map(Some)
-    }
-
-    async fn ask(&self) -> Option<Arc<Statistics>> {
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            self.command(Command::Ask(reply)).await.ok()?;
-            answer.await.ok()
-        };
-        timeout(ASK_WITHIN, asked).await.ok()?
-    }
-
-    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
-        self.statistics.subscribe()
     }
 
     fn state(&self) -> watch::Receiver<ProxyState> {

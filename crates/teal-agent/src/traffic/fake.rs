@@ -1,6 +1,6 @@
 //! A proxy in memory for tests: it takes tables like the real one, outlives the agent, and remembers all of them.
 
-use super::{Opening, ProxyState, Publication, Traffic};
+use super::{Counts, Opening, ProxyState, Publication, Traffic};
 use crate::clock::monotonic_us;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,38 @@ impl FakeTraffic {
 }
 
 #[async_trait]
+impl Counts for FakeTraffic {
+    async fn ask(&self) -> Option<Arc<Statistics>> {
+        let mut proxy = self.proxy();
+        proxy.sequence += 1;
+        let releases = proxy.in_flight.iter().map(|(release, in_flight)| ReleaseStatistics {
+            release: release.clone(),
+            in_flight: *in_flight,
+            tunnels: 0,
+            counters: Default::default(),
+            tcp: Default::default(),
+            latency: Default::default(),
+            backends: Vec::new(),
+        });
+        let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
+        let statistics = Arc::new(Statistics {
+            instance: "fake".to_owned(),
+            sequence: proxy.sequence,
+            table,
+            releases: releases.collect(),
+            ..Statistics::default()
+        });
+        // To everybody, as the real one.
+        let _ = self.statistics.send(statistics.clone());
+        Some(statistics)
+    }
+
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
+        self.statistics.subscribe()
+    }
+}
+
+#[async_trait]
 impl Traffic for FakeTraffic {
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault> {
         let mut proxy = self.proxy();
@@ -170,35 +202,6 @@ impl Traffic for FakeTraffic {
             self.die().await;
         }
         Ok(within.map(|_| Published { table: number, sent_us, acknowledged_us: monotonic_us() }))
-    }
-
-    async fn ask(&self) -> Option<Arc<Statistics>> {
-        let mut proxy = self.proxy();
-        proxy.sequence += 1;
-        let releases = proxy.in_flight.iter().map(|(release, in_flight)| ReleaseStatistics {
-            release: release.clone(),
-            in_flight: *in_flight,
-            tunnels: 0,
-            counters: Default::default(),
-            tcp: Default::default(),
-            latency: Default::default(),
-            backends: Vec::new(),
-        });
-        let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
-        let statistics = Arc::new(Statistics {
-            instance: "fake".to_owned(),
-            sequence: proxy.sequence,
-            table,
-            releases: releases.collect(),
-            ..Statistics::default()
-        });
-        // To everybody, as the real one.
-        let _ = self.statistics.send(statistics.clone());
-        Some(statistics)
-    }
-
-    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>> {
-        self.statistics.subscribe()
     }
 
     fn state(&self) -> watch::Receiver<ProxyState> {

@@ -46,8 +46,21 @@ pub struct ProxyState {
     pub crash_loop: bool,
 }
 
+/// Whoever counts requests.
 #[async_trait]
-pub trait Traffic: Send + Sync + 'static {
+pub trait Counts: Send + Sync + 'static {
+    /// Statistics read now; of a proxy, after every worker has acknowledged the newest table. None: unknown.
+    async fn ask(&self) -> Option<Arc<Statistics>>;
+    /// Why it is unknown.
+    fn unknown(&self) -> String {
+        "the proxy gave no statistics".to_owned()
+    }
+    /// Every message of statistics, asked for or not: each tells of the gaps since the one before.
+    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>>;
+}
+
+#[async_trait]
+pub trait Traffic: Counts {
     /// Binds what is not bound yet: all of them or none. One that was only reserved is served when it is asked for so.
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault>;
     /// Closes every listener that is not named.
@@ -59,10 +72,6 @@ pub trait Traffic: Send + Sync + 'static {
     async fn divert(&self, diversions: &BTreeMap<ListenerKey, ListenerKey>) -> Result<(), Fault>;
     /// Sends a table. With `within`, waits for every worker's acknowledgement for at most that long.
     async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault>;
-    /// Statistics read now, after every worker has acknowledged the newest table; None: unknown.
-    async fn ask(&self) -> Option<Arc<Statistics>>;
-    /// Every message of statistics, asked for or not: each tells of the gaps since the one before.
-    fn statistics(&self) -> broadcast::Receiver<Arc<Statistics>>;
     fn state(&self) -> watch::Receiver<ProxyState>;
     /// Ends the proxy.
     async fn shutdown(&self, within: Duration) -> Result<(), Fault>;

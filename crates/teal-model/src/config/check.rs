@@ -298,6 +298,7 @@ fn check_probe_port(read: &ReadService<'_>) {
     let (Probe::Http { port: None, .. } | Probe::Tcp { port: None }) = &read.service.teal.health.probe else { return };
     if let Some(item) = &read.teal.health
         && read.ports.is_empty()
+        && read.service.teal.nginx.is_none()
         && read.item.names_no_ports()
     {
         item.problem("a probe without a port", "The service publishes none: add `port: 8080`.");

@@ -10,11 +10,13 @@
 
 pub mod edit;
 mod glob;
+mod lint;
 mod node;
 mod token;
 mod tree;
 mod view;
 
+pub use lint::{Lint, Wanted, lint};
 pub use node::{Node, Place};
 pub use tree::{Body, Directive, Span, Word};
 pub use view::{Address, Listen, Pass, Protocol, Server, Target, Upstream, UpstreamServer, View};

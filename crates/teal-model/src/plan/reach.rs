@@ -36,6 +36,9 @@ impl Reach {
 pub(super) fn reach(service: &Service, running: &Running) -> Reach {
     // Nothing can be published for a container that lives in another network namespace, and nobody asks for a job.
     let has_network = matches!(service.network_mode, None | Some(NetworkMode::Bridge));
+    if service.teal.nginx.is_some() {
+        return Reach::Ports { why: "nginx calls it there".to_owned(), only: running.unreachable.is_some() };
+    }
     match &running.unreachable {
         Some(why) if has_network && !service.is_job => Reach::Ports { why: why.clone(), only: true },
         _ => Reach::Address,

@@ -76,6 +76,12 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
     {
         row("by name", "straight to its containers: a call may fail while it is recreated".to_owned());
     }
+    if let Some(nginx) = &member.nginx {
+        row(
+            "clients",
+            format!("through {}, upstream {} in {}", nginx.process.words(), nginx.upstream, nginx.process.file),
+        );
+    }
     if let Reach::Ports { why, .. } = &member.reach {
         row("reached", format!("at ports of this host that its containers keep, since {why}"));
     }
