@@ -71,13 +71,16 @@ impl DockerRuntime {
         let network_mode = Some("none".to_owned());
         let spec = ContainerSpec { name: TRIAL.to_owned(), image_id, labels, network_mode, ..ContainerSpec::default() };
         let made = self.ensure_container(&spec).await?;
-        let started = self.start(&made.id).await;
-        let seen = self.container_inspect(&made.id).await;
+        let tried = self.run_and_enter(&made.id).await;
         self.container_remove(&made.id, true).await?;
         self.image_remove(HOLDER).await?;
-        started?;
+        tried
+    }
+
+    async fn run_and_enter(&self, id: &str) -> Result<Option<String>> {
+        self.start(id).await?;
         let gone = || RuntimeError::NotFound { kind: "container", name: TRIAL.to_owned() };
-        Ok(enter(seen?.ok_or_else(gone)?.pid))
+        Ok(enter(self.container_inspect(id).await?.ok_or_else(gone)?.pid))
     }
 }
 
