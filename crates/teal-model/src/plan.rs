@@ -413,7 +413,7 @@ fn naming(service: &Service, image: Option<&ImageFacts>, running: &Running) -> N
         return containers("x-teal.mode is direct: its containers own its name and its ports".to_owned());
     }
     if let Some(why) = &running.closed {
-        return containers(format!("its containers own its name, since the proxy cannot listen there: {why}"));
+        return containers(format!("its containers own its name, since nobody can listen there for them: {why}"));
     }
     if let Some(port) = service.ports.iter().find(|port| port.protocol == Transport::Udp) {
         return containers(format!("it publishes {}/udp, which Docker itself does", port.published));

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 use teal_e2e::leftovers::{Part, Scope, Snapshot};
 use teal_e2e::prober::{Clients, Config, Pace, Prober};
@@ -25,6 +26,7 @@ fn a_rootless_engine_is_deployed_to_as_any_other() {
         "what_never_gets_ready_is_taken_back",
         "calls_by_name_follow_the_flip",
         "a_port_is_not_open_before_somebody_listens",
+        "an_agent_of_the_same_user_recreates",
     ] {
         engine.run(test);
     }
@@ -138,4 +140,24 @@ fn a_port_is_not_open_before_somebody_listens() {
     client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("200 OK"), "{answer}\n{}", stage.logs());
+}
+
+/// It may not enter the network of its containers, nor see what they listen on.
+#[test]
+#[ignore = "it is run with a rootless Engine"]
+fn an_agent_of_the_same_user_recreates() {
+    let socket = std::env::var("DOCKER_HOST").unwrap();
+    let owner = std::fs::metadata(socket.trim_start_matches("unix://")).unwrap().uid();
+    assert_ne!(owner, 0);
+    let stage = Stage::of_user("user", owner).unwrap();
+    let recreated = recreate::run(&stage, 1).unwrap();
+    assert_eq!(recreated.report.failed(), 0, "{:#?}\n{}", recreated.report.failures, stage.logs());
+    assert!(recreated.held > 0 && recreated.report.answers_of("1") > 0);
+    stage.compose(&web(1, "", ""));
+    let plan = stage.must(&["plan"]);
+    assert!(
+        plan.contains("web  recreate: its containers own its name") && plan.contains("cannot be entered"),
+        "{plan}"
+    );
+    assert!(stage.containers().iter().all(|name| !name.ends_with("-holder")), "{:?}", stage.containers());
 }

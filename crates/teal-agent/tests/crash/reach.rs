@@ -113,7 +113,7 @@ fn the_ports_of_a_service_that_is_removed_are_free_again() {
 #[test]
 fn where_nobody_can_listen_inside_the_containers_own_their_name() {
     let (dir, engine, traffic) = town();
-    engine.close_networks("their processes are not among those of this host");
+    engine.close_networks("the processes of this Docker are elsewhere");
     deployed(dir.path(), &engine, &traffic, "v1");
     let names: Vec<String> = engine.containers().into_iter().map(|one| one.name).collect();
     assert!(names.iter().all(|name| !name.ends_with("-holder")) && names.len() == 6, "{names:?}");
@@ -122,11 +122,7 @@ fn where_nobody_can_listen_inside_the_containers_own_their_name() {
         let agent = start(dir.path(), &engine, &traffic).await;
         let plan = agent.plan(&request("v2")).await.unwrap();
         let web = plan.members.iter().find(|member| member.service.service == "web").unwrap();
-        assert!(
-            web.is_recreate() && web.why.contains("their processes are not among those of this host"),
-            "{}",
-            web.why
-        );
+        assert!(web.is_recreate() && web.why.contains("the processes of this Docker are elsewhere"), "{}", web.why);
         let warned = |text: &&String| text.starts_with("web is recreated, although blue-green is written");
         assert!(plan.warnings.iter().any(|text| warned(&text)), "{:?}", plan.warnings);
     });

@@ -86,8 +86,8 @@ impl DockerRuntime {
 
 fn enter(pid: i32) -> Option<String> {
     match u32::try_from(pid) {
-        Ok(0) | Err(_) => Some("their processes are not among those of this host".to_owned()),
-        Ok(pid) => Sockets::of(pid).err().map(|error| format!("their network cannot be entered from here: {error}")),
+        Ok(0) | Err(_) => Some("the processes of this Docker are not among those of this host".to_owned()),
+        Ok(pid) => Sockets::of(pid).err().map(|error| format!("its network cannot be entered from here ({error})")),
     }
 }
 
