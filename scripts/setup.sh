@@ -8,7 +8,7 @@ say() { printf 'setup.sh: %s\n' "$*"; }
 command -v cargo >/dev/null 2>&1 || { say "no cargo here: install a Rust toolchain, 1.90 or newer (https://rustup.rs)" >&2; exit 1; }
 
 # Program, and the package that has it: a C compiler for SQLite, the docker client, python3 to read a journal beside the
-# agent, nginx to be compared with, and a registry to pull from.
+# agent, nginx to be compared with, a registry to pull from, and what a rootless Docker needs.
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need cc gcc
@@ -18,6 +18,10 @@ if [ "${1:-}" != demo ]; then
     need nginx nginx-light
     need docker-registry docker-registry
     need taskset util-linux
+    # A rootless Engine beside the one of this host.
+    need rootlesskit rootlesskit
+    need slirp4netns slirp4netns
+    need newuidmap uidmap
 fi
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 

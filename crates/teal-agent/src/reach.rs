@@ -63,6 +63,13 @@ impl Ways {
         self.address.is_none() && self.published.is_empty()
     }
 
+    /// For people: its ports of the host, else its address.
+    pub fn words(&self) -> Option<String> {
+        let ports: Vec<String> = self.published.values().map(ToString::to_string).collect();
+        let address = || self.address.map(|address| address.to_string());
+        if ports.is_empty() { address() } else { Some(ports.join(" ")) }
+    }
+
     #[cfg(test)]
     pub fn at(address: IpAddr) -> Self {
         Self { address: Some(address), ..Self::default() }

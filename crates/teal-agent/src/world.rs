@@ -12,7 +12,6 @@ use crate::runtime::{Container, ContainerEvent, ContainerHealth, Runtime, Runtim
 use crate::store::ReleaseStore;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,11 +83,6 @@ enum Probed {
 impl Replica {
     pub fn backend(&self) -> BackendId {
         backend_id(&self.container)
-    }
-
-    /// Its own, wherever it can be reached from.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.container.addresses.values().next().copied()
     }
 
     pub fn is_job(&self) -> bool {

@@ -220,6 +220,8 @@ pub struct Running {
     pub next: BTreeMap<String, u64>,
     /// Why this host cannot reach the containers of its Engine at their addresses; None: it can.
     pub unreachable: Option<String>,
+    /// Why nobody here may listen inside the networks of its containers; None: the agent does.
+    pub closed: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -285,13 +287,11 @@ pub fn plan(
         if image.is_none_or(|image| image.may_change) {
             plan.unresolved.push(name.clone());
         }
-        let number = running.next.get(&name).copied().unwrap_or(1);
         let flips_with = joins(service).into_iter().find(|joined| {
             plan.members.iter().any(|member| member.service.service == *joined && !member.takes_its_turn())
         });
-        let mut member = member(service, key, live, image, settings_hash, number, flips_with);
+        let mut member = member(service, key, live, image, settings_hash, running, flips_with);
         (member.because, member.optional) = (because, service.is_job && is_optional(project, &name));
-        member.reach = reach(service, running);
         plan.members.push(member);
     }
     keep_together(&mut plan.members);
@@ -306,10 +306,11 @@ fn member(
     live: Option<LiveRelease>,
     image: Option<&ImageFacts>,
     settings_hash: String,
-    number: u64,
+    running: &Running,
     flips_with: Option<String>,
 ) -> Member {
-    let naming = naming(service, image);
+    let naming = naming(service, image, running);
+    let number = running.next.get(&key.service).copied().unwrap_or(1);
     let (strategy, why) = strategy(service, image, live.as_ref(), &naming, flips_with.as_deref());
     let ports = ports(service, image, live.as_ref(), &naming);
     Member {
@@ -332,7 +333,7 @@ fn member(
         live,
         listeners: listeners(service),
         naming,
-        reach: Reach::Address,
+        reach: reach(service, running),
         ports,
         nginx: service.teal.nginx.clone(),
         deadline_ms: service.teal.health.deadline_ms,
@@ -408,7 +409,7 @@ fn called_port(service: &Service, image: Option<&ImageFacts>, live: Option<&Live
 }
 
 /// The proxy carries TCP alone, and only where containers have a network of their own.
-fn naming(service: &Service, image: Option<&ImageFacts>) -> Naming {
+fn naming(service: &Service, image: Option<&ImageFacts>, running: &Running) -> Naming {
     let containers = |why: String| Naming::Containers { why };
     if service.is_job {
         return containers("it is a job: it runs once, and nobody calls it".to_owned());
@@ -418,6 +419,9 @@ fn naming(service: &Service, image: Option<&ImageFacts>) -> Naming {
     }
     if service.teal.mode == Mode::Direct {
         return containers("x-teal.mode is direct: its containers own its name and its ports".to_owned());
+    }
+    if let Some(why) = &running.closed {
+        return containers(format!("its containers own its name, since nobody can listen there for them: {why}"));
     }
     if let Some(port) = service.ports.iter().find(|port| port.protocol == Transport::Udp) {
         return containers(format!("it publishes {}/udp, which Docker itself does", port.published));

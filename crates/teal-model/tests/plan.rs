@@ -42,6 +42,7 @@ fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
     };
     let running = Running {
         unreachable: None,
+        closed: None,
         live: services.keys().map(|name| (name.clone(), live(name))).collect(),
         next: services.keys().map(|name| (name.clone(), 2)).collect(),
     };

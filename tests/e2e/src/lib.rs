@@ -12,5 +12,6 @@ pub mod figures;
 pub mod leftovers;
 pub mod machine;
 pub mod prober;
+pub mod rootless;
 pub mod scenario;
 pub mod stage;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +19,8 @@ pub struct Stage {
     pub project: String,
     pub port: u16,
     program: PathBuf,
+    /// Who runs it; None: the test's own user.
+    user: Option<u32>,
 }
 
 /// A deployment that has ended, as `teal deploy --output json` told it.
@@ -82,9 +85,22 @@ impl Stage {
         let dir = tempfile::Builder::new().prefix("teal-e2e-").tempdir();
         let dir = dir.unwrap_or_else(|error| panic!("no temporary directory: {error}"));
         let project = format!("e2e-{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let stage = Self { dir, project, port: free_port(), program: program() };
+        let stage = Self { dir, project, port: free_port(), program: program(), user: None };
         std::fs::create_dir(stage.folder()).unwrap_or_else(|error| panic!("the project's folder: {error}"));
         stage
+    }
+
+    /// The same, with an agent that is this user's. Needs root.
+    pub fn of_user(name: &str, user: u32) -> std::io::Result<Self> {
+        let mut stage = Self::new(name);
+        let own = stage.root().join("teal");
+        // Where the program was built others may not look.
+        std::fs::copy(&stage.program, &own)?;
+        for path in [stage.root().to_owned(), stage.folder()] {
+            std::os::unix::fs::chown(path, Some(user), Some(user))?;
+        }
+        (stage.program, stage.user) = (own, Some(user));
+        Ok(stage)
     }
 
     pub fn folder(&self) -> PathBuf {
@@ -127,6 +143,9 @@ impl Stage {
             .env("TEAL_WHO", "test")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).env("HOME", self.root());
+        }
         command
     }
 

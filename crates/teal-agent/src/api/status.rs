@@ -3,6 +3,7 @@
 use super::{Answer, Shared};
 use crate::agent::Agent;
 use crate::journal::ServiceRecord;
+use crate::reach::Ways;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -85,7 +86,10 @@ fn service(
             Health::Unknown { why } => format!("unknown: {why}"),
             Health::Failed { fault } => format!("failed: {fault}"),
         },
-        address: replica.address().map(|ip| ip.to_string()),
+        address: {
+            let reach = agent.store.release(&replica.release).map(|stored| stored.reach).unwrap_or_default();
+            Ways::of(&replica.container, &reach).words()
+        },
         restarts: replica.container.restarts,
     });
     let releases = statistics.map(|statistics| {

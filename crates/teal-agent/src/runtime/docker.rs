@@ -18,6 +18,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod network;
+mod pid;
 mod places;
 mod pull;
 mod reach;
@@ -40,7 +41,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use teal_model::config::{FileToWrite, Restart};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OnceCell, mpsc};
 
 /// The shortest beginning of an id that people use.
 const SHORT_ID: usize = 12;
@@ -52,6 +53,8 @@ pub struct DockerRuntime {
     config_dir: PathBuf,
     /// Held while networks are made or removed.
     networks: Mutex<()>,
+    /// What `closed` has found.
+    closed: OnceCell<Option<String>>,
 }
 
 /// Err: an engine with this API version cannot make that container. Nothing is asked of a daemon.
@@ -81,7 +84,7 @@ impl DockerRuntime {
     }
 
     fn on(connection: Connection) -> Self {
-        Self { connection, config_dir: credentials::config_dir(), networks: Mutex::new(()) }
+        Self { connection, config_dir: credentials::config_dir(), networks: Mutex::new(()), closed: OnceCell::new() }
     }
 
     async fn image_at(&self, exact: &str) -> Result<Option<Image>> {
@@ -124,6 +127,10 @@ impl Runtime for DockerRuntime {
             unreachable,
             live_restore: info.live_restore_enabled.unwrap_or(false),
         })
+    }
+
+    async fn closed(&self) -> Result<Option<String>> {
+        self.closed.get_or_try_init(|| self.look_inside()).await.cloned()
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {

@@ -233,6 +233,11 @@ impl FakeRuntime {
         change(&mut self.world().engine);
     }
 
+    /// Nobody may enter its containers' network namespaces, for this reason.
+    pub fn close_networks(&self, why: &str) {
+        self.world().closed = Some(why.to_owned());
+    }
+
     /// The restart policy that a container has now.
     pub fn restart_policy(&self, id: &str) -> Option<Restart> {
         self.world().restart_policy(id)

@@ -121,7 +121,7 @@ pub struct Container {
     pub restarts: u64,
     /// RFC 3339 with nanoseconds, as the engine says it; changes with every start.
     pub started_at: String,
-    /// Host pid of the container's init; 0 when it does not run.
+    /// Host pid of the container's init; 0 when it does not run, or when the process of that number here is another.
     pub pid: i32,
     /// Address by network name.
     pub addresses: BTreeMap<String, IpAddr>,
@@ -196,6 +196,8 @@ pub struct LogLine {
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
     async fn engine(&self) -> Result<Engine>;
+    /// Why nobody here may enter the network namespaces of its containers, found by trying; None: they are open.
+    async fn closed(&self) -> Result<Option<String>>;
     /// None: the image is not here. `reference` is a name, a digest or an id.
     async fn image(&self, reference: &str) -> Result<Option<Image>>;
     /// Credentials come from Docker's own config file (auths and credential helpers).

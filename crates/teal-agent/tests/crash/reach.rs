@@ -109,3 +109,23 @@ fn the_ports_of_a_service_that_is_removed_are_free_again() {
     });
     assert_eq!(ports(), 0);
 }
+
+#[test]
+fn where_nobody_can_listen_inside_the_containers_own_their_name() {
+    let (dir, engine, traffic) = town();
+    engine.close_networks("the processes of this Docker are elsewhere");
+    deployed(dir.path(), &engine, &traffic, "v1");
+    let names: Vec<String> = engine.containers().into_iter().map(|one| one.name).collect();
+    assert!(names.iter().all(|name| !name.ends_with("-holder")) && names.len() == 6, "{names:?}");
+    let engine = engine.restarted();
+    life(async {
+        let agent = start(dir.path(), &engine, &traffic).await;
+        let plan = agent.plan(&request("v2")).await.unwrap();
+        let web = plan.members.iter().find(|member| member.service.service == "web").unwrap();
+        assert!(web.is_recreate() && web.why.contains("the processes of this Docker are elsewhere"), "{}", web.why);
+        let warned = |text: &&String| text.starts_with("web is recreated, although blue-green is written");
+        assert!(plan.warnings.iter().any(|text| warned(&text)), "{:?}", plan.warnings);
+    });
+    let now = addresses(&engine, &deployed(dir.path(), &engine, &traffic, "v2"), "web");
+    assert!(now.keys().eq(["shop-web-green-1", "shop-web-green-2"]), "{now:?}");
+}

@@ -1,12 +1,14 @@
-//! Can this host reach containers at their addresses? Found by looking, since an Engine may be rootless, in a virtual machine,
-//! or in another network namespace than the agent.
+//! Can this host reach containers at their addresses, and enter their network namespaces? Found by looking, since an Engine may
+//! be rootless, in a virtual machine, or in other namespaces than the agent.
 
-use super::super::Result;
+use super::super::{ContainerSpec, Result, Runtime, RuntimeError, Status};
 use super::DockerRuntime;
 use super::connection::bounded;
+use super::holder::IMAGE as HOLDER;
+use crate::sockets::Sockets;
 use bollard::models::{Network, SystemInfo};
-use bollard::query_parameters::ListNetworksOptions;
-use std::collections::BTreeSet;
+use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, UdpSocket};
 
 /// Docker's own network, whose interface has the same name and often the same address on every host.
@@ -14,6 +16,10 @@ const DEFAULT: &str = "bridge";
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// Docker names the interface of a network after its id.
 const ID_IN_NAME: usize = 12;
+/// Of the containers that run already, so many are tried.
+const TRIED: i32 = 3;
+/// What is tried where none runs.
+const TRIAL: &str = "teal-trial";
 
 impl DockerRuntime {
     /// Why this host cannot reach this Engine's containers at their addresses; None: it can.
@@ -31,6 +37,57 @@ impl DockerRuntime {
             .map_err(|error| self.connection.fault("list networks", error))?;
         let bridges: Vec<Bridge> = all.iter().filter_map(bridge).collect();
         Ok(judge(&bridges, &interfaces(), &is_here))
+    }
+
+    /// Why nobody here may enter the network namespace of a container; None: it was done.
+    pub(super) async fn look_inside(&self) -> Result<Option<String>> {
+        let client = self.connection.client().await?;
+        let running = HashMap::from([("status".to_owned(), vec!["running".to_owned()])]);
+        let options = ListContainersOptions { limit: Some(TRIED), filters: Some(running), ..Default::default() };
+        let listed = bounded(client.list_containers(Some(options)))
+            .await
+            .map_err(|error| self.connection.fault("list containers", error))?;
+        let mut shut = None;
+        for id in listed.into_iter().filter_map(|one| one.id) {
+            // One that ended meanwhile says nothing.
+            let Some(seen) = self.container_inspect(&id).await?.filter(|seen| seen.status == Status::Running) else {
+                continue;
+            };
+            match enter(seen.pid) {
+                None => return Ok(None),
+                why => shut = why,
+            }
+        }
+        match shut {
+            Some(why) => Ok(Some(why)),
+            None => self.try_one().await,
+        }
+    }
+
+    /// A container of our own for a moment; another agent's of the same name is as good.
+    async fn try_one(&self) -> Result<Option<String>> {
+        let image_id = self.holder_image().await?.id;
+        let labels = BTreeMap::from([("teal.trial".to_owned(), "1".to_owned())]);
+        let network_mode = Some("none".to_owned());
+        let spec = ContainerSpec { name: TRIAL.to_owned(), image_id, labels, network_mode, ..ContainerSpec::default() };
+        let made = self.ensure_container(&spec).await?;
+        let tried = self.run_and_enter(&made.id).await;
+        self.container_remove(&made.id, true).await?;
+        self.image_remove(HOLDER).await?;
+        tried
+    }
+
+    async fn run_and_enter(&self, id: &str) -> Result<Option<String>> {
+        self.start(id).await?;
+        let gone = || RuntimeError::NotFound { kind: "container", name: TRIAL.to_owned() };
+        Ok(enter(self.container_inspect(id).await?.ok_or_else(gone)?.pid))
+    }
+}
+
+fn enter(pid: i32) -> Option<String> {
+    match u32::try_from(pid) {
+        Ok(0) | Err(_) => Some("the processes of this Docker are not among those of this host".to_owned()),
+        Ok(pid) => Sockets::of(pid).err().map(|error| format!("its network cannot be entered from here ({error})")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Docker's words for images and containers into Teal's. Nothing here talks to the daemon.
 
 use super::super::{Container, ContainerHealth, HeldVolume, Image, Joined, Publish, Status};
+use super::pid::is_of;
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
     ImageInspect, MountPoint, NetworkSettings,
@@ -59,7 +60,11 @@ pub fn container(seen: ContainerInspectResponse) -> Container {
         status: status(&state),
         health: health(&state),
         restarts: seen.restart_count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-        pid: state.pid.filter(|_| running).and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0),
+        pid: running
+            .then(|| state.pid.and_then(|pid| i32::try_from(pid).ok()))
+            .flatten()
+            .filter(|pid| is_of(*pid, &id))
+            .unwrap_or(0),
         started_at: state.started_at.unwrap_or_default(),
         addresses: endpoints.iter().filter_map(|(name, e)| Some((name.clone(), address(e)?))).collect(),
         networks: endpoints.into_iter().map(|(name, endpoint)| (name, joined(&id, endpoint))).collect(),

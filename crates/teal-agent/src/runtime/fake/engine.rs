@@ -17,6 +17,10 @@ impl Runtime for FakeRuntime {
         self.look(|world| Ok(world.engine.clone())).await
     }
 
+    async fn closed(&self) -> Result<Option<String>> {
+        self.look(|world| Ok(world.closed.clone())).await
+    }
+
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
         self.look(|world| Ok(world.image(reference))).await
     }
