@@ -6,9 +6,11 @@
 
 mod acknowledgement;
 mod adopt;
+mod batches;
 mod death;
 mod groups;
 mod journal;
 mod process;
+mod shop;
 mod stage;
 mod words;
