@@ -44,18 +44,31 @@ fn four_are_live(shop: &Shop, release: &str, when: &str) {
     }
 }
 
-type Said = Arc<Mutex<Vec<(String, Instant)>>>;
+#[derive(Default)]
+struct Heard {
+    changes: Vec<(String, Instant)>,
+    /// How many ran after each stop.
+    left: Vec<usize>,
+}
 
 /// Hears starts and stops that change something, with the replica's color and index. `third_dies`: the first candidate of
 /// the second batch ends as soon as it is started.
-fn listen(shop: &Shop, third_dies: bool) -> Said {
-    let (said, world) = (Said::default(), shop.engine.clone());
-    let hear = said.clone();
+fn listen(shop: &Shop, third_dies: bool) -> Arc<Mutex<Heard>> {
+    let (heard, world) = (Arc::<Mutex<Heard>>::default(), shop.engine.clone());
+    let hear = heard.clone();
     shop.engine.hook(move |effect, moment| {
         let replica = effect.on.strip_prefix("shop-worker-").filter(|name| *name != "holder");
         if let (Moment::After, Op::Start | Op::Stop, Some(name)) = (moment, effect.op, replica) {
             if effect.changed {
-                hear.lock().unwrap().push((format!("{:?} {name}", effect.op), Instant::now()));
+                hear.lock().unwrap().changes.push((format!("{:?} {name}", effect.op), Instant::now()));
+            }
+            if effect.op == Op::Stop {
+                let runs = |one: &Container| {
+                    one.status == Status::Running
+                        && one.name.starts_with("shop-worker-")
+                        && !one.labels.contains_key(label::HOLDER)
+                };
+                hear.lock().unwrap().left.push(world.containers().into_iter().filter(runs).count());
             }
             if third_dies && effect.op == Op::Start && name == "green-3" {
                 let third = world.containers().into_iter().find(|container| container.name == effect.on).unwrap();
@@ -64,14 +77,14 @@ fn listen(shop: &Shop, third_dies: bool) -> Said {
         }
         Fault::None
     });
-    said
+    heard
 }
 
 fn deploy(shop: &Shop, order: UpdateOrder, third_dies: bool) -> (State, Vec<(String, Instant)>) {
-    let said = listen(shop, third_dies);
+    let heard = listen(shop, third_dies);
     let state = shop.deploy(&four("v2", order));
-    let said = said.lock().unwrap().drain(..).collect();
-    (state, said)
+    let changes = heard.lock().unwrap().changes.drain(..).collect();
+    (state, changes)
 }
 
 /// Those of one batch may come in any order.
@@ -204,7 +217,7 @@ fn whatever_death_comes(order: UpdateOrder, third_dies: bool) {
     for death in effects.chain(times) {
         let shop = live(order, good());
         let before = shop.of("worker");
-        listen(&shop, third_dies);
+        let heard = listen(&shop, third_dies);
         let Some(state) = die_once(&shop, order, &death) else { continue };
         died += 1;
         let when = match death {
@@ -217,6 +230,8 @@ fn whatever_death_comes(order: UpdateOrder, third_dies: bool) {
         }
         four_are_live(&shop, if third_dies { "1" } else { "2" }, &when);
         assert!(!third_dies || ids(&shop.of("worker")) == ids(&before), "{when}");
+        let least = heard.lock().unwrap().left.iter().copied().min();
+        assert!(third_dies || least.is_some_and(|left| left >= 2), "{when}: {least:?} of four were left");
     }
     assert!(died > 2 * (to - from), "{died} deaths of {} effects and {steps} moments", to - from);
 }
