@@ -7,8 +7,10 @@ use teal_model::config::{
     Attachment, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port, Project,
     Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
 };
+use teal_model::door::Door;
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Choice, ImageFacts, LiveRelease, Member, Plan, Running, plan};
+use teal_model::wire;
 
 fn service(name: &str) -> Service {
     let mut service = Service { name: name.to_owned(), ..Service::default() };
@@ -27,6 +29,11 @@ fn after(service: Service, on: &str, depends: DependsOn) -> Service {
 
 /// All of them are live, as the file says now, but for `changed`.
 fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
+    planned_over(&[], services, changed, choice)
+}
+
+/// With what the live releases were seen to speak.
+fn planned_over(doors: &[Door], services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
     let services: BTreeMap<String, Service> =
         services.iter().map(|service| (service.name.clone(), service.clone())).collect();
     let live = |name: &String| LiveRelease {
@@ -38,7 +45,7 @@ fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
         serves: true,
         job: services[name].is_job,
         adopted: None,
-        doors: Vec::new(),
+        doors: doors.to_vec(),
     };
     let running = Running {
         live: services.keys().map(|name| (name.clone(), live(name))).collect(),
@@ -247,6 +254,10 @@ fn the_replicas_of_a_service_that_nobody_calls_change_in_batches() {
     let exposed =
         Service { expose: vec![ExposedPort { port: 9100, protocol: Protocol::Tcp }], ..worker(update(Some(1), None)) };
     at_once(exposed, "calls on port 9100 move in one flip");
+    let door = Door { port: 9200, protocol: wire::Protocol::Http };
+    let over = planned_over(&[door], &[worker(update(Some(1), None))], &["one"], &Choice::default());
+    assert!(over.members[0].batches.is_none(), "its live release takes connections");
+    assert!(over.warnings.join("").contains("calls on port 9200 move in one flip"), "{:?}", over.warnings);
     let mount =
         Mount { kind: MountKind::Volume, source: Some("shop_data".into()), target: "/data".into(), ..Mount::default() };
     let with = |mount: Mount, strategy| {
