@@ -1,10 +1,13 @@
 //! The agent's two clocks: one for people, one for differences.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Unix milliseconds.
+/// Unix milliseconds. On the paused clock of a test they pass as its time does.
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    let (here, outside) = (tokio::time::Instant::now().into_std(), Instant::now());
+    let now = SystemTime::now() + here.saturating_duration_since(outside);
+    let now = now - outside.saturating_duration_since(here);
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// CLOCK_MONOTONIC in microseconds, the clock of the proxy's acknowledgements.

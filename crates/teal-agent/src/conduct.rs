@@ -178,7 +178,7 @@ impl Conductor {
         let plan = &self.deployment.plan;
         let words = match &self.deployment.state {
             State::Pulling => self.pulls.words(),
-            State::Warming { member } => {
+            State::Warming { member, batch } => {
                 let member = &plan.members[*member];
                 let replicas = seen.replicas.get(&member.candidate).map(Vec::as_slice).unwrap_or_default();
                 let ready = replicas.iter().filter(|health| **health == Health::Ready).count();
@@ -187,7 +187,7 @@ impl Conductor {
                     Health::Unknown { why } => Some(format!("; unknown: {why}")),
                     _ => None,
                 });
-                format!("{ready} of {} ready{}", member.replicas, last.unwrap_or_default())
+                format!("{ready} of {} ready{}", member.replicas_after(batch + 1), last.unwrap_or_default())
             }
             _ if self.drains() => match seen.in_flight.values().copied().collect::<Option<Vec<u64>>>() {
                 Some(counts) => format!("{} in flight", counts.iter().sum::<u64>()),

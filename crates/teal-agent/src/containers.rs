@@ -14,7 +14,7 @@ use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 
 impl Agent {
-    /// One a replica, in their order.
+    /// One a replica of the span, in their order.
     pub async fn container_specs(
         &self,
         release: &ReleaseKey,
@@ -50,7 +50,7 @@ impl Agent {
         };
         let on = stored.service.teal.nginx.as_ref().map_or(LOOPBACK, |nginx| nginx.address);
         let mut specs = Vec::new();
-        for index in 1..=stored.service.replicas {
+        for index in (1..=stored.service.replicas).filter(|index| how.span.contains(*index)) {
             let name = replica_name(&release.service, how.color, index);
             let mut networks = Vec::new();
             for (network, attachment) in attachments(stored) {

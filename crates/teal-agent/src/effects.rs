@@ -7,7 +7,7 @@ use crate::publish::asked_routes;
 use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
 use crate::traffic::Opening;
-use crate::world::held_by;
+use crate::world::{held_by, index_of};
 use futures_util::future::{join_all, try_join_all};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use teal_model::config::{MountKind, Restart, Volume};
 use teal_model::deployment::{Action, Deployment, Published, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{Plan, listeners, overlap};
+use teal_model::plan::{Plan, Span, listeners, overlap};
 use teal_model::wire::{ListenerKey, Route};
 
 /// Compose's `stop_grace_period` where nothing else is known.
@@ -43,6 +43,7 @@ pub fn named_volumes(stored: &StoredRelease) -> impl Iterator<Item = &Volume> {
 #[derive(Debug, Clone, Copy)]
 pub struct Replicas {
     pub color: Color,
+    pub span: Span,
     /// The service's own restart policy (it is live) instead of `no`.
     pub restarts: bool,
 }
@@ -52,12 +53,12 @@ impl Agent {
         match action {
             Action::BindListeners => self.bind(deployment).await?,
             Action::EnsureNetwork => self.ensure_surroundings(deployment).await?,
-            Action::StartRelease { release } => {
-                let how = how_it_starts(deployment, release)?;
+            Action::StartRelease { release, span } => {
+                let how = how_it_starts(deployment, release, *span)?;
                 self.clear_way(deployment, release).await?;
                 self.start_release(release, how).await?;
             }
-            Action::StopRelease { release } => self.stop_release(release).await?,
+            Action::StopRelease { release, span } => self.stop_release(release, *span).await?,
             Action::RemoveRelease { release } => self.remove_release(release).await?,
             Action::SetRestart { release } => {
                 let restart = restart_of(&self.store.release(release)?.service);
@@ -194,7 +195,7 @@ impl Agent {
     async fn ensure_surroundings(&self, deployment: &Deployment) -> Result<(), Fault> {
         let members = &deployment.plan.members;
         let chosen = match deployment.state {
-            State::Starting { member } => &members[member..=member],
+            State::Starting { member, .. } => &members[member..=member],
             _ => &members[..],
         };
         for member in chosen {
@@ -235,8 +236,9 @@ impl Agent {
 
     pub async fn start_release(&self, release: &ReleaseKey, how: Replicas) -> Result<(), Fault> {
         let stored = self.store.release(release)?;
-        let adopted = self.adopted_of(release)?;
+        let mut adopted = self.adopted_of(release)?;
         if !adopted.is_empty() {
+            adopted.retain(|replica| how.span.contains(replica.index));
             return self.start_adopted(release, &adopted, stored.service.container.restart).await;
         }
         for volume in named_volumes(&stored) {
@@ -302,16 +304,22 @@ impl Agent {
         Ok(all)
     }
 
-    pub async fn stop_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
+    pub async fn stop_release(&self, release: &ReleaseKey, span: Span) -> Result<(), Fault> {
         let grace = self.store.release(release).map_or(DEFAULT_GRACE, |stored| grace(&stored));
-        let containers = self.containers_of(release).await?;
+        let adopted = self.adopted_of(release)?;
+        let index = |container: &Container| {
+            let of_others = adopted.iter().find(|replica| replica.id == container.id);
+            of_others.map_or_else(|| index_of(container), |replica| replica.index)
+        };
+        let mut containers = self.containers_of(release).await?;
+        containers.retain(|container| span.is_all() || span.contains(index(container)));
         // Else a daemon that restarts would bring it back beside the release that took its place.
         let stops = containers.iter().map(|container| async move {
             self.runtime.set_restart(&container.id, Restart::No).await?;
             self.runtime.stop(&container.id, grace).await
         });
         try_join_all(stops).await.map_err(fault_of)?;
-        if !self.adopted_of(release)?.is_empty() {
+        if !adopted.is_empty() {
             // Whose ports are whose follows from what runs.
             self.watch.refresh().await;
         }
@@ -371,13 +379,13 @@ fn names(release: &ReleaseKey) -> ServiceNames<'_> {
     ServiceNames { project: &release.service.project, service: &release.service.service }
 }
 
-fn how_it_starts(deployment: &Deployment, release: &ReleaseKey) -> Result<Replicas, Fault> {
+fn how_it_starts(deployment: &Deployment, release: &ReleaseKey, span: Span) -> Result<Replicas, Fault> {
     for member in &deployment.plan.members {
         if &member.candidate == release {
-            return Ok(Replicas { color: member.color, restarts: false });
+            return Ok(Replicas { color: member.color, span, restarts: false });
         }
         if let Some(live) = member.live.as_ref().filter(|live| &live.release == release) {
-            return Ok(Replicas { color: live.color, restarts: true });
+            return Ok(Replicas { color: live.color, span, restarts: true });
         }
     }
     Err(Fault::new(Code::Internal, format!("{release} is not of deployment {}", deployment.number)))

@@ -12,6 +12,7 @@ use std::time::Duration;
 use teal_model::deployment::State;
 use teal_model::fault::Fault;
 use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::plan::Span;
 use tokio::time::{Instant, sleep_until};
 
 /// How often live releases are made whole and leftovers removed; a change that is seen does it earlier.
@@ -139,7 +140,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     let services = agent.journal.services()?;
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
-        let how = Replicas { color: live.color, restarts: true };
+        let how = Replicas { color: live.color, span: Span::ALL, restarts: true };
         // Containers that somebody else made stand where he put them.
         if !live.is_adopted()
             && let Ok(stored) = agent.store.release(&live.release)

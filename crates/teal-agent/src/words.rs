@@ -1,12 +1,15 @@
 //! A deployment in words: its steps as they are shown, and the lines of its receipt.
 
+use std::time::Duration;
 use teal_model::api::{Notice, What};
 use teal_model::deployment::{Deployment, Phase, Published, State};
+use teal_model::plan::Member;
 use teal_model::receipt::{ReleaseLine, StepTime};
 
 /// Steps of which nobody is told.
 const NO_BAKE: &str = "bake: nothing to do";
 const NO_DRAIN: &str = "drain: nothing to do";
+const NO_DELAY: &str = "delay: nothing to do";
 
 /// For people: what the deployment does in this state.
 pub fn step_words(deployment: &Deployment, state: &State) -> String {
@@ -22,6 +25,11 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
             .and_then(|member| member.live.as_ref())
             .map_or_else(String::new, |live| live.release.to_string())
     };
+    let nth = |member: &usize, batch: &u32| match members.get(*member).map_or(1, Member::batch_count) {
+        1 => String::new(),
+        count => format!(", batch {} of {count}", batch + 1),
+    };
+    let delay = |member: &usize| members.get(*member)?.batches.map(|batches| batches.delay_ms).filter(|ms| *ms > 0);
     let candidates = || {
         members
             .iter()
@@ -44,11 +52,15 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
         State::Pulling => "pull images".to_owned(),
         State::Migrating => "migrate: nothing to do".to_owned(),
         State::Holding { member } => format!("hold requests, let {} finish", live(member)),
-        State::Stopping { member } => format!("stop {}", live(member)),
-        State::Warming { member } if job(member) => format!("wait until {} has exited 0", of(member)),
+        State::Stopping { member, batch } => format!("stop {}{}", live(member), nth(member, batch)),
+        State::Warming { member, .. } if job(member) => format!("wait until {} has exited 0", of(member)),
         State::Releasing { member } if job(member) => format!("{} is done", of(member)),
-        State::Starting { member } => format!("start {}", of(member)),
-        State::Warming { member } => format!("wait until {} is ready", of(member)),
+        State::Starting { member, batch } => format!("start {}{}", of(member), nth(member, batch)),
+        State::Warming { member, batch } => format!("wait until {} is ready{}", of(member), nth(member, batch)),
+        State::Delaying { member, .. } => match delay(member) {
+            Some(ms) => format!("wait {:?} before the next batch", Duration::from_millis(ms)),
+            None => NO_DELAY.to_owned(),
+        },
         State::Releasing { member } => format!("send held requests to {}", of(member)),
         State::Shifting => format!("flip to {}", candidates()),
         State::Baking if members.iter().all(|member| member.bake_ms == 0) => NO_BAKE.to_owned(),
@@ -130,6 +142,6 @@ pub fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime
         }
     }
     close(&mut steps, current, began, ended_ms);
-    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted" | NO_BAKE | NO_DRAIN));
+    steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted" | NO_BAKE | NO_DRAIN | NO_DELAY));
     steps
 }

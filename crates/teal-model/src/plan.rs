@@ -1,5 +1,6 @@
 //! What a deployment will do, decided before anything happens: every choice is made here, with its reason.
 
+mod batches;
 mod reach;
 mod together;
 mod warnings;
@@ -12,6 +13,8 @@ use crate::door::{self, Door};
 use crate::fault::did_you_mean;
 use crate::ids::{Color, ReleaseKey, ServiceKey};
 use crate::wire::{ListenerKey, Protocol};
+use batches::divide;
+pub use batches::{Batches, Span};
 pub use reach::Reach;
 use reach::reach;
 use serde::{Deserialize, Serialize};
@@ -67,6 +70,9 @@ pub struct Member {
     pub image_id: Option<String>,
     pub repo_digests: Vec<String>,
     pub replicas: u32,
+    /// None: all replicas change at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<Batches>,
     pub settings_hash: String,
     pub live: Option<LiveRelease>,
     pub listeners: Vec<ListenerKey>,
@@ -295,6 +301,7 @@ pub fn plan(
         plan.members.push(member);
     }
     keep_together(&mut plan.members);
+    divide(project, images, &mut plan);
     warn(project, &mut plan);
     plan.members.sort_by_key(|member| !member.takes_its_turn());
     Ok(plan)
@@ -329,6 +336,7 @@ fn member(
         image_id: image.filter(|image| !image.may_change).map(|image| image.id.clone()),
         repo_digests: image.map(|image| image.repo_digests.clone()).unwrap_or_default(),
         replicas: service.replicas,
+        batches: None,
         settings_hash,
         live,
         listeners: listeners(service),

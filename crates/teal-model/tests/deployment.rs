@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use teal_model::config::Strategy;
-use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Phase, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{LiveRelease, Member, Naming, Plan, Reach, Unchanged};
+use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Reach, Span, Unchanged};
 
 /// xorshift64*: the walk is the same on every machine.
 struct Random(u64);
@@ -49,6 +50,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
         image_id: None,
         repo_digests: Vec::new(),
         replicas: 2,
+        batches: None,
         settings_hash: String::new(),
         live: live.then(|| LiveRelease {
             adopted: None,
@@ -86,6 +88,12 @@ fn plan(random: &mut Random) -> Plan {
             if let Some(live) = member.live.as_mut().filter(|_| member.strategy == Strategy::Recreate) {
                 live.job = random.one_in(if member.job { 2 } else { 8 });
             }
+            if random.one_in(3) && !member.job && member.fallback().is_some() {
+                member.replicas = 1 + random.below(5) as u32;
+                let size = 1 + random.below(u64::from(member.replicas)) as u32;
+                member.batches = (size < member.replicas)
+                    .then(|| Batches { size: NonZeroU32::new(size).unwrap(), delay_ms: 1_000 * random.below(2) });
+            }
             if member.strategy == Strategy::Recreate && random.one_in(3) {
                 member.container_name = Some(format!("the-{i}"));
             }
@@ -109,7 +117,7 @@ fn plan(random: &mut Random) -> Plan {
     Plan { project: "shop".to_owned(), members, orphans, ..Plan::default() }
 }
 
-fn seen(random: &mut Random, deployment: &Deployment) -> Seen {
+fn seen(random: &mut Random, deployment: &Deployment, world: &World) -> Seen {
     let fault = || Fault::new(Code::ReplicaExited, "exited");
     let mut seen = Seen::default();
     let mut replicas: BTreeMap<ReleaseKey, Vec<Health>> = BTreeMap::new();
@@ -123,7 +131,7 @@ fn seen(random: &mut Random, deployment: &Deployment) -> Seen {
         };
         seen.pulls.insert(member.image.clone(), pull);
         for release in [Some(&member.candidate), member.live.as_ref().map(|live| &live.release)].into_iter().flatten() {
-            let health = (0..2).map(|_| match random.below(40) {
+            let health = world.running[release].iter().map(|_| match random.below(40) {
                 0 => Health::Failed { fault: fault() },
                 1..4 => Health::Unknown { why: "?".to_owned() },
                 4..12 => Health::Warming { last: "503".to_owned() },
@@ -137,6 +145,11 @@ fn seen(random: &mut Random, deployment: &Deployment) -> Seen {
     seen.replicas = replicas;
     seen.abort = random.one_in(80).then(|| "someone".to_owned());
     seen
+}
+
+/// The live release may have been of more or of fewer.
+fn live_replicas(member: &Member) -> u32 {
+    if member.batches.is_some() { 5 - member.replicas % 3 } else { member.replicas }
 }
 
 /// Traffic as tables would have it: what was published last.
@@ -153,6 +166,8 @@ struct World {
     /// Had been running, or run, when the revert began.
     again: Vec<ReleaseKey>,
     orphans_gone: bool,
+    /// Replicas that run, by their index.
+    running: BTreeMap<ReleaseKey, BTreeSet<u32>>,
 }
 
 impl World {
@@ -160,6 +175,9 @@ impl World {
         let mut world = Self::default();
         for member in &plan.members {
             let live: Vec<ReleaseKey> = member.live.iter().map(|live| live.release.clone()).collect();
+            world.running.insert(member.candidate.clone(), BTreeSet::new());
+            let replicas = live_replicas(member);
+            world.running.extend(live.iter().map(|live| (live.clone(), (1..=replicas).collect())));
             world.shares.insert(member.service.clone(), live.clone());
             world.listed.insert(member.service.clone(), live);
         }
@@ -197,7 +215,7 @@ impl World {
                     self.holding.insert(service, routing.holding);
                 }
             }
-            Action::StopRelease { release } | Action::RemoveRelease { release } => {
+            Action::StopRelease { release, .. } | Action::RemoveRelease { release } => {
                 // Invariant 3: out of the acknowledged table first.
                 assert!(!self.listed[&release.service].contains(release), "{action:?} in {:?}", deployment.state);
                 let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
@@ -211,14 +229,36 @@ impl World {
                     deployment.state
                 );
                 assert!(is_live || !self.retiring, "a candidate goes only in a revert");
+                let span = if let Action::StopRelease { span, .. } = action { *span } else { Span::ALL };
+                self.running.get_mut(release).unwrap().retain(|index| !span.contains(*index));
+                if let State::Stopping { batch, .. } = deployment.state {
+                    let last = member.replicas_after(batch + 1);
+                    let wanted = if last == member.replicas { 0 } else { live_replicas(member).saturating_sub(last) };
+                    assert_eq!(self.running[release].len() as u32, wanted, "the others of {release} go on: {action:?}");
+                }
                 self.stopped.push(release.clone());
                 if matches!(action, Action::RemoveRelease { .. }) {
                     self.removed.push(release.clone());
                 }
             }
-            Action::StartRelease { release } => {
+            Action::StartRelease { release, span } => {
                 let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
-                if &member.candidate != release {
+                let is_candidate = &member.candidate == release;
+                let replicas = if is_candidate { member.replicas } else { live_replicas(member) };
+                self.running.get_mut(release).unwrap().extend((1..=replicas).filter(|index| span.contains(*index)));
+                let other =
+                    if is_candidate { member.live.as_ref().map(|live| &live.release) } else { Some(&member.candidate) };
+                let beside = other.is_some_and(|other| !self.running[other].is_disjoint(&self.running[release]));
+                // A job that has ended was never stopped.
+                assert!(
+                    !beside || !member.is_recreate() || member.fallback().is_none(),
+                    "{action:?} beside its other half"
+                );
+                if let State::Starting { batch, .. } = deployment.state {
+                    let so_far = self.running[release].len() as u32;
+                    assert_eq!(so_far, member.replicas_after(batch + 1), "{action:?}");
+                }
+                if !is_candidate {
                     assert!(!member.live.as_ref().unwrap().job, "a job that has run is not run again");
                     // It lives in a namespace of another, which has to be there first.
                     for joined in
@@ -264,16 +304,21 @@ fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
                     .members
                     .iter()
                     .filter(|member| !member.takes_its_turn())
-                    .all(|member| ready(member) == 2)
+                    .all(|member| ready(member) == member.replicas as usize)
             );
         }
         (State::Releasing { member }, Step::Do(Action::Publish)) => {
             let member = &deployment.plan.members[*member];
-            assert!(member.job || ready(member) == 2);
+            assert!(member.job || ready(member) == member.replicas as usize);
         }
-        (State::Warming { member }, Step::Enter(_)) => {
+        (State::Warming { member, batch }, Step::Enter(_)) => {
             let member = &deployment.plan.members[*member];
-            assert!(member.optional || ready(member) == 2, "nobody goes on behind a job that has not exited 0");
+            let wanted = member.replicas_after(batch + 1) as usize;
+            assert!(member.optional || ready(member) == wanted, "nobody goes on behind a job that has not exited 0");
+        }
+        (State::Delaying { member, .. }, Step::Enter(_)) => {
+            let batches = deployment.plan.members[*member].batches.unwrap();
+            assert!(waited >= batches.delay_ms);
         }
         (state, Step::Enter(State::Retiring)) => {
             // A job is no more than done.
@@ -306,12 +351,13 @@ fn walk(seed: u64) -> (State, usize) {
     loop {
         steps += 1;
         assert!(steps < 10_000, "seed {seed} does not end: {:?}", deployment.state);
-        let seen = seen(&mut random, &deployment);
-        if let State::Warming { member } = &deployment.state {
+        let seen = seen(&mut random, &deployment, &world);
+        if let State::Warming { member, .. } = &deployment.state {
             let candidate = &deployment.plan.members[*member].candidate;
             // A job that failed and may serves nobody: its share is of nothing.
             let optional = deployment.plan.members[*member].optional;
-            if optional || seen.replicas[candidate].iter().all(|health| *health == Health::Ready) {
+            let all = seen.replicas[candidate].len() == deployment.plan.members[*member].replicas as usize;
+            if optional || all && seen.replicas[candidate].iter().all(|health| *health == Health::Ready) {
                 world.ready_once.push(candidate.clone());
             }
         }
@@ -349,13 +395,22 @@ fn walk(seed: u64) -> (State, usize) {
     }
     for member in &deployment.plan.members {
         let (shares, live) = (&world.shares[&member.service], member.live.as_ref().map(|live| &live.release));
+        let whole = |release: &ReleaseKey, replicas| {
+            assert_eq!(world.running[release], (1..=replicas).collect(), "seed {seed}: {release}");
+        };
         match &deployment.state {
-            State::Done => assert_eq!(shares, std::slice::from_ref(&member.candidate), "seed {seed}"),
+            State::Done => {
+                assert_eq!(shares, std::slice::from_ref(&member.candidate), "seed {seed}");
+                whole(&member.candidate, member.replicas);
+                live.iter().for_each(|live| whole(live, 0));
+            }
             State::Reverted { .. } => {
                 assert_eq!(shares.first(), live, "seed {seed}: {:?}", deployment.state);
                 let fallback = member.fallback().map(|live| &live.release);
                 let again = |live| !world.stopped.contains(live) || world.again.contains(live);
                 assert!(fallback.is_none_or(again), "seed {seed}: {fallback:?} is started again");
+                whole(&member.candidate, 0);
+                fallback.iter().for_each(|live| whole(live, live_replicas(member)));
             }
             _ => {}
         }
@@ -383,8 +438,8 @@ fn whatever_happens_the_promises_hold() {
 
 /// Which of the walks had what: a rule that no walk meets is not tested.
 #[test]
-fn the_walks_meet_jobs_namespaces_and_orphans() {
-    let (mut jobs, mut joined, mut beside, mut orphans, mut again) = (0, 0, 0, 0, 0);
+fn the_walks_meet_jobs_namespaces_orphans_and_batches() {
+    let (mut jobs, mut joined, mut beside, mut orphans, mut again, mut batches) = (0, 0, 0, 0, 0, [0, 0]);
     for seed in 1..=1_000u64 {
         let plan = plan(&mut Random(seed * 2 + 1));
         jobs += usize::from(plan.members.iter().any(|member| member.job));
@@ -393,10 +448,13 @@ fn the_walks_meet_jobs_namespaces_and_orphans() {
             usize::from(plan.members.iter().any(|member| !member.joins.is_empty() && member.fallback().is_some()));
         beside += usize::from(plan.members.iter().any(|member| member.flips_with.is_some()));
         orphans += usize::from(!plan.orphans.is_empty());
+        for member in plan.members.iter().filter(|member| member.batch_count() > 2) {
+            batches[usize::from(member.is_recreate())] += 1;
+        }
     }
     assert!(
-        [jobs, joined, beside, orphans, again].iter().all(|n| *n > 30),
-        "{jobs} {joined} {beside} {orphans} {again}"
+        [jobs, joined, beside, orphans, again].iter().chain(&batches).all(|n| *n > 30),
+        "{jobs} {joined} {beside} {orphans} {again} {batches:?}"
     );
 }
 
@@ -426,7 +484,8 @@ fn a_member_that_dies_while_others_are_watched_takes_the_group_back_and_a_job_th
         member("web", Strategy::BlueGreen, true),
     ];
     plan.members[0].job = true;
-    let watched = [State::Warming { member: 2 }, State::Shifting, State::Baking, State::Draining { closing: false }];
+    let watched =
+        [State::Warming { member: 2, batch: 0 }, State::Shifting, State::Baking, State::Draining { closing: false }];
     for state in watched.into_iter().chain([State::Draining { closing: true }]) {
         let mut deployment = Deployment::new(1, plan.clone(), 0);
         deployment.state = state.clone();
@@ -447,7 +506,7 @@ fn an_abort_is_taken_at_once_until_the_candidate_is_live() {
     let mut random = Random(11);
     let plan = plan(&mut random);
     for (state, aborts) in [
-        (State::Warming { member: 0 }, true),
+        (State::Warming { member: 0, batch: 0 }, true),
         (State::Baking, true),
         (State::Draining { closing: false }, true),
         (State::Retiring, false),
@@ -457,4 +516,153 @@ fn an_abort_is_taken_at_once_until_the_candidate_is_live() {
         let step = decide(&deployment, &Seen { abort: Some("me".to_owned()), ..Seen::default() }, 1);
         assert_eq!(matches!(step, Step::Fail(fault) if fault.code == Code::Aborted), aborts, "{state:?}");
     }
+}
+
+fn in_batches(strategy: Strategy) -> Deployment {
+    let mut worker = member("worker", strategy, true);
+    worker.replicas = 5;
+    worker.batches = Some(Batches { size: NonZeroU32::new(2).unwrap(), delay_ms: 2_000 });
+    Deployment::new(1, Plan { project: "shop".to_owned(), members: vec![worker], ..Plan::default() }, 0)
+}
+
+/// Everything goes well: every action, and every time that was waited for, in their order.
+fn course(mut deployment: Deployment, from: State) -> Vec<String> {
+    deployment.state = from;
+    let (mut now, mut said, mut started) = (0, Vec::new(), 0);
+    let candidate = deployment.plan.members[0].candidate.clone();
+    while !deployment.state.has_ended() {
+        let mut seen =
+            Seen { replicas: BTreeMap::from([(candidate.clone(), vec![Health::Ready; started])]), ..Seen::default() };
+        seen.in_flight.insert(deployment.plan.members[0].live.as_ref().unwrap().release.clone(), Some(0));
+        let event = match decide(&deployment, &seen, now) {
+            Step::Wait { until_ms } => {
+                said.push(format!("wait {} ms", until_ms.unwrap() - now));
+                now = until_ms.unwrap();
+                continue;
+            }
+            Step::Enter(to) => Event::Entered { to },
+            Step::Do(action) => {
+                if let Action::StartRelease { span, .. } = &action {
+                    started += (1..=5).filter(|index| span.contains(*index)).count();
+                }
+                said.push(action.words());
+                Event::Did { action, published: None }
+            }
+            step => panic!("{step:?}"),
+        };
+        deployment.apply(&event, now).unwrap();
+    }
+    said
+}
+
+#[test]
+fn a_batch_stops_then_starts_and_the_next_one_waits_for_it() {
+    let said = course(in_batches(Strategy::Recreate), State::Holding { member: 0 });
+    assert_eq!(
+        said[..15],
+        [
+            "publish the route table",
+            "publish the route table",
+            "stop shop/worker@1, replicas 1 to 2",
+            "publish the route table",
+            "networks and the holder of the name",
+            "start shop/worker@2, replicas 1 to 2",
+            "wait 2000 ms",
+            "stop shop/worker@1, replicas 3 to 4",
+            "start shop/worker@2, replicas 3 to 4",
+            "wait 2000 ms",
+            "stop shop/worker@1, from replica 5 on",
+            "start shop/worker@2, from replica 5 on",
+            "publish the route table",
+            "wait 1000 ms",
+            "publish the route table",
+        ]
+    );
+}
+
+#[test]
+fn beside_the_live_release_batches_only_start() {
+    let said = course(in_batches(Strategy::BlueGreen), State::Starting { member: 0, batch: 0 });
+    let starts = [
+        "start shop/worker@2, replicas 1 to 2",
+        "start shop/worker@2, replicas 3 to 4",
+        "start shop/worker@2, from replica 5 on",
+    ];
+    let [first, second, third] = starts;
+    assert_eq!(said[1..6], [first, "wait 2000 ms", second, "wait 2000 ms", third]);
+    let stop = said.iter().position(|words| words.starts_with("stop")).unwrap();
+    assert_eq!(said[stop], "stop shop/worker@1");
+    assert!(said[..stop].iter().any(|words| words == "set the restart policy of shop/worker@2"), "retiring: {said:?}");
+}
+
+#[test]
+fn a_revert_between_two_batches_stops_what_was_stopped_and_starts_all() {
+    let mut deployment = in_batches(Strategy::Recreate);
+    deployment.state = State::Delaying { member: 0, batch: 1 };
+    let fault = Fault::new(Code::ReplicaExited, "exited");
+    let candidate = deployment.plan.members[0].candidate.clone();
+    // One of the first batch ends while the second one has just come.
+    let health = [vec![Health::Ready; 3], vec![Health::Failed { fault: fault.clone() }]].concat();
+    let seen = Seen { replicas: BTreeMap::from([(candidate.clone(), health)]), ..Seen::default() };
+    assert_eq!(decide(&deployment, &seen, 1), Step::Fail(fault.clone()));
+    let gone = Seen { replicas: BTreeMap::from([(candidate, vec![Health::Ready; 3])]), ..Seen::default() };
+    assert!(matches!(decide(&deployment, &gone, 1), Step::Fail(fault) if fault.what.starts_with("1 of 4 containers")));
+    deployment.apply(&Event::Failed { action: None, fault }, 1).unwrap();
+    let mut words = Vec::new();
+    while !matches!(deployment.state, State::Reverting { phase: Phase::Swap { .. }, .. }) {
+        let Step::Enter(to) = (match decide(&deployment, &Seen::default(), 100_000) {
+            Step::Do(action) => {
+                deployment.apply(&Event::Did { action, published: None }, 1).unwrap();
+                continue;
+            }
+            step => step,
+        }) else {
+            panic!("{:?}", deployment.state)
+        };
+        deployment.apply(&Event::Entered { to }, 1).unwrap();
+    }
+    words.extend(deployment.script().iter().map(Action::words));
+    assert_eq!(
+        words,
+        ["publish the route table", "stop shop/worker@2", "stop shop/worker@1, replicas 1 to 4", "start shop/worker@1"]
+    );
+}
+
+#[test]
+fn a_batch_cannot_be_left_out_or_done_twice() {
+    let mut deployment = in_batches(Strategy::Recreate);
+    deployment.state = State::Warming { member: 0, batch: 0 };
+    let before = deployment.clone();
+    for to in [
+        State::Releasing { member: 0 },
+        State::Delaying { member: 0, batch: 1 },
+        State::Stopping { member: 0, batch: 1 },
+        State::Starting { member: 0, batch: 0 },
+    ] {
+        assert!(deployment.apply(&Event::Entered { to: to.clone() }, 1).is_err(), "{to:?}");
+    }
+    let release = deployment.plan.members[0].candidate.clone();
+    let action = Action::StartRelease { release, span: Span { first: 3, last: 4 } };
+    assert!(deployment.apply(&Event::Did { action, published: None }, 1).is_err());
+    assert_eq!(deployment, before);
+}
+
+#[test]
+fn what_an_older_journal_says_is_all_of_a_release() {
+    let state: State = serde_json::from_str(r#"{"state":"stopping","member":1}"#).unwrap();
+    assert_eq!(state, State::Stopping { member: 1, batch: 0 });
+    let release = ReleaseKey::new(ServiceKey::new("shop", "web"), 2);
+    for (action, word) in [
+        (Action::StartRelease { release: release.clone(), span: Span::ALL }, "start_release"),
+        (Action::StopRelease { release: release.clone(), span: Span::ALL }, "stop_release"),
+    ] {
+        let text = serde_json::json!({ "action": word, "release": release }).to_string();
+        assert_eq!(serde_json::from_str::<Action>(&text).unwrap(), action);
+        assert_eq!(serde_json::to_value(&action).unwrap(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    }
+    let deployment = in_batches(Strategy::Recreate);
+    let mut older = serde_json::to_value(&deployment).unwrap();
+    older["plan"]["members"][0].as_object_mut().unwrap().remove("batches").unwrap();
+    let older: Deployment = serde_json::from_value(older).unwrap();
+    assert_eq!((older.plan.members[0].batch_count(), older.plan.members[0].batch(0)), (1, Span::ALL));
 }

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use teal_model::config::{
-    Attachment, Condition, DependsOn, Mode, Namespace, NetworkMode, Port, Project, Protocol, Restart, Service,
-    Strategy, UpdateConfig, UpdateOrder,
+    Attachment, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port, Project,
+    Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
 };
+use teal_model::door::Door;
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Choice, ImageFacts, LiveRelease, Member, Plan, Running, plan};
+use teal_model::wire;
 
 fn service(name: &str) -> Service {
     let mut service = Service { name: name.to_owned(), ..Service::default() };
@@ -27,6 +29,11 @@ fn after(service: Service, on: &str, depends: DependsOn) -> Service {
 
 /// All of them are live, as the file says now, but for `changed`.
 fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
+    planned_over(&[], services, changed, choice)
+}
+
+/// With what the live releases were seen to speak.
+fn planned_over(doors: &[Door], services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
     let services: BTreeMap<String, Service> =
         services.iter().map(|service| (service.name.clone(), service.clone())).collect();
     let live = |name: &String| LiveRelease {
@@ -38,7 +45,7 @@ fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
         serves: true,
         job: services[name].is_job,
         adopted: None,
-        doors: Vec::new(),
+        doors: doors.to_vec(),
     };
     let running = Running {
         unreachable: None,
@@ -198,8 +205,6 @@ fn who_lives_in_anothers_namespace_flips_with_it_or_is_recreated_after_it() {
 #[test]
 fn what_is_written_and_does_not_hold_here_is_said() {
     let said = |service: Service| planned(&[service], &["web"], &Choice::default()).warnings.join("\n");
-    let update = UpdateConfig { parallelism: Some(1), delay_ms: Some(10_000), ..UpdateConfig::default() };
-    assert!(said(Service { update, replicas: 4, ..service("web") }).contains("change all at once"));
     let mut fixed = web("web");
     let at = Attachment { ipv4_address: Some("10.9.0.7".parse().unwrap()), ..Attachment::default() };
     fixed.networks.insert("default".to_owned(), at);
@@ -221,4 +226,58 @@ fn what_is_written_and_does_not_hold_here_is_said() {
         "{:?}",
         early.warnings
     );
+}
+
+#[test]
+fn the_replicas_of_a_service_that_nobody_calls_change_in_batches() {
+    let update = |parallelism, delay_ms| UpdateConfig { parallelism, delay_ms, ..UpdateConfig::default() };
+    let of = |service: Service| {
+        let plan = planned(&[service], &["one"], &Choice::default());
+        (plan.members[0].batches.map(|one| (one.size.get(), one.delay_ms)), plan.warnings.join("\n"))
+    };
+    let worker = |update| Service { update, replicas: 4, ..service("one") };
+    assert_eq!(of(worker(update(Some(2), Some(10_000)))), (Some((2, 10_000)), String::new()));
+    assert_eq!(of(worker(update(Some(3), None))), (Some((3, 0)), String::new()));
+    let first = Service { order: Some(UpdateOrder::StartFirst), ..worker(update(Some(1), None)) };
+    assert_eq!(of(first), (Some((1, 0)), String::new()));
+    // One batch is no batch.
+    assert_eq!(of(worker(update(Some(4), None))), (None, String::new()));
+    assert_eq!(of(worker(update(Some(0), None))), (None, String::new()));
+    assert_eq!(of(worker(update(None, None))), (None, String::new()));
+
+    let at_once = |service, why: &str| {
+        let (batches, said) = of(service);
+        assert_eq!(batches, None, "{why}");
+        assert!(said.contains("the replicas of one change all at once") && said.contains(why), "{said} is not {why}");
+    };
+    at_once(worker(update(None, Some(1_000))), "`parallelism` of its update_config gives no number");
+    let called = Service { update: update(Some(1), None), replicas: 4, ..web("one") };
+    at_once(called, "its requests move in one flip");
+    let exposed =
+        Service { expose: vec![ExposedPort { port: 9100, protocol: Protocol::Tcp }], ..worker(update(Some(1), None)) };
+    at_once(exposed, "calls on port 9100 move in one flip");
+    let door = Door { port: 9200, protocol: wire::Protocol::Http };
+    let over = planned_over(&[door], &[worker(update(Some(1), None))], &["one"], &Choice::default());
+    assert!(over.members[0].batches.is_none(), "its live release takes connections");
+    assert!(over.warnings.join("").contains("calls on port 9200 move in one flip"), "{:?}", over.warnings);
+    let mount =
+        Mount { kind: MountKind::Volume, source: Some("shop_data".into()), target: "/data".into(), ..Mount::default() };
+    let with = |mount: Mount, strategy| {
+        let mut writes = worker(update(Some(1), None));
+        writes.container.mounts = vec![mount];
+        writes.teal.strategy = strategy;
+        writes
+    };
+    at_once(with(mount.clone(), None), "two releases would write to the volume at /data side by side");
+    assert!(of(with(mount.clone(), Some(Strategy::BlueGreen))).0.is_some(), "asked for");
+    assert!(of(with(Mount { read_only: true, ..mount.clone() }, None)).0.is_some());
+    assert!(of(with(Mount { source: None, ..mount }, None)).0.is_some(), "each replica has its own");
+
+    let update = update(Some(1), None);
+    let mut beside = service("two");
+    beside.container.isolation.ipc = Some(Namespace::Service("one".to_owned()));
+    let beside = Service { depends_on: BTreeMap::from([("one".to_owned(), DependsOn::default())]), ..beside };
+    let shares = planned(&[worker(update), beside], &["one"], &Choice::default());
+    assert!(member(&shares, "one").batches.is_none());
+    assert!(shares.warnings.join("\n").contains("it shares a namespace with two"), "{:?}", shares.warnings);
 }

@@ -1,80 +1,17 @@
 //! Groups of more than web services: jobs, those that live in another's namespace, names, orphans, volumes, workers.
 
-use crate::stage::{every_table_serves_or_holds, good, life, request, service, start, until_ended};
+use crate::shop::{Shop, project, web, worker};
+use crate::stage::{every_table_serves_or_holds, good, life, request, start, until_ended};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
-use teal_agent::runtime::fake::{App, FakeRuntime, Moment, Op};
+use teal_agent::runtime::fake::{App, Moment, Op};
 use teal_agent::runtime::{Container, Status, label};
-use teal_agent::traffic::fake::FakeTraffic;
 use teal_model::api::{DeployRequest, RemoveRequest, RemoveVolumes};
 use teal_model::config::{
     Condition, DependsOn, Healthcheck, Mount, MountKind, NetworkMode, Restart, Service, Strategy, Volume,
 };
 use teal_model::deployment::State;
 use teal_model::fault::Code;
-
-struct Shop {
-    dir: tempfile::TempDir,
-    engine: FakeRuntime,
-    traffic: FakeTraffic,
-}
-
-impl Shop {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), engine: FakeRuntime::new(), traffic: FakeTraffic::default() }
-    }
-
-    fn image(&self, name: &str, app: App) -> &Self {
-        self.engine.add_image(name, app);
-        self
-    }
-
-    fn deploy(&self, request: &DeployRequest) -> State {
-        deploy(self.dir.path(), &self.engine.restarted(), &self.traffic, request)
-    }
-
-    fn of(&self, service: &str) -> Vec<Container> {
-        let of = |c: &Container| c.labels.get(label::SERVICE).is_some_and(|name| name == service);
-        let replicas = |c: &Container| of(c) && !c.labels.contains_key(label::HOLDER);
-        self.engine.containers().into_iter().filter(replicas).collect()
-    }
-
-    fn starts_of(&self, service: &str) -> usize {
-        self.engine.changes().iter().filter(|change| change.starts_with(&format!("Start shop-{service}-"))).count()
-    }
-}
-
-fn deploy(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic, request: &DeployRequest) -> State {
-    life(async {
-        let agent = start(dir, engine, traffic).await;
-        let accepted = agent.deploy(request.clone()).await.unwrap();
-        let state = until_ended(&agent, accepted.deployment).await;
-        // The reconciler has its turn, too.
-        tokio::time::sleep(Duration::from_secs(40)).await;
-        assert_eq!(agent.alerts(), Vec::<String>::new());
-        state
-    })
-}
-
-fn project(services: Vec<Service>) -> DeployRequest {
-    let mut request = request("v1");
-    request.project.services = services.into_iter().map(|service| (service.name.clone(), service)).collect();
-    request
-}
-
-fn web(image: &str) -> Service {
-    service("web", image, Strategy::BlueGreen, 8003)
-}
-
-/// No port, one replica.
-fn worker(name: &str, image: &str) -> Service {
-    let mut worker = service(name, image, Strategy::Recreate, 1);
-    worker.ports.clear();
-    worker.teal.strategy = None;
-    worker.replicas = 1;
-    worker
-}
 
 fn job(image: &str) -> Service {
     Service { is_job: true, ..worker("migrate", image) }

@@ -6,10 +6,12 @@
 
 mod acknowledgement;
 mod adopt;
+mod batches;
 mod death;
 mod groups;
 mod journal;
 mod process;
 mod reach;
+mod shop;
 mod stage;
 mod words;

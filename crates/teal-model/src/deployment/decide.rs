@@ -90,26 +90,20 @@ fn still_there(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step
 
 /// A candidate that had been ready and is not any more: a fact, at once. Jobs end, and may be cleaned away.
 fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
-    let ready = match &deployment.state {
-        State::Starting { member } | State::Holding { member } | State::Stopping { member } => *member,
-        State::Releasing { member } | State::Warming { member } => *member + 1,
-        State::Shifting | State::Baking | State::Draining { .. } => deployment.plan.members.len(),
-        _ => 0,
-    };
-    deployment.plan.members.iter().take(ready).filter(|member| !member.job).find_map(|member| {
-        let replicas = seen.replicas.get(&member.candidate)?;
+    deployment.plan.members.iter().enumerate().filter(|(_, member)| !member.job).find_map(|(i, member)| {
+        let started = deployment.state.started(i, member);
+        let replicas = seen.replicas.get(&member.candidate).filter(|_| started > 0)?;
         let failed = replicas.iter().find_map(|health| match health {
             Health::Failed { fault } => Some(fault.clone()),
             _ => None,
         });
-        failed.or_else(|| missing(member, replicas))
+        failed.or_else(|| missing(member, replicas, started as usize))
     })
 }
 
 /// Containers that were started and are not there any more. Where something is unknown, so is this.
-fn missing(member: &Member, replicas: &[Health]) -> Option<Fault> {
+fn missing(member: &Member, replicas: &[Health], wanted: usize) -> Option<Fault> {
     let unknown = replicas.iter().any(|health| matches!(health, Health::Unknown { .. }));
-    let wanted = member.replicas as usize;
     (replicas.len() < wanted && !unknown).then(|| {
         let what = format!("{} of {wanted} containers of {} are gone", wanted - replicas.len(), member.candidate);
         Fault::new(Code::ReplicaExited, what).hint("somebody removed them; deploy again")
@@ -122,9 +116,9 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
     let next = || deployment.successors().into_iter().next().map_or(Step::Finish, Step::Enter);
     match &deployment.state {
         State::Pulling => pulled(deployment, seen),
-        State::Warming { member } => {
+        State::Warming { member, batch } => {
             let member = &members[*member];
-            match readiness(seen.replicas.get(&member.candidate), member.replicas) {
+            match readiness(seen.replicas.get(&member.candidate), member.replicas_after(batch + 1)) {
                 Readiness::Ready => next(),
                 Readiness::Failed(_) if member.optional => next(),
                 Readiness::Failed(fault) => Step::Fail(fault),
@@ -141,6 +135,10 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                     )
                 }),
             }
+        }
+        State::Delaying { member, .. } => {
+            let delay_ms = members[*member].batches.map_or(0, |batches| batches.delay_ms);
+            before(deployment.entered_ms + delay_ms, now_ms, next)
         }
         State::Holding { member } => {
             let member = &members[*member];

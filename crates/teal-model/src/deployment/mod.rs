@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Planned ─▶ Pulling ─▶ Migrating ─▶ each member in turn ──────────────────────────────▶ Baking ─▶ Draining ─▶ Retiring ─▶ Done
-//!                                     recreate:   Holding ▶ Stopping ▶ Starting ▶ Warming ▶ Releasing
-//!                                     blue-green: Starting ▶ Warming, and one Shifting after the last
+//!                                     recreate:   Holding ▶ (Stopping ▶ Starting ▶ Warming ▶ Delaying)* ▶ Releasing
+//!                                     blue-green: (Starting ▶ Warming ▶ Delaying)*, and one Shifting after the last
 //!    any of them before Retiring ─▶ Reverting { Back ▶ (Hold ▶ Swap ▶ Release)* ▶ Drain ▶ Clean } ─▶ Reverted
 //! ```
 //!
@@ -12,13 +12,15 @@
 
 mod decide;
 mod routing;
+mod state;
 
 pub use decide::decide;
 pub use routing::Routing;
+pub use state::{Phase, State};
 
 use crate::fault::Fault;
 use crate::ids::{ReleaseKey, ServiceKey};
-use crate::plan::{Member, Plan};
+use crate::plan::{Member, Plan, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,86 +29,23 @@ pub const CLOSING_MS: u64 = 3_000;
 /// A release that was ready and is not seen ready any more: for so long it may only be a moment's weakness.
 pub const LOST_AFTER_MS: u64 = 10_000;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum State {
-    /// Nothing but the listeners.
-    Planned,
-    /// Images are fetched; the plan is made again with what they say.
-    Pulling,
-    Migrating,
-    /// Recreate: new requests wait, the live release finishes those it has.
-    Holding {
-        member: usize,
-    },
-    /// Recreate: the live release's containers end, and stay on disk.
-    Stopping {
-        member: usize,
-    },
-    Starting {
-        member: usize,
-    },
-    Warming {
-        member: usize,
-    },
-    /// Recreate: held requests go to the candidate.
-    Releasing {
-        member: usize,
-    },
-    /// Blue-green: every candidate of the group gets its share in one table.
-    Shifting,
-    Baking,
-    /// The retiring releases finish what they have; `closing`: the drain time is over, tunnels are asked to end.
-    Draining {
-        closing: bool,
-    },
-    /// The candidates are live. Old containers go.
-    Retiring,
-    Done,
-    Reverting {
-        why: Fault,
-        from: Box<State>,
-        phase: Phase,
-    },
-    Reverted {
-        why: Fault,
-    },
-    Stuck {
-        step: String,
-        error: Fault,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
-pub enum Phase {
-    /// Blue-green members: all requests to the live release.
-    Back,
-    /// A recreate member: hold its requests again, and let the candidate finish.
-    Hold { member: usize },
-    /// Its candidate ends, its live release starts again.
-    Swap { member: usize },
-    /// Held requests go to the live release.
-    Release { member: usize },
-    /// Candidates finish what they have.
-    Drain,
-    /// Candidates go.
-    Clean,
-}
-
 /// An effect, safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     BindListeners,
     EnsureNetwork,
-    /// Every replica exists and runs.
+    /// Every replica of the span exists and runs.
     StartRelease {
         release: ReleaseKey,
+        #[serde(default, skip_serializing_if = "Span::is_all")]
+        span: Span,
     },
-    /// No replica runs.
+    /// No replica of the span runs.
     StopRelease {
         release: ReleaseKey,
+        #[serde(default, skip_serializing_if = "Span::is_all")]
+        span: Span,
     },
     RemoveRelease {
         release: ReleaseKey,
@@ -135,8 +74,8 @@ impl Action {
         match self {
             Action::BindListeners => "open the published ports".to_owned(),
             Action::EnsureNetwork => "networks and the holder of the name".to_owned(),
-            Action::StartRelease { release } => format!("start {release}"),
-            Action::StopRelease { release } => format!("stop {release}"),
+            Action::StartRelease { release, span } => format!("start {release}{}", span.words()),
+            Action::StopRelease { release, span } => format!("stop {release}{}", span.words()),
             Action::RemoveRelease { release } => format!("remove {release}"),
             Action::SetRestart { release } => format!("set the restart policy of {release}"),
             Action::NameRelease { release } => format!("name {release}"),
@@ -252,64 +191,6 @@ pub struct Illegal {
     pub event: String,
 }
 
-impl State {
-    pub fn name(&self) -> &'static str {
-        match self {
-            State::Planned => "planned",
-            State::Pulling => "pulling",
-            State::Migrating => "migrating",
-            State::Holding { .. } => "holding",
-            State::Stopping { .. } => "stopping",
-            State::Starting { .. } => "starting",
-            State::Warming { .. } => "warming",
-            State::Releasing { .. } => "releasing",
-            State::Shifting => "shifting",
-            State::Baking => "baking",
-            State::Draining { .. } => "draining",
-            State::Retiring => "retiring",
-            State::Done => "done",
-            State::Reverting { .. } => "reverting",
-            State::Reverted { .. } => "reverted",
-            State::Stuck { .. } => "stuck",
-        }
-    }
-
-    pub fn has_ended(&self) -> bool {
-        matches!(self, State::Done | State::Reverted { .. } | State::Stuck { .. })
-    }
-
-    /// A deployment in this state may still be taken back.
-    pub fn may_revert(&self) -> bool {
-        !self.has_ended() && !matches!(self, State::Retiring | State::Reverting { .. })
-    }
-
-    /// Whether this state comes after the live release of a recreate member was told to stop.
-    fn stopped_live_of(&self, member: usize) -> bool {
-        match self {
-            State::Planned | State::Pulling | State::Migrating => false,
-            State::Holding { member: at } => *at > member,
-            State::Stopping { member: at }
-            | State::Starting { member: at }
-            | State::Warming { member: at }
-            | State::Releasing { member: at } => *at >= member,
-            _ => true,
-        }
-    }
-
-    /// How many members, from the first, this state has touched.
-    pub fn reached(&self, plan: &Plan) -> usize {
-        match self {
-            State::Planned | State::Pulling | State::Migrating => 0,
-            State::Holding { member }
-            | State::Stopping { member }
-            | State::Starting { member }
-            | State::Warming { member }
-            | State::Releasing { member } => member + 1,
-            _ => plan.members.len(),
-        }
-    }
-}
-
 impl Deployment {
     pub fn new(number: u64, plan: Plan, now_ms: u64) -> Self {
         Self { number, plan, state: State::Planned, entered_ms: now_ms, done: Vec::new() }
@@ -320,7 +201,7 @@ impl Deployment {
         let illegal = |from: &State, event: String| Err(Illegal { from: from.name().to_owned(), event });
         match event {
             Event::Entered { to } => {
-                let gives_up = matches!((&self.state, to), (state, State::Reverting { phase, .. }) if state.may_revert() && *phase == first_phase());
+                let gives_up = matches!((&self.state, to), (state, State::Reverting { phase, .. }) if state.may_revert() && *phase == Phase::Back);
                 if !gives_up && !self.successors().contains(to) {
                     return illegal(&self.state, to.name().to_owned());
                 }
@@ -353,7 +234,7 @@ impl Deployment {
                     return illegal(&self.state, "failed".to_owned());
                 }
                 let next = if self.state.may_revert() {
-                    State::Reverting { why: fault.clone(), from: Box::new(self.state.clone()), phase: first_phase() }
+                    State::Reverting { why: fault.clone(), from: Box::new(self.state.clone()), phase: Phase::Back }
                 } else {
                     State::Stuck {
                         step: action.as_ref().map_or_else(|| format!("{} (waiting)", self.state.name()), Action::words),
@@ -375,7 +256,8 @@ impl Deployment {
     /// What this state (or phase) does, in this order.
     pub fn script(&self) -> Vec<Action> {
         let members = &self.plan.members;
-        let candidate = |member: usize| members[member].candidate.clone();
+        let start = |release: &ReleaseKey, span| Action::StartRelease { release: release.clone(), span };
+        let stop = |release: &ReleaseKey, span| Action::StopRelease { release: release.clone(), span };
         match &self.state {
             // Where nothing is live yet, requests that come from now on wait.
             State::Planned if members.iter().any(|member| member.live.is_none()) => {
@@ -385,17 +267,23 @@ impl Deployment {
             State::Holding { .. } | State::Releasing { .. } | State::Shifting | State::Draining { closing: true } => {
                 vec![Action::Publish]
             }
-            State::Stopping { member } => {
-                let live =
-                    members[*member].live.iter().map(|live| Action::StopRelease { release: live.release.clone() });
-                std::iter::once(Action::Publish).chain(live).collect()
+            State::Stopping { member, batch } => {
+                let span = members[*member].batch(*batch);
+                let live = members[*member].live.iter().map(|live| stop(&live.release, span));
+                // The table of the first batch is that of the others.
+                let publish = (*batch == 0).then_some(Action::Publish);
+                publish.into_iter().chain(live).collect()
             }
-            State::Starting { member } => {
+            State::Starting { member, batch } => {
                 // Requests wait from here on, unless a live release has them. Those to an adopted one come through the proxy from
                 // here on.
                 let waits = members[*member].takes_its_turn() || members[*member].adopted().is_some();
-                let mut script = if waits { vec![Action::Publish] } else { Vec::new() };
-                script.extend([Action::EnsureNetwork, Action::StartRelease { release: candidate(*member) }]);
+                let mut script = Vec::new();
+                if *batch == 0 {
+                    script.extend(waits.then_some(Action::Publish));
+                    script.push(Action::EnsureNetwork);
+                }
+                script.push(start(&members[*member].candidate, members[*member].batch(*batch)));
                 script
             }
             State::Retiring => {
@@ -403,7 +291,7 @@ impl Deployment {
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
                 let old = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.clone());
                 // Those first that depend on others.
-                script.extend(old().rev().map(|release| Action::StopRelease { release }));
+                script.extend(old().rev().map(|release| stop(&release, Span::ALL)));
                 // The ports of adopted containers are free now, and not before.
                 script.extend(members.iter().any(|member| member.adopted().is_some()).then_some(Action::BindListeners));
                 script.extend(old().map(|release| Action::RemoveRelease { release }));
@@ -417,13 +305,12 @@ impl Deployment {
             State::Reverting { phase, from, .. } => match phase {
                 Phase::Back | Phase::Hold { .. } | Phase::Release { .. } => vec![Action::Publish],
                 Phase::Swap { member } => {
-                    let mut script = vec![Action::Publish, Action::StopRelease { release: candidate(*member) }];
-                    for live in members[*member].live.iter().map(|live| &live.release) {
+                    let (index, member) = (*member, &members[*member]);
+                    let mut script = vec![Action::Publish, stop(&member.candidate, Span::ALL)];
+                    for live in member.live.iter().map(|live| &live.release) {
                         // A stop that was begun goes on in the engine: what still runs may be on its way out.
-                        if from.stopped_live_of(*member) {
-                            script.push(Action::StopRelease { release: live.clone() });
-                        }
-                        script.push(Action::StartRelease { release: live.clone() });
+                        script.extend(from.stopped_of_live(index, member).map(|span| stop(live, span)));
+                        script.push(start(live, Span::ALL));
                     }
                     script
                 }
@@ -431,7 +318,7 @@ impl Deployment {
                 Phase::Clean => {
                     let mut script = vec![Action::Publish];
                     for member in members.iter().take(from.reached(&self.plan)) {
-                        script.push(Action::StopRelease { release: member.candidate.clone() });
+                        script.push(stop(&member.candidate, Span::ALL));
                         script.push(Action::RemoveRelease { release: member.candidate.clone() });
                     }
                     script.push(Action::Tidy);
@@ -449,13 +336,20 @@ impl Deployment {
             State::Planned => vec![State::Pulling],
             State::Pulling | State::Done | State::Reverted { .. } | State::Stuck { .. } => Vec::new(),
             State::Migrating => vec![self.turn_of(0)],
-            State::Holding { member } => vec![State::Stopping { member: *member }],
-            State::Stopping { member } => vec![State::Starting { member: *member }],
-            State::Starting { member } => vec![State::Warming { member: *member }],
-            State::Warming { member } if plan.members[*member].takes_its_turn() => {
+            State::Holding { member } => vec![State::Stopping { member: *member, batch: 0 }],
+            State::Stopping { member, batch } => vec![State::Starting { member: *member, batch: *batch }],
+            State::Starting { member, batch } => vec![State::Warming { member: *member, batch: *batch }],
+            State::Warming { member, batch } if batch + 1 < plan.members[*member].batch_count() => {
+                vec![State::Delaying { member: *member, batch: *batch }]
+            }
+            State::Warming { member, .. } if plan.members[*member].takes_its_turn() => {
                 vec![State::Releasing { member: *member }]
             }
-            State::Warming { member } | State::Releasing { member } => vec![self.turn_of(member + 1)],
+            State::Warming { member, .. } | State::Releasing { member } => vec![self.turn_of(member + 1)],
+            State::Delaying { member, batch } => match plan.members[*member].takes_its_turn() {
+                true => vec![State::Stopping { member: *member, batch: batch + 1 }],
+                false => vec![State::Starting { member: *member, batch: batch + 1 }],
+            },
             State::Shifting => vec![State::Baking],
             State::Baking => vec![State::Draining { closing: false }],
             State::Draining { closing: false } => vec![State::Retiring, State::Draining { closing: true }],
@@ -472,7 +366,7 @@ impl Deployment {
     fn turn_of(&self, member: usize) -> State {
         match self.plan.members.get(member) {
             Some(one) if one.takes_its_turn() && one.fallback().is_some() => State::Holding { member },
-            Some(_) => State::Starting { member },
+            Some(_) => State::Starting { member, batch: 0 },
             None if self.plan.members.iter().any(|member| !member.takes_its_turn()) => State::Shifting,
             None => State::Baking,
         }
@@ -517,8 +411,4 @@ impl Deployment {
             Phase::Clean => return None,
         })
     }
-}
-
-fn first_phase() -> Phase {
-    Phase::Back
 }

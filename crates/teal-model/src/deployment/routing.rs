@@ -120,7 +120,12 @@ impl Deployment {
             State::Holding { member } if *member == i => {
                 Routing::held(live.unwrap_or(candidate), live.into_iter().cloned().collect())
             }
-            State::Stopping { member } | State::Starting { member } | State::Warming { member } if *member == i => {
+            State::Stopping { member, .. }
+            | State::Starting { member, .. }
+            | State::Warming { member, .. }
+            | State::Delaying { member, .. }
+                if *member == i =>
+            {
                 Routing::held(candidate, Vec::new())
             }
             State::Releasing { member } if *member == i => Routing::to(candidate),

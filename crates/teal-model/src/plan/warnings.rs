@@ -49,11 +49,6 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
     if service.is_job && matches!(service.container.restart, Restart::Always | Restart::UnlessStopped) {
         said.push(format!("{name} is a job, so it is not started again when it has ended: `restart` has no effect"));
     }
-    if !service.is_job && (service.update.parallelism.is_some_and(|n| n > 0) || service.update.delay_ms.is_some()) {
-        said.push(format!(
-            "the replicas of {name} change all at once: `parallelism` and `delay` of its update_config have no effect"
-        ));
-    }
     if member.naming.is_holder() {
         let fixed = |at: &Attachment| at.ipv4_address.is_some() || at.ipv6_address.is_some();
         if service.networks.values().any(fixed) {

@@ -58,7 +58,7 @@ mod tests {
         let mut detail = made_up::detail();
         detail.receipt = None;
         detail.summary.ended_ms = None;
-        detail.summary.state = teal_model::deployment::State::Warming { member: 1 };
+        detail.summary.state = teal_model::deployment::State::Warming { member: 1, batch: 0 };
         detail.notices.truncate(6);
         golden("show-running.txt", &text(&detail, Paint::NONE));
     }

@@ -49,6 +49,7 @@ pub fn plan() -> Plan {
         image_id: None,
         repo_digests: Vec::new(),
         replicas: 1,
+        batches: None,
         settings_hash: "aa".to_owned(),
         live: None,
         listeners: Vec::new(),
@@ -78,6 +79,7 @@ pub fn plan() -> Plan {
         image_id: Some(ID.to_owned()),
         repo_digests: vec!["registry.example/shop/web@sha256:99aa".to_owned()],
         replicas: 2,
+        batches: None,
         settings_hash: "bb".to_owned(),
         live: Some(LiveRelease {
             adopted: None,
@@ -140,9 +142,9 @@ pub fn notices() -> Vec<Notice> {
         (3, entered(State::Pulling, "pull images")),
         (4, What::Doing { words: "pull registry.example/shop/worker:1.4".to_owned() }),
         (900, What::Progress { words: "12 MB of 40 MB".to_owned() }),
-        (2_100, entered(State::Starting { member: 1 }, "start shop/web@4 (green, 2 replicas)")),
+        (2_100, entered(State::Starting { member: 1, batch: 0 }, "start shop/web@4 (green, 2 replicas)")),
         (2_700, did("start shop/web@4", 590)),
-        (2_700, entered(State::Warming { member: 1 }, "wait until shop/web@4 (green, 2 replicas) is ready")),
+        (2_700, entered(State::Warming { member: 1, batch: 0 }, "wait until shop/web@4 (green, 2 replicas) is ready")),
         (2_900, What::Warning { words: "the Docker daemon answered after 2 s".to_owned() }),
         (9_000, entered(State::Shifting, "flip to shop/web@4")),
         (9_001, published(14, 412)),
@@ -252,7 +254,7 @@ pub fn history() -> Vec<Summary> {
     let running = Summary {
         deployment: 13,
         ended_ms: None,
-        state: State::Warming { member: 1 },
+        state: State::Warming { member: 1, batch: 0 },
         started_ms: NOW_MS - 5_000,
         ..summary()
     };

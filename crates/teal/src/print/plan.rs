@@ -3,7 +3,7 @@
 use crate::print::Paint;
 use crate::print::words::{counted, setting, short_id, spoken};
 use teal_model::config::Strategy;
-use teal_model::plan::{Member, Naming, Plan, PortPlan, Reach};
+use teal_model::plan::{Batches, Member, Naming, Plan, PortPlan, Reach};
 use teal_model::wire::ListenerKey;
 
 pub fn text(plan: &Plan, paint: Paint) -> String {
@@ -58,6 +58,9 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
     }
     let replicas = if member.replicas == 1 { String::new() } else { format!(", {} replicas", member.replicas) };
     row("release", format!("{} ({}){replicas}", releases(member), member.color));
+    if let Some(batches) = &member.batches {
+        row("batches", in_batches(batches, member.is_recreate()));
+    }
     row("image", image(member, unresolved));
     let otherwise = if member.optional { "; if not, the others go on" } else { "" };
     row("ready", format!("{}, within {}{otherwise}", member.readiness, setting(member.deadline_ms)));
@@ -92,6 +95,18 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
         row("bake", setting(member.bake_ms));
     }
     text
+}
+
+/// `2 at a time start, 10 s apart; the live ones stop at the end`.
+fn in_batches(batches: &Batches, is_recreate: bool) -> String {
+    let apart = match batches.delay_ms {
+        0 => String::new(),
+        delay => format!(", {} apart", setting(delay)),
+    };
+    match is_recreate {
+        true => format!("{} at a time stop, and start as the new release{apart}", batches.size),
+        false => format!("{} at a time start{apart}; the live ones stop at the end", batches.size),
+    }
 }
 
 /// `80 -> 8080 HTTP (as release 3 does), 443 -> 8443 TCP, 9000 -> 9000 TCP (as the file says)`: a reason is told once.
@@ -150,6 +165,7 @@ fn image(member: &Member, unresolved: bool) -> String {
 mod tests {
     use super::*;
     use crate::print::{golden, made_up};
+    use std::num::NonZeroU32;
 
     #[test]
     fn a_plan_says_what_each_service_gets_and_why() {
@@ -178,6 +194,21 @@ mod tests {
         let why = "this Docker is rootless: its networks are in a namespace of its own".to_owned();
         plan.members[1].reach = Reach::Ports { why, only: true };
         golden("plan-ports.txt", &text(&plan, Paint::NONE));
+    }
+
+    #[test]
+    fn a_plan_says_how_many_change_at_a_time() {
+        let mut plan = made_up::plan();
+        let worker = &mut plan.members[0];
+        worker.replicas = 4;
+        worker.batches = Some(Batches { size: NonZeroU32::new(2).unwrap(), delay_ms: 10_000 });
+        assert!(
+            text(&plan, Paint::NONE).contains("batches  2 at a time stop, and start as the new release, 10 s apart\n")
+        );
+        let worker = &mut plan.members[0];
+        worker.strategy = Strategy::BlueGreen;
+        worker.batches = worker.batches.map(|batches| Batches { delay_ms: 0, ..batches });
+        assert!(text(&plan, Paint::NONE).contains("batches  2 at a time start; the live ones stop at the end\n"));
     }
 
     #[test]

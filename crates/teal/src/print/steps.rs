@@ -163,7 +163,8 @@ mod tests {
         ];
         let mut notices = vec![made_up::notice(1, 0, What::Failed { fault: why.clone() })];
         for (i, (phase, step)) in phases.into_iter().enumerate() {
-            let state = State::Reverting { why: why.clone(), from: Box::new(State::Warming { member: 1 }), phase };
+            let state =
+                State::Reverting { why: why.clone(), from: Box::new(State::Warming { member: 1, batch: 0 }), phase };
             notices.push(made_up::notice(i as u64 + 2, 100 * i as u64, What::Entered { state, step: step.to_owned() }));
         }
         notices.push(made_up::notice(9, 900, What::Entered { state: State::Reverted { why }, step: String::new() }));

@@ -26,11 +26,11 @@ pub static UPDATE_CONFIG: Level = Level {
     extensions: true,
     keys: &[
         yes("order", "`start-first` or `stop-first`. `x-teal.strategy` goes before it."),
-        same(
+        yes(
             "parallelism",
-            "All replicas of a release change at once, also of a worker that nobody calls. The plan warns.",
+            "How many replicas change at a time, of a service that nobody calls. Default, and `0`: all at once.",
         ),
-        same("delay", "All replicas of a release change at once. The plan warns."),
+        yes("delay", "How long nothing changes between two such batches. Default `0s`."),
         same("failure_action", "A release that fails before the flip gets no request, and the live one stays."),
         same("monitor", "Use `x-teal.bake`."),
         same("max_failure_ratio", "Every replica must be ready before the flip."),
@@ -42,8 +42,8 @@ pub static ROLLBACK_CONFIG: Level = Level {
     extensions: true,
     keys: &[
         same("order", "The live release stays up until the candidate has taken over: a revert is one flip back."),
-        same("parallelism", "A revert is one flip."),
-        same("delay", "A revert is one flip."),
+        same("parallelism", "A revert is one flip; what was stopped starts again all at once."),
+        same("delay", "A revert is one flip; what was stopped starts again all at once."),
         same("failure_action", "A revert that fails stops, and says so."),
         same("monitor", "A revert is one flip."),
         same("max_failure_ratio", "A revert is one flip."),
