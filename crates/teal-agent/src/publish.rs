@@ -16,8 +16,8 @@ use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::listeners;
 use teal_model::wire::{
-    Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry, Share,
-    Timeouts,
+    Address, Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry,
+    Share, Timeouts,
 };
 use tokio::sync::Mutex;
 
@@ -326,7 +326,9 @@ fn backend(replica: &Replica, settings: &StoredRelease, doors: &[Door]) -> Optio
     let published = settings.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
     let published = published.map(|port| (RoutePort::Published(port.published), SocketAddr::new(ip, port.target)));
     let inside = doors.iter().map(|door| (RoutePort::Inside(door.port), SocketAddr::new(ip, door.port)));
-    Some(Backend { id: replica.backend(), addrs: published.chain(inside).collect() })
+    let listen = settings.service.teal.listen.iter().map(|listen| listen.target);
+    let listen = listen.map(|port| (RoutePort::Inside(port), SocketAddr::new(ip, port)));
+    Some(Backend { id: replica.backend(), addrs: published.chain(inside).chain(listen).collect() })
 }
 
 /// The routes of a service with these settings, for clients of the host. A port of which nobody knows yet what it speaks has
@@ -336,11 +338,18 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
     let rules = if settings.teal.routes.is_empty() { &everything[..] } else { &settings.teal.routes };
     let mut routes = Vec::new();
     for listener in listeners(settings) {
-        let number = listener.addr.port();
-        let port = RoutePort::Published(number);
-        let Some(target) = settings.ports.iter().find(|one| one.published == number).map(|one| one.target) else {
-            continue;
+        let (port, number, target) = match &listener.addr {
+            Address::Tcp(addr) => {
+                let number = addr.port();
+                let target = settings.ports.iter().find(|one| one.published == number).map(|one| one.target);
+                (RoutePort::Published(number), Some(number), target)
+            }
+            Address::Unix(socket) => {
+                let target = settings.teal.listen.iter().find(|one| &one.socket == socket).map(|one| one.target);
+                (RoutePort::Inside(target.unwrap_or_default()), None, target)
+            }
         };
+        let Some(target) = target else { continue };
         let route = |host: Option<String>, path: String, protocol: Protocol| Route {
             listener: listener.clone(),
             host,
@@ -355,7 +364,7 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
             Some(Protocol::Http) => routes.extend(
                 rules
                     .iter()
-                    .filter(|rule| rule.port.is_none_or(|only| only == number))
+                    .filter(|rule| rule.port.is_none() || rule.port == number)
                     .map(|rule| route(rule.host.clone(), rule.path.clone(), Protocol::Http)),
             ),
         }
@@ -365,8 +374,10 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
 
 /// Every route that a service may come to have for clients of the host, whatever its containers turn out to speak.
 pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
-    let http = |target| Door { port: target, protocol: Protocol::Http };
-    let doors: Vec<Door> = settings.ports.iter().map(|port| http(port.target)).collect();
+    let http = |port| Door { port, protocol: Protocol::Http };
+    let targets = settings.ports.iter().map(|port| port.target);
+    let targets = targets.chain(settings.teal.listen.iter().map(|listen| listen.target));
+    let doors: Vec<Door> = targets.map(http).collect();
     routes(service, settings, &doors)
 }
 
@@ -374,7 +385,7 @@ pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
 fn inside(service: &ServiceKey, holder: &Holder, doors: &[Door]) -> Vec<Route> {
     let namespace = format!("{service}@{}", holder.instance());
     let listener = |port| ListenerKey {
-        addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into(),
         namespace: Some(namespace.clone()),
     };
     let route = |door: &Door| Route {

@@ -36,15 +36,22 @@ pub fn written(service: &Service, port: u16) -> Option<Protocol> {
             return Some(Protocol::Http);
         }
     }
+    // So can one that holds for every way to the service.
+    if service.teal.listen.iter().any(|one| one.target == port)
+        && service.teal.routes.iter().any(|rule| rule.port.is_none())
+    {
+        return Some(Protocol::Http);
+    }
     match &service.teal.health.probe {
         Probe::Http { port: asked, .. } if asked.or_else(|| first_port(service)) == Some(port) => Some(Protocol::Http),
         _ => None,
     }
 }
 
-/// The container port of the first published one that the proxy serves.
+/// The container port of the first published one that the proxy serves, else of the first socket.
 pub fn first_port(service: &Service) -> Option<u16> {
-    service.ports.iter().find(|port| port.protocol == Transport::Tcp).map(|port| port.target)
+    let published = service.ports.iter().find(|port| port.protocol == Transport::Tcp).map(|port| port.target);
+    published.or_else(|| service.teal.listen.first().map(|listen| listen.target))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn release(service: &str, number: u64) -> ReleaseKey {
 }
 
 fn listener(addr: &str) -> ListenerKey {
-    ListenerKey { addr: addr.parse::<SocketAddr>().unwrap(), namespace: None }
+    ListenerKey::host(addr.parse::<SocketAddr>().unwrap())
 }
 
 fn port(published: Option<u16>, target: u16, protocol: Option<Protocol>, why: &str) -> PortPlan {

@@ -49,7 +49,7 @@ pub fn run(stage: &Stage, flips: usize) -> std::io::Result<Flips> {
     std::thread::sleep(Duration::from_millis(500));
     let (mut done, mut controls) = (Vec::new(), Vec::new());
     for version in 1..=flips {
-        controls.push(control(&stage.project, version, 2, Duration::from_micros(2 * MARGIN_US)));
+        controls.push(control(stage, version));
         let deployed = stage.must_deploy(&version.to_string());
         let flip = deployed.flip().unwrap_or_else(|| panic!("no flip in {deployed:#?}"));
         done.push(((version - 1).to_string(), flip));
@@ -61,9 +61,9 @@ pub fn run(stage: &Stage, flips: usize) -> std::io::Result<Flips> {
     Ok(Flips { report, flips: done, controls, retried })
 }
 
-/// Containers start beside the project, as a candidate's do, and nothing is flipped. The stretch after it.
-pub fn control(project: &str, round: usize, replicas: usize, length: Duration) -> (u64, u64) {
-    let names: Vec<String> = (1..=replicas).map(|replica| format!("{project}-control-{round}-{replica}")).collect();
+/// Two containers start beside the project, as a candidate's do, and nothing is flipped.
+fn control(stage: &Stage, round: usize) -> (u64, u64) {
+    let names: Vec<String> = (1..=2).map(|replica| format!("{}-control-{round}-{replica}", stage.project)).collect();
     let started: Vec<_> = names
         .iter()
         .map(|name| {
@@ -79,7 +79,7 @@ pub fn control(project: &str, round: usize, replicas: usize, length: Duration) -
     // A deployment flips once its candidate has answered its probes: about this long after the start.
     std::thread::sleep(Duration::from_millis(60));
     let from = crate::clock::monotonic_us();
-    std::thread::sleep(length);
+    std::thread::sleep(Duration::from_micros(2 * MARGIN_US));
     let to = crate::clock::monotonic_us();
     for name in names {
         docker(&["rm", "--force", &name]);

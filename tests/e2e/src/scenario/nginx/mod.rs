@@ -10,9 +10,11 @@
 mod script;
 mod teal;
 
-use super::flip::{MARGIN_US, control};
+use super::IMAGE;
+use super::flip::MARGIN_US;
+use crate::clock::monotonic_us;
 use crate::prober::{Cause, Clients, Config, Pace, Prober, Report};
-use crate::stage::free_port;
+use crate::stage::{docker, free_port};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -85,7 +87,8 @@ pub struct Round {
     pub causes: BTreeMap<Cause, u64>,
     /// Idle connections that were closed before a request was written: no failure.
     pub closed_idle: u64,
-    /// Longest time without an answer around the flip, and in a stretch as long in which a container had only started.
+    /// Longest time without an answer around the flip, and in a stretch as long without one: a container had started, and
+    /// another was stopped.
     pub stall_us: u64,
     pub steady_us: u64,
     pub busy_share: f64,
@@ -103,7 +106,7 @@ pub fn round(standing: &mut dyn Standing, pace: Pace, version: usize) -> io::Res
     let (from, to) = standing.flip(&version.to_string())?;
     // The margin after the flip is watched too, and what it stopped has settled.
     std::thread::sleep(Duration::from_micros(3 * MARGIN_US));
-    let steady = control(standing.project(), version, 1, Duration::from_micros(to - from));
+    let steady = control(&format!("{}-control-{version}", standing.project()), to - from);
     let report = prober.stop()?;
     Ok(Round {
         requests: report.requests(),
@@ -115,6 +118,23 @@ pub fn round(standing: &mut dyn Standing, pace: Pace, version: usize) -> io::Res
         first_failure: report.failures.first().map(ToString::to_string),
         causes: report.causes,
     })
+}
+
+/// A container starts, and is stopped when the margin before a flip would be over; no request goes there.
+fn control(name: &str, length_us: u64) -> (u64, u64) {
+    docker(&["run", "--detach", "--env=SIGTERM=drain", "--name", name, IMAGE]);
+    // A deployment flips once its candidate has answered its probes: about this long after the start.
+    std::thread::sleep(Duration::from_millis(60));
+    let from = monotonic_us();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_micros(MARGIN_US));
+            docker(&["stop", name]);
+            docker(&["rm", "--volumes", name]);
+        });
+        std::thread::sleep(Duration::from_micros(length_us));
+    });
+    (from, from + length_us)
 }
 
 /// `flips` of nginx before Teal, under one load that does not end in between.

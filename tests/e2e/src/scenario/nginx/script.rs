@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The workers of a machine's nginx: as many as it has cores, as Debian has it.
-pub const MAIN: &str = "worker_processes auto;";
+/// As Debian has it: workers of their own user, as many as the machine has cores.
+pub const MAIN: &str = "user www-data; worker_processes auto;";
 
 pub struct Script {
     name: String,

@@ -8,6 +8,8 @@ use crate::nginx::Nginx;
 use crate::stage::Stage;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 pub struct Edge {
     stage: Stage,
@@ -48,12 +50,33 @@ impl Behind {
     pub fn start(name: &str) -> io::Result<Self> {
         let stage = Stage::new(name);
         let text = format!("x-teal:\n  trusted_proxies: [127.0.0.1]\n{}", web(1, "", ""));
-        stage.compose(&text).up();
+        let upstream = stage.address().to_string();
+        Self::between(stage, &text, &upstream)
+    }
+
+    /// The service publishes no port: nginx and Teal meet at a socket with a path, whose group is that of nginx's workers.
+    pub fn by_socket(name: &str) -> io::Result<Self> {
+        let stage = Stage::new(name);
+        let socket = stage.root().join("sockets/web.sock");
+        // nginx's workers are another user, and a temporary folder is its owner's alone.
+        std::fs::set_permissions(stage.root(), std::fs::Permissions::from_mode(0o755))?;
+        let listen = format!("      listen: {{ unix: {}, group: www-data, port: 8080 }}", socket.display());
+        let text = web(1, &listen, "").replace("    ports: [\"PORT:8080\"]\n", "");
+        Self::between(stage, &text, &format!("unix:{}", socket.display()))
+    }
+
+    fn between(stage: Stage, compose: &str, upstream: &str) -> io::Result<Self> {
+        stage.compose(compose).up();
         stage.must_deploy("0");
-        let upstream = format!("upstream app {{ server {}; keepalive 64; }}\n", stage.address());
+        let upstream = format!("upstream app {{ server {upstream}; keepalive 64; }}\n");
         let (http, address) = server();
         let nginx = Nginx::start(MAIN, &http, &[("upstream.conf", &upstream)], address)?;
         Ok(Self { nginx, address, edge: Edge { stage } })
+    }
+
+    /// Where nginx and Teal meet when they do so at a socket.
+    pub fn socket(&self) -> PathBuf {
+        self.stage().root().join("sockets/web.sock")
     }
 
     pub fn stage(&self) -> &Stage {
