@@ -4,7 +4,7 @@ CARGO ?= cargo
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: build check test demo bench-flip bench-project bench setup images project-images fmt
+.PHONY: build check test demo bench-flip bench-project bench-nginx bench setup images project-images fmt
 
 build:
 	$(CARGO) build --release --locked -p teal
@@ -52,6 +52,11 @@ bench-flip: images
 bench-project: project-images
 	$(CARGO) build --release --locked -p teal -p teal-bench
 	$(CARGO_TARGET_DIR)/release/teal-bench project
+
+# Side by side with scripts around the host's nginx, which runs as a process of its own; `teal-bench table nginx` prints it for docs/nginx.md.
+bench-nginx: images
+	$(CARGO) build --release --locked -p teal -p teal-bench
+	$(CARGO_TARGET_DIR)/release/teal-bench nginx
 
 # The short ones.
 bench: bench-flip

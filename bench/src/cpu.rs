@@ -1,13 +1,13 @@
 //! CPU per proxied request, Teal's proxy and nginx side by side: each pinned to core 0, load and app on core 1.
 
 use std::error::Error;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use teal_e2e::nginx::{self, Nginx};
 use teal_e2e::prober::{Clients, Config, Prober};
 use teal_e2e::scenario::web;
-use teal_e2e::stage::{Stage, docker};
+use teal_e2e::stage::{Stage, docker, free_port};
 
 const ROUND: Duration = Duration::from_secs(4);
 const CONNECTIONS: usize = 64;
@@ -36,15 +36,17 @@ pub fn run(rounds: usize) -> Result<Cpu, Box<dyn Error>> {
     pin(inspect("{{.State.Pid}}").parse()?, 1)?;
     let proxy = stage.proxy_pid();
     pin(proxy, 0)?;
-    let nginx = Nginx::start(&stage, &format!("{address}:8080"))?;
-    pin(nginx.worker()?, 0)?;
+    let other_address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let nginx = one_worker(&format!("{address}:8080"), other_address)?;
+    let worker = nginx.workers().first().copied().ok_or("nginx has no worker")?;
+    pin(worker, 0)?;
     // One round each to fill pools and caches.
     round(stage.address(), proxy)?;
-    round(nginx.address, nginx.worker()?)?;
+    round(other_address, worker)?;
     let (mut teal, mut other) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         teal.push(round(stage.address(), proxy)?);
-        other.push(round(nginx.address, nginx.worker()?)?);
+        other.push(round(other_address, worker)?);
     }
     let busiest = teal.iter().chain(&other).map(|round| round.busy).fold(0.0, f64::max);
     if busiest > 0.8 {
@@ -55,7 +57,7 @@ pub fn run(rounds: usize) -> Result<Cpu, Box<dyn Error>> {
         middle(&teal, |round| round.per_second),
         middle(&other, |round| round.per_second),
         busiest * 100.0,
-        nginx.version
+        nginx::version()?
     );
     Ok(Cpu { teal_us: middle(&teal, |round| round.us), nginx_us: middle(&other, |round| round.us), detail })
 }
@@ -97,56 +99,17 @@ fn pin(pid: u32, core: u32) -> Result<(), Box<dyn Error>> {
 }
 
 /// One worker, keep-alive to the app, no access log: what a team would set for speed.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-    version: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Nginx {
-    fn start(stage: &Stage, backend: &str) -> Result<Self, Box<dyn Error>> {
-        let dir = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let config = format!(
-            "daemon off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-  keepalive_requests 100000000;
+fn one_worker(backend: &str, address: SocketAddr) -> std::io::Result<Nginx> {
+    let http = format!(
+        "  keepalive_requests 100000000;
   upstream app {{ server {backend}; keepalive 128; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{port};
+    listen {address};
     location / {{
       proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
     }}
-  }}
-}}\n",
-            dir = dir.path().display()
-        );
-        let file = dir.path().join("nginx.conf");
-        std::fs::File::create(&file)?.write_all(config.as_bytes())?;
-        let child =
-            Command::new("nginx").arg("-c").arg(&file).arg("-p").arg(dir.path()).stderr(Stdio::null()).spawn()?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        stage.until("nginx listens", Duration::from_secs(5), || std::net::TcpStream::connect(address).is_ok());
-        let version = Command::new("nginx").arg("-v").output()?;
-        let version = String::from_utf8_lossy(&version.stderr).trim().replace("nginx version: ", "");
-        Ok(Self { child, address, version, _dir: dir })
-    }
-
-    fn worker(&self) -> Result<u32, Box<dyn Error>> {
-        let master = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
-        Ok(children.split_whitespace().next().ok_or("nginx has no worker")?.parse()?)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        teal_e2e::stage::kill(self.child.id(), rustix::process::Signal::TERM);
-        // It was just told to end; there is nobody left to tell if it cannot be waited for.
-        let _ = self.child.wait();
-    }
+  }}"
+    );
+    Nginx::start("worker_processes 1;", &http, &[], address)
 }

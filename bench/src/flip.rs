@@ -81,7 +81,7 @@ pub fn run_parts<S>(bench: &str, arguments: &[String], size: &S, figures: &mut F
     Ok(())
 }
 
-fn median(values: &[u64]) -> f64 {
+pub fn median(values: &[u64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).map_or(0.0, |us| *us as f64)

@@ -5,7 +5,9 @@
 
 mod cpu;
 mod flip;
+mod nginx;
 mod project;
+mod table;
 
 use std::process::ExitCode;
 
@@ -13,12 +15,16 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ended = match arguments.first().map(String::as_str) {
         Some("flip") => flip::run(&arguments[1..]),
+        Some("table") if arguments[1..] == ["nginx"] => table::run(),
+        Some("nginx") => nginx::run(&arguments[1..]),
         Some("project") => project::run(&arguments[1..]),
         _ => {
             eprintln!(
-                "usage: teal-bench flip|project [--short] [PART...]\n\
+                "usage: teal-bench flip|project|nginx [--short] [PART...]\n\
+                 usage: teal-bench table nginx\n\
                  parts of flip: flips recreate keepalive agent proxy overhead cpu\n\
-                 parts of project: project internal identity data noop"
+                 parts of project: project internal identity data noop\n\
+                 parts of nginx: script script_wait behind edge"
             );
             return ExitCode::from(2);
         }

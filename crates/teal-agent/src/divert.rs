@@ -220,9 +220,10 @@ fn leads_away(state: &State) -> bool {
 
 /// A port on the same address that nobody has at this moment.
 fn free_beside(listener: &ListenerKey) -> Option<ListenerKey> {
-    let bound = TcpListener::bind(SocketAddr::new(listener.addr.ip(), 0)).and_then(|listener| listener.local_addr());
+    let ip = listener.tcp()?.ip();
+    let bound = TcpListener::bind(SocketAddr::new(ip, 0)).and_then(|listener| listener.local_addr());
     match bound {
-        Ok(addr) => Some(ListenerKey { addr, namespace: None }),
+        Ok(addr) => Some(ListenerKey::host(addr)),
         Err(error) => {
             // An address of IPv6 on a host without it: nobody comes there.
             tracing::info!(%listener, %error, "it gets no stand-in");

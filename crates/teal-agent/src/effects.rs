@@ -125,13 +125,11 @@ impl Agent {
         };
         // Who has it? Docker's own publishing is the likeliest.
         let mut detail = Vec::new();
-        for listener in &wanted {
-            match self.runtime.publishing(listener.addr.port()).await {
-                Ok(names) => detail.extend(
-                    names
-                        .into_iter()
-                        .map(|name| format!("the container {name} publishes port {}", listener.addr.port())),
-                ),
+        for port in wanted.iter().filter_map(ListenerKey::tcp).map(|addr| addr.port()) {
+            match self.runtime.publishing(port).await {
+                Ok(names) => {
+                    detail.extend(names.into_iter().map(|name| format!("the container {name} publishes port {port}")))
+                }
                 Err(error) => detail.push(format!("which container publishes it is not known: {error}")),
             }
         }

@@ -580,7 +580,7 @@ impl ReleaseRecord {
 
 /// As it was written: an address of the host's own namespace.
 fn host_listener(text: &str) -> std::result::Result<ListenerKey, std::net::AddrParseError> {
-    Ok(ListenerKey { addr: text.parse()?, namespace: None })
+    Ok(ListenerKey::host(text.parse::<std::net::SocketAddr>()?))
 }
 
 type Written<T> = std::result::Result<T, Box<dyn std::error::Error>>;

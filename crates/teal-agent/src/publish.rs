@@ -23,8 +23,8 @@ use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::listeners;
 use teal_model::wire::{
-    Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry, Share,
-    Timeouts,
+    Address, Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry,
+    Share, Timeouts,
 };
 use tokio::sync::Mutex;
 
@@ -364,7 +364,9 @@ fn backend(replica: &Replica, settings: &StoredRelease, doors: &[Door]) -> Optio
     }
     let published = settings.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
     let published = published.filter_map(|port| Some((RoutePort::Published(port.published), ways.to(port.target)?)));
-    let inside = doors.iter().filter_map(|door| Some((RoutePort::Inside(door.port), ways.to(door.port)?)));
+    let inside =
+        doors.iter().map(|door| door.port).chain(settings.service.teal.listen.iter().map(|listen| listen.target));
+    let inside = inside.filter_map(|port| Some((RoutePort::Inside(port), ways.to(port)?)));
     Some(Backend { id: replica.backend(), addrs: published.chain(inside).collect() })
 }
 
@@ -375,11 +377,18 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
     let rules = if settings.teal.routes.is_empty() { &everything[..] } else { &settings.teal.routes };
     let mut routes = Vec::new();
     for listener in listeners(settings) {
-        let number = listener.addr.port();
-        let port = RoutePort::Published(number);
-        let Some(target) = settings.ports.iter().find(|one| one.published == number).map(|one| one.target) else {
-            continue;
+        let (port, number, target) = match &listener.addr {
+            Address::Tcp(addr) => {
+                let number = addr.port();
+                let target = settings.ports.iter().find(|one| one.published == number).map(|one| one.target);
+                (RoutePort::Published(number), Some(number), target)
+            }
+            Address::Unix(socket) => {
+                let target = settings.teal.listen.iter().find(|one| &one.socket == socket).map(|one| one.target);
+                (RoutePort::Inside(target.unwrap_or_default()), None, target)
+            }
         };
+        let Some(target) = target else { continue };
         let route = |host: Option<String>, path: String, protocol: Protocol| Route {
             listener: listener.clone(),
             host,
@@ -394,7 +403,7 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
             Some(Protocol::Http) => routes.extend(
                 rules
                     .iter()
-                    .filter(|rule| rule.port.is_none_or(|only| only == number))
+                    .filter(|rule| rule.port.is_none() || rule.port == number)
                     .map(|rule| route(rule.host.clone(), rule.path.clone(), Protocol::Http)),
             ),
         }
@@ -404,8 +413,10 @@ pub fn routes(service: &ServiceKey, settings: &Service, doors: &[Door]) -> Vec<R
 
 /// Every route that a service may come to have for clients of the host, whatever its containers turn out to speak.
 pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
-    let http = |target| Door { port: target, protocol: Protocol::Http };
-    let doors: Vec<Door> = settings.ports.iter().map(|port| http(port.target)).collect();
+    let http = |port| Door { port, protocol: Protocol::Http };
+    let targets = settings.ports.iter().map(|port| port.target);
+    let targets = targets.chain(settings.teal.listen.iter().map(|listen| listen.target));
+    let doors: Vec<Door> = targets.map(http).collect();
     routes(service, settings, &doors)
 }
 
@@ -413,7 +424,7 @@ pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
 fn inside(service: &ServiceKey, holder: &Holder, doors: &[Door]) -> Vec<Route> {
     let namespace = format!("{service}@{}", holder.instance());
     let listener = |port| ListenerKey {
-        addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into(),
         namespace: Some(namespace.clone()),
     };
     let route = |door: &Door| Route {

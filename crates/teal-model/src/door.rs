@@ -40,15 +40,23 @@ pub fn written(service: &Service, port: u16) -> Option<Protocol> {
             return Some(Protocol::Http);
         }
     }
+    // So can one that holds for every way to the service.
+    if service.teal.listen.iter().any(|one| one.target == port)
+        && service.teal.routes.iter().any(|rule| rule.port.is_none())
+    {
+        return Some(Protocol::Http);
+    }
     match &service.teal.health.probe {
         Probe::Http { port: asked, .. } if asked.or_else(|| first_port(service)) == Some(port) => Some(Protocol::Http),
         _ => None,
     }
 }
 
-/// The container port that clients of the host come to first: of the first published one, or the one that nginx calls.
+/// The container port that clients of the host come to first: of the first published one, else of the first socket; or the one
+/// that nginx calls.
 pub fn first_port(service: &Service) -> Option<u16> {
     let published = service.ports.iter().find(|port| port.protocol == Transport::Tcp).map(|port| port.target);
+    let published = published.or_else(|| service.teal.listen.first().map(|listen| listen.target));
     service.teal.nginx.as_ref().map_or(published, |nginx| nginx.port)
 }
 
@@ -57,7 +65,7 @@ pub fn client_ports(service: &Service) -> BTreeSet<u16> {
     let published = service.ports.iter().filter(|port| port.protocol == Transport::Tcp).map(|port| port.target);
     match &service.teal.nginx {
         Some(nginx) => nginx.port.into_iter().collect(),
-        None => published.collect(),
+        None => published.chain(service.teal.listen.iter().map(|listen| listen.target)).collect(),
     }
 }
 

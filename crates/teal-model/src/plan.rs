@@ -12,7 +12,7 @@ use crate::config::{
 use crate::door::{self, Door};
 use crate::fault::did_you_mean;
 use crate::ids::{Color, ReleaseKey, ServiceKey};
-use crate::wire::{ListenerKey, Protocol};
+use crate::wire::{Address, ListenerKey, Protocol};
 use batches::divide;
 pub use batches::{Batches, Span};
 pub use reach::Reach;
@@ -398,6 +398,10 @@ fn strategy(
     if !service.ports.is_empty() {
         return (Strategy::BlueGreen, "it publishes ports and writes to no volume".to_owned());
     }
+    if let Some(listen) = service.teal.listen.first() {
+        let path = &listen.socket.path;
+        return (Strategy::BlueGreen, format!("clients come by {path}, and it writes to no volume"));
+    }
     match called_port(service, image, live) {
         Some(port) => (Strategy::BlueGreen, format!("others call it on port {port}, and it writes to no volume")),
         None => (
@@ -507,7 +511,7 @@ fn readiness(service: &Service, image: Option<&ImageFacts>) -> String {
     if own { format!("{probe}, and its HEALTHCHECK") } else { probe }
 }
 
-/// Every address that the proxy listens on for the service's published ports.
+/// Every address that the proxy listens on for the service's clients on the host: published ports and sockets.
 pub fn listeners(service: &Service) -> Vec<ListenerKey> {
     let mut keys = BTreeSet::new();
     let direct = service.teal.mode == Mode::Direct || service.network_mode.is_some() || service.is_job;
@@ -517,16 +521,20 @@ pub fn listeners(service: &Service) -> Vec<ListenerKey> {
             Some(ip) => vec![ip],
             None => vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         };
-        keys.extend(
-            ips.into_iter().map(|ip| ListenerKey { addr: SocketAddr::new(ip, port.published), namespace: None }),
-        );
+        keys.extend(ips.into_iter().map(|ip| ListenerKey::host(SocketAddr::new(ip, port.published))));
     }
+    let sockets = service.teal.listen.iter().filter(|_| !direct);
+    keys.extend(sockets.map(|listen| ListenerKey::host(Address::Unix(listen.socket.clone()))));
     keys.into_iter().collect()
 }
 
-/// Only one of them can be open: the same port, on the same address or on all of its kind.
+/// Only one of them can be open: the same port, on the same address or on all of its kind; the same path.
 pub fn overlap(one: &ListenerKey, other: &ListenerKey) -> bool {
-    let (a, b) = (one.addr, other.addr);
+    let (a, b) = match (&one.addr, &other.addr) {
+        (Address::Tcp(a), Address::Tcp(b)) => (a, b),
+        (Address::Unix(a), Address::Unix(b)) => return a.path == b.path,
+        _ => return false,
+    };
     let any = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     one.namespace == other.namespace && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && any
 }

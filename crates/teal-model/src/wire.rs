@@ -12,9 +12,11 @@
 //! travel as SCM_RIGHTS beside the bytes, at most [`MAX_DESCRIPTORS`] a frame (the kernel takes 253 a message), and belong
 //! to the frame in the order in which they arrive.
 
+mod address;
 mod latency;
 mod port;
 
+pub use address::{Address, UnixSocket};
 pub use latency::Latency;
 pub use port::{NotAPort, RoutePort};
 
@@ -24,8 +26,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-/// The protocol versions that this build speaks. 2: ports are text ([`RoutePort`]), routes may be plain TCP.
-pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 2, max: 2 };
+/// The protocol versions that this build speaks. 2: ports are text ([`RoutePort`]), routes may be plain TCP. 3: a
+/// listener may be a socket with a path ([`Address`]).
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 3, max: 3 };
 /// Descriptors in one frame; longer lists are sent as several frames.
 pub const MAX_DESCRIPTORS: usize = 200;
 /// Bytes in one frame; a longer one is a protocol error.
@@ -56,9 +59,24 @@ impl ProtocolRange {
 /// does not, [`FromAgent::Listeners`] replaces the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListenerKey {
-    pub addr: SocketAddr,
+    pub addr: Address,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+}
+
+impl ListenerKey {
+    /// In the host's own namespace.
+    pub fn host(addr: impl Into<Address>) -> Self {
+        Self { addr: addr.into(), namespace: None }
+    }
+
+    /// None: it is no port.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match &self.addr {
+            Address::Tcp(addr) => Some(*addr),
+            Address::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for ListenerKey {
@@ -414,7 +432,7 @@ mod tests {
         };
         let entry = ServiceEntry { releases: vec![release], ..ServiceEntry::default() };
         let route = |port, protocol| Route {
-            listener: ListenerKey { addr: at(80), namespace: Some("shop/web@1".into()) },
+            listener: ListenerKey { addr: at(80).into(), namespace: Some("shop/web@1".into()) },
             host: None,
             path: "/".into(),
             service: service.clone(),

@@ -63,7 +63,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
             job: false,
             doors: Vec::new(),
         }),
-        listeners: vec![teal_model::wire::ListenerKey { addr: "127.0.0.1:80".parse().unwrap(), namespace: None }],
+        listeners: vec![teal_model::wire::ListenerKey::host(std::net::SocketAddr::from(([127, 0, 0, 1], 80)))],
         naming: Naming::Holder,
         reach: Reach::Address,
         ports: Vec::new(),

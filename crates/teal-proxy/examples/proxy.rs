@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let workers = next().ok().and_then(|count| count.parse().ok()).unwrap_or(1);
     let proxy = Proxy::start(workers)?;
     let mut agent = proxy.connect().await?;
-    let listener = ListenerKey { addr, namespace: None };
+    let listener = ListenerKey::host(addr);
     agent.listen(listener.clone(), TcpListener::bind(addr)?).await?;
     let service = ServiceKey::new("bench", "web");
     let release = ReleaseKey::new(service.clone(), 1);

@@ -18,7 +18,7 @@ use crate::transfer::Upload;
 use crate::tunnel::Tunnel;
 use crate::worker::{Listener, Scratch, Worker};
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
@@ -52,16 +52,20 @@ pub(crate) struct Connection {
 /// The client, and whether its word on earlier clients is believed.
 #[derive(Debug)]
 struct JudgedPeer {
-    addr: IpAddr,
+    /// None: it came by a socket with a path.
+    addr: Option<IpAddr>,
     words: Peer,
     by: TableNumber,
 }
 
 impl JudgedPeer {
-    fn new(addr: IpAddr, listener: &Listener, worker: &Worker) -> Self {
+    fn new(addr: Option<IpAddr>, listener: &Listener, worker: &Worker) -> Self {
         let table = worker.table();
         let inside = listener.key.namespace.is_some();
-        let words = Peer::new(addr, table.trusts(addr), inside, listener.key.addr.to_string());
+        let words = match addr {
+            Some(addr) => Peer::new(addr, table.trusts(addr), inside, listener.key.addr.to_string()),
+            None => Peer::of_this_host("localhost".to_owned()),
+        };
         Self { addr, words, by: table.number }
     }
 
@@ -69,7 +73,7 @@ impl JudgedPeer {
     fn judge(&mut self, worker: &Worker) {
         if self.by != worker.table_number() {
             let table = worker.table();
-            self.words.trusted = table.trusts(self.addr);
+            self.words.trusted = self.addr.is_none_or(|addr| table.trusts(addr));
             self.by = table.number;
         }
     }
@@ -83,7 +87,7 @@ enum Ended {
     Tunnel(Box<Tunnel>),
 }
 
-pub(crate) async fn connection(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, addr: SocketAddr) {
+pub(crate) async fn connection(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, addr: Option<IpAddr>) {
     worker.counters.open.up();
     let mut connection = Connection::new(worker, listener, stream, addr);
     loop {
@@ -114,8 +118,8 @@ enum NoRequest {
 }
 
 impl Connection {
-    fn new(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, addr: SocketAddr) -> Self {
-        let peer = JudgedPeer::new(addr.ip(), &listener, &worker);
+    fn new(worker: Rc<Worker>, listener: Rc<Listener>, stream: TcpStream, addr: Option<IpAddr>) -> Self {
+        let peer = JudgedPeer::new(addr, &listener, &worker);
         let alarm = worker.alarms.alarm();
         Self { worker, listener, stream, alarm, peer }
     }

@@ -10,7 +10,7 @@ fn service(name: &str) -> ServiceKey {
 }
 
 fn listener() -> ListenerKey {
-    ListenerKey { addr: "0.0.0.0:80".parse().expect("an address"), namespace: None }
+    ListenerKey::host(std::net::SocketAddr::from(([0, 0, 0, 0], 80)))
 }
 
 fn route(host: Option<&str>, path: &str, to: &str) -> Route {
@@ -104,7 +104,7 @@ fn the_best_host_and_then_the_longest_path_wins() {
         let target = routes.find(host.as_bytes(), path.as_bytes()).expect("a route");
         assert_eq!(chosen(target, &[]).as_deref(), Some(expected), "{host}{path}");
     }
-    let other = ListenerKey { addr: "0.0.0.0:81".parse().expect("an address"), namespace: None };
+    let other = ListenerKey::host(std::net::SocketAddr::from(([0, 0, 0, 0], 81)));
     assert!(prepared.routes(&other).find(b"a.example.com", b"/").is_none());
 }
 

@@ -203,7 +203,7 @@ impl Worker {
 
     fn listen(self: &Rc<Self>, key: ListenerKey, socket: OwnedFd) -> std::io::Result<()> {
         let listener = Rc::new(Listener { routes: RefCell::new(self.table.borrow().routes(&key)), key: key.clone() });
-        let socket = listen::adopt(socket)?;
+        let socket = listen::Socket::adopt(socket)?;
         let accepting = tokio::task::spawn_local(listen::accept(self.clone(), listener.clone(), socket));
         if let Some(before) = self.listeners.borrow_mut().insert(key, (listener, accepting)) {
             self.stop_accepting(before);

@@ -142,19 +142,19 @@ async fn listeners_come_and_go_while_connections_stay() {
     client.get("/").await;
 
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
-    let key = ListenerKey { addr: socket.local_addr().expect("an address"), namespace: None };
+    let key = ListenerKey::host(socket.local_addr().expect("an address"));
     let mut route = stage.table.routes[0].clone();
     route.listener = key.clone();
     stage.table.routes.push(route);
     stage.publish().await;
     stage.agent.listen(key.clone(), &socket).await.expect("sent");
-    assert_eq!(Client::connect(key.addr).await.get("/").await.text(), "fine");
+    assert_eq!(Client::connect(key.tcp().expect("a port")).await.get("/").await.text(), "fine");
 
-    let old = ListenerKey { addr: stage.addr, namespace: None };
+    let old = ListenerKey::host(stage.addr);
     stage.agent.send(&FromAgent::Listeners { add: vec![], remove: vec![old] }, &[]).await.expect("sent");
     stage.agent.statistics().await.expect("obeyed");
     assert_eq!(client.get("/").await.text(), "fine");
-    assert_eq!(Client::connect(key.addr).await.get("/").await.text(), "fine");
+    assert_eq!(Client::connect(key.tcp().expect("a port")).await.get("/").await.text(), "fine");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_descriptor_that_is_no_listening_socket_is_reported() {
     let app = App::saying("fine").await;
     let mut stage = Stage::with(&app).await;
     let file = std::fs::File::open("/dev/null").expect("opened");
-    let key = ListenerKey { addr: "127.0.0.1:1".parse().expect("an address"), namespace: None };
+    let key = ListenerKey::host(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     stage.agent.listen(key.clone(), &file).await.expect("sent");
     let failed = |m: &FromProxy| match m {
         FromProxy::ListenerFailed { listener, .. } => Some(listener.clone()),

@@ -46,7 +46,7 @@ async fn what_a_container_says_of_earlier_clients_is_passed_on_as_it_is() {
     let mut stage = Stage::with(&mirror().await).await;
     let inside = socket();
     let addr = inside.local_addr().expect("an address");
-    stage.listen(&ListenerKey { addr, namespace: Some("shop/web@1".into()) }, &inside).await;
+    stage.listen(&ListenerKey { addr: addr.into(), namespace: Some("shop/web@1".into()) }, &inside).await;
 
     let said = "X-Forwarded-For: 192.0.2.7, 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.example\r\n\
                 Forwarded: for=192.0.2.7;proto=https\r\nX-Forwarded-Port: 443\r\nX-Real-IP: 192.0.2.7\r\n";
@@ -63,7 +63,7 @@ async fn what_a_container_says_of_earlier_clients_is_passed_on_as_it_is() {
 #[tokio::test]
 async fn one_address_in_two_namespaces_is_two_listeners() {
     let mut stage = Stage::with(&mirror().await).await;
-    let host = ListenerKey { addr: stage.addr, namespace: None };
+    let host = ListenerKey::host(stage.addr);
     let [one, two] =
         ["shop/web@1", "shop/api@1"].map(|name| ListenerKey { namespace: Some(name.into()), ..host.clone() });
     let (first, second) = (socket(), socket());
@@ -96,7 +96,7 @@ async fn one_address_in_two_namespaces_is_two_listeners() {
 #[tokio::test]
 async fn a_failed_listener_is_named_with_its_namespace() {
     let mut stage = Stage::with(&mirror().await).await;
-    let key = ListenerKey { addr: stage.addr, namespace: Some("shop/web@1".into()) };
+    let key = ListenerKey { addr: stage.addr.into(), namespace: Some("shop/web@1".into()) };
     let file = std::fs::File::open("/dev/null").expect("opened");
     stage.agent.listen(key.clone(), &file).await.expect("sent");
     let failed = |m: &FromProxy| match m {
@@ -112,7 +112,10 @@ async fn a_socket_is_replaced_in_one_message_or_two_and_its_connections_stay() {
     let (blue, green) = (App::saying("blue").await, App::saying("green").await);
     let mut stage = Stage::new(2).await;
     stage.flip(1, &[&blue]).await;
-    let key = ListenerKey { addr: "10.1.2.3:8080".parse().expect("an address"), namespace: Some("shop/web".into()) };
+    let key = ListenerKey {
+        addr: std::net::SocketAddr::from(([10, 1, 2, 3], 8080)).into(),
+        namespace: Some("shop/web".into()),
+    };
     let sockets = [socket(), socket(), socket()];
     stage.listen(&key, &sockets[0]).await;
     let at = |n: usize| sockets[n].local_addr().expect("an address");

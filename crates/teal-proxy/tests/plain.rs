@@ -416,7 +416,8 @@ async fn http_and_tcp_are_served_side_by_side() {
     let mut stage = Stage::with(&http).await;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let mut route = stage.table.routes[0].clone();
-    route.listener.addr = socket.local_addr().expect("an address");
+    let addr = socket.local_addr().expect("an address");
+    route.listener.addr = addr.into();
     route.protocol = Protocol::Tcp;
     route.port = teal_model::wire::RoutePort::Inside(5432);
     stage.entry().releases[0].backends[0].addrs.insert(route.port, tcp.addr);
@@ -425,7 +426,7 @@ async fn http_and_tcp_are_served_side_by_side() {
     stage.agent.listen(route.listener.clone(), &socket).await.expect("sent");
 
     let mut page = stage.client().await;
-    let mut stream = TcpStream::connect(route.listener.addr).await.expect("connected");
+    let mut stream = TcpStream::connect(addr).await.expect("connected");
     assert_eq!(read(&mut stream, 1).await, [3]);
     assert_eq!(page.get("/").await.text(), "page");
     let release = stage.until(1, |release| release.counters.answered[1] == 1).await;

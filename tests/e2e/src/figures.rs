@@ -57,20 +57,27 @@ pub enum Unfinished {
     Print(#[source] io::Error),
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where the benches write: `target/bench`.
+pub fn directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("bench")
+}
+
 impl Figures {
     /// Starts the clock of the bench called `name`.
     pub fn start(name: &str) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         Self {
             name: name.to_owned(),
-            commit: machine::commit(&root),
+            commit: machine::commit(&root()),
             machine: machine::describe(),
             started: utc(SystemTime::now()),
             seconds: 0.0,
             results: Vec::new(),
             since: Instant::now(),
-            directory: target.join("bench"),
+            directory: directory(),
         }
     }
 

@@ -6,7 +6,8 @@
 //! ```
 
 use super::firewall::Firewall;
-use super::{Counts, Opening, ProxyState, Publication, Traffic, socket};
+use super::listeners::Listeners;
+use super::{Counts, Opening, ProxyState, Publication, Traffic};
 use crate::clock::monotonic_us;
 use crate::process::{self, Process};
 use async_trait::async_trait;
@@ -77,9 +78,7 @@ impl BuiltinProxy {
             inbox,
             statistics: statistics.clone(),
             state: state_to,
-            listeners: BTreeMap::new(),
-            reserved: BTreeSet::new(),
-            absent: BTreeSet::new(),
+            listeners: Listeners::default(),
             publication: None,
             sent_processes: HashSet::new(),
             sent_us: 0,
@@ -202,12 +201,7 @@ struct Keeper {
     inbox: mpsc::Receiver<Command>,
     statistics: broadcast::Sender<Arc<Statistics>>,
     state: watch::Sender<ProxyState>,
-    /// The agent's own copy of every listening socket.
-    listeners: BTreeMap<ListenerKey, OwnedFd>,
-    /// Those that the proxy is not to serve yet.
-    reserved: BTreeSet<ListenerKey>,
-    /// Asked for, but this host has no IPv6.
-    absent: BTreeSet<ListenerKey>,
+    listeners: Listeners,
     publication: Option<Publication>,
     sent_processes: HashSet<BackendId>,
     sent_us: u64,
@@ -255,7 +249,7 @@ impl Keeper {
         // Opened before anything else is believed of this process.
         let process = Process::open(pid).map_err(|error| Greeting::Link(format!("its process {pid}: {error}")))?;
         for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
-            self.listeners.entry(listener).or_insert(descriptor);
+            self.listeners.found(listener, descriptor);
         }
         let agent = self.options.agent.clone();
         sender.send(&FromAgent::Welcome { protocol, agent }, &[]).await.map_err(Greeting::link)?;
@@ -385,8 +379,7 @@ impl Keeper {
         if let Some(publication) = self.publication.clone() {
             self.send_table(peer, &publication).await?;
         }
-        let served = self.listeners.keys().filter(|key| !self.reserved.contains(*key));
-        let keys: Vec<ListenerKey> = served.cloned().collect();
+        let keys = self.listeners.served();
         self.send_listeners(peer, &keys, Vec::new()).await
     }
 
@@ -494,7 +487,7 @@ impl Keeper {
             FromProxy::Ready => tracing::info!(instance = peer.instance, "the proxy is ready"),
             FromProxy::Sockets { listeners } => {
                 for (listener, descriptor) in listeners.into_iter().zip(descriptors) {
-                    self.listeners.entry(listener).or_insert(descriptor);
+                    self.listeners.found(listener, descriptor);
                 }
             }
             FromProxy::Hello { .. } => tracing::warn!("the proxy said Hello twice"),
@@ -505,7 +498,7 @@ impl Keeper {
     async fn obey(&mut self, peer: &mut Peer, command: Command) -> Result<bool, String> {
         match command {
             Command::Bind(wanted, reply) => {
-                let bound = self.bind(&wanted);
+                let bound = self.listeners.bind(&wanted);
                 let new = bound.clone().unwrap_or_default();
                 // The answer may have gone: whoever asked was interrupted, and asks again.
                 let _ = reply.send(bound.map(drop));
@@ -514,12 +507,7 @@ impl Keeper {
                 }
             }
             Command::Retain(wanted, reply) => {
-                let remove: Vec<_> = self.listeners.keys().filter(|key| !wanted.contains(key)).cloned().collect();
-                for key in &remove {
-                    self.listeners.remove(key);
-                    self.reserved.remove(key);
-                }
-                self.absent.retain(|key| wanted.contains(key));
+                let remove = self.listeners.retain(&wanted);
                 let _ = reply.send(());
                 if !remove.is_empty() {
                     self.send_listeners(peer, &[], remove).await?;
@@ -543,7 +531,7 @@ impl Keeper {
                     .map_err(|error| error.to_string())?;
             }
             Command::Shutdown(within, reply) => {
-                self.listeners.clear();
+                self.listeners.retain(&BTreeSet::new());
                 let message = FromAgent::Shutdown { within_ms: within.as_millis() as u64 };
                 let told = peer.sender.send(&message, &[]).await;
                 if told.is_err() || timeout(within + Duration::from_secs(2), peer.process.ended()).await.is_err() {
@@ -559,27 +547,6 @@ impl Keeper {
             }
         }
         Ok(false)
-    }
-
-    /// All or none; returns what is to be served from now on.
-    fn bind(&mut self, wanted: &[Opening]) -> Result<Vec<ListenerKey>, Fault> {
-        let mut new = Vec::new();
-        let known = |key| self.listeners.contains_key(key) || self.absent.contains(key);
-        for opening in wanted.iter().filter(|opening| !known(&opening.listener)) {
-            let socket = socket::bind(&opening.listener, opening.namespace.as_deref())?;
-            new.push((opening.listener.clone(), socket));
-        }
-        for (key, socket) in new {
-            match socket {
-                None => drop(self.absent.insert(key)),
-                Some(socket) => {
-                    self.listeners.insert(key.clone(), socket);
-                    self.reserved.insert(key);
-                }
-            }
-        }
-        let served = wanted.iter().filter(|opening| opening.served).map(|opening| &opening.listener);
-        Ok(served.filter(|key| self.reserved.remove(*key)).cloned().collect())
     }
 }
 

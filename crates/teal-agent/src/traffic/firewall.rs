@@ -40,14 +40,14 @@ impl Firewall {
             Ok(rules) => rules,
             Err(why) => return Some(why),
         };
-        for listener in listeners.iter().filter(|listener| listener.addr.is_ipv4()) {
-            let port = listener.addr.port().to_string();
+        for listener in listeners.iter().filter_map(ListenerKey::tcp).filter(SocketAddr::is_ipv4) {
+            let port = listener.port().to_string();
             let words = |rule: &str| rule.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             if !docker.lines().any(|rule| words(rule).windows(2).any(|pair| pair[0] == "--dport" && pair[1] == port)) {
                 return Some(format!("Docker has no rule for port {port} in `iptables -t nat`"));
             }
         }
-        match listeners.iter().any(|listener| listener.addr.is_ipv6()) && has_ipv6() {
+        match listeners.iter().filter_map(ListenerKey::tcp).any(|addr| addr.is_ipv6()) && has_ipv6() {
             true => run(TOOLS[1], ["-t", "nat", "-S"].map(str::to_owned).to_vec()).await.err(),
             false => None,
         }
@@ -58,8 +58,9 @@ impl Firewall {
         let refused = |why: String| Fault::new(Code::PortInUse, format!("a firewall rule cannot be set: {why}"));
         let wanted: Vec<(Mine, Vec<String>)> = diversions
             .iter()
-            .filter(|(from, _)| from.addr.is_ipv4() || has_ipv6())
-            .flat_map(|(from, to)| self.rules(from.addr, to.addr))
+            .filter_map(|(from, to)| Some((from.tcp()?, to.tcp()?)))
+            .filter(|(from, _)| from.is_ipv4() || has_ipv6())
+            .flat_map(|(from, to)| self.rules(from, to))
             .collect();
         let mut there: BTreeSet<Mine> = BTreeSet::new();
         for tool in TOOLS {

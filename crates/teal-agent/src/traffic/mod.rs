@@ -3,7 +3,9 @@
 pub mod builtin;
 pub mod fake;
 mod firewall;
+mod listeners;
 mod socket;
+mod unix;
 
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};

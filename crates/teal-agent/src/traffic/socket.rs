@@ -1,49 +1,55 @@
 //! Listening sockets: bound by the agent, which may bind low ports, and served by the proxy.
 
+use super::unix;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use teal_model::fault::{Code, Fault};
-use teal_model::wire::ListenerKey;
+use teal_model::wire::{Address, ListenerKey};
 
 /// Connections that wait while a proxy is replaced; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
 
 /// None: this host has no IPv6 and the address is an unspecified IPv6 one, which `ports` without an address asks for.
-pub fn bind(listener: &ListenerKey, namespace: Option<&OwnedFd>) -> Result<Option<OwnedFd>, Fault> {
+/// `ours`: what has the address is another listener of our own.
+pub fn bind(listener: &ListenerKey, namespace: Option<&OwnedFd>, ours: bool) -> Result<Option<OwnedFd>, Fault> {
+    let addr = match &listener.addr {
+        Address::Tcp(addr) => *addr,
+        Address::Unix(socket) => return unix::bind(socket, ours, BACKLOG).map(Some),
+    };
     let opened = match namespace {
-        None => open(listener),
-        Some(namespace) => open_inside(listener, namespace),
+        None => open(addr),
+        Some(namespace) => open_inside(addr, namespace),
     };
     match opened {
         Ok(socket) => Ok(Some(socket.into())),
-        Err(error) if listener.addr.is_ipv6() && listener.addr.ip().is_unspecified() && no_ipv6(&error) => Ok(None),
+        Err(error) if addr.is_ipv6() && addr.ip().is_unspecified() && no_ipv6(&error) => Ok(None),
         Err(error) => Err(refused(listener, &error)),
     }
 }
 
 /// A socket belongs for ever to the network namespace that its thread was in when it was made, so a thread goes there and
 /// ends there.
-fn open_inside(listener: &ListenerKey, namespace: &OwnedFd) -> io::Result<Socket> {
+fn open_inside(addr: SocketAddr, namespace: &OwnedFd) -> io::Result<Socket> {
     std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            open(listener)
+            open(addr)
         });
         opening.join().unwrap_or_else(|_| Err(io::Error::other("the thread that was to open it ended")))
     })
 }
 
-fn open(listener: &ListenerKey) -> io::Result<Socket> {
-    let socket =
-        Socket::new(Domain::for_address(listener.addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-    if listener.addr.is_ipv6() {
+fn open(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // Without it a port stays taken for a minute after its last connection was closed here.
     socket.set_reuse_address(true)?;
-    socket.bind(&listener.addr.into())?;
+    socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }

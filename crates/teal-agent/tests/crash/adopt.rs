@@ -22,7 +22,7 @@ struct Composed {
 }
 
 fn listener(port: u16) -> ListenerKey {
-    ListenerKey { addr: ([127, 0, 0, 1], port).into(), namespace: None }
+    ListenerKey::host(std::net::SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 /// Docker has a port for as long as a container that publishes it runs.

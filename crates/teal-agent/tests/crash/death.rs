@@ -79,6 +79,7 @@ fn settings_that_cannot_be_read_leave_a_service_as_it_is_served() {
     assert_eq!(after.services.get(&web), before.services.get(&web));
     let routes = |table: &RouteTable| table.routes.iter().filter(|route| route.service == web).count();
     assert_eq!(routes(&after), routes(&before));
-    let ports = traffic.proxy().listeners.iter().filter(|one| one.addr.port() == 8003).count();
+    let ports =
+        traffic.proxy().listeners.iter().filter(|one| one.tcp().is_some_and(|addr| addr.port() == 8003)).count();
     assert_eq!(ports, 1, "its port stays open");
 }

@@ -3,6 +3,7 @@
 
 use super::depends::Dependency;
 use super::health::check_deadline;
+use super::listen;
 use super::nginx;
 use super::ports::{self, overlap, word};
 use super::problem::suggestion;
@@ -21,6 +22,7 @@ pub(super) fn check(services: &mut Services<'_>, disabled: &BTreeMap<String, Vec
     for service in services.values_mut() {
         nginx::settle(service, project);
     }
+    listen::settle(services);
     check_shared_ports(services);
     for service in services.values() {
         check_routes(service);
@@ -258,6 +260,9 @@ fn check_shared_ports(services: &Services<'_>) {
 
 fn check_routes(read: &ReadService<'_>) {
     for (rule, item) in &read.teal.routes {
+        if read.ports.is_empty() && rule.port.is_none() && !read.teal.listen.is_empty() {
+            continue;
+        }
         if read.ports.is_empty() {
             // The port itself may be what is wrong, and that was said.
             if read.item.names_no_ports() {
@@ -299,6 +304,7 @@ fn check_probe_port(read: &ReadService<'_>) {
     if let Some(item) = &read.teal.health
         && read.ports.is_empty()
         && read.service.teal.nginx.is_none()
+        && read.service.teal.listen.is_empty()
         && read.item.names_no_ports()
     {
         item.problem("a probe without a port", "The service publishes none: add `port: 8080`.");

@@ -6,7 +6,7 @@ mod lists;
 mod project;
 mod service;
 
-pub use super::teal_keys::{HEALTH, HOLD, NGINX, NGINX_PORTS, ROUTE, TEAL_PROJECT, TEAL_SERVICE, TIMEOUTS};
+pub use super::teal_keys::{HEALTH, HOLD, LISTEN, NGINX, NGINX_PORTS, ROUTE, TEAL_PROJECT, TEAL_SERVICE, TIMEOUTS};
 pub use deploy::*;
 pub use lists::*;
 pub use project::*;
@@ -70,7 +70,7 @@ pub(super) const fn later(name: &'static str, until: &'static str) -> Key {
 }
 
 /// All levels, in the order of the manual.
-pub static LEVELS: [&Level; 47] = [
+pub static LEVELS: [&Level; 48] = [
     &PROJECT,
     &INCLUDE,
     &SERVICE,
@@ -113,6 +113,7 @@ pub static LEVELS: [&Level; 47] = [
     &TEAL_PROJECT,
     &TEAL_SERVICE,
     &ROUTE,
+    &LISTEN,
     &HEALTH,
     &HOLD,
     &TIMEOUTS,

@@ -19,6 +19,7 @@ mod interpolate;
 mod isolation;
 pub mod keys;
 mod limits;
+mod listen;
 mod load;
 mod merge;
 mod networks;

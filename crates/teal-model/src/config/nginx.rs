@@ -108,6 +108,12 @@ pub(super) fn settle(read: &mut ReadService<'_>, project: &str) {
     if let Some((_, item)) = read.teal.routes.first() {
         item.problem("means nothing behind nginx, which chooses the service by itself", "Take it out.");
     }
+    if !read.teal.listen.is_empty() {
+        item.problem(
+            "with `listen` the proxy serves, and with `traffic: nginx` it does not",
+            "Take one of the two out.",
+        );
+    }
     if read.service.network_mode.is_some() {
         item.problem("nginx calls ports that Docker publishes, and this network has none", "Take `network_mode` out.");
     }

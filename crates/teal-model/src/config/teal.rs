@@ -2,6 +2,7 @@
 
 use super::health::read_health;
 use super::keys;
+use super::listen;
 use super::nginx;
 use super::project::{Mode, RouteRule, ServiceSettings, Strategy};
 use super::read::{Item, MapReader};
@@ -64,6 +65,7 @@ fn cidr(text: &str) -> Option<String> {
 pub(super) struct TealSettings<'a> {
     pub settings: ServiceSettings,
     pub routes: Vec<(RouteRule, Item<'a>)>,
+    pub listen: Vec<listen::Wanted<'a>>,
     pub strategy: Option<Item<'a>>,
     pub health: Option<Item<'a>>,
     pub nginx: Option<Item<'a>>,
@@ -84,6 +86,7 @@ pub(super) fn read_service<'a>(item: &Item<'a>) -> TealSettings<'a> {
         out.routes = read_routes(&route);
         settings.routes = out.routes.iter().map(|(rule, _)| rule.clone()).collect();
     }
+    out.listen = map.take("listen").map(|item| listen::read(&item)).unwrap_or_default();
     out.health = map.take("health");
     if let Some(health) = &out.health {
         settings.health = read_health(health);

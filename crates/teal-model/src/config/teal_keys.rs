@@ -33,6 +33,10 @@ pub static TEAL_SERVICE: Level = Level {
             "`blue-green` or `recreate`. Default: recreate for `stop-first` and for writable volumes, else blue-green.",
         ),
         yes("route", "Host and path that lead here. Default: all of every published port."),
+        yes(
+            "listen",
+            "A socket with a path, `unix:/run/shop.sock` or a map, beside the published ports or instead of them.",
+        ),
         yes("health", "When a replica is ready; `none`, a path, or a map. See below."),
         yes("drain", "How long the requests of a release may go on after its last new one. Default 30s."),
         yes("hold", "How long requests wait while no release serves; a duration or a map. Default 2m."),
@@ -57,6 +61,17 @@ pub static ROUTE: Level = Level {
         yes("host", "`example.com`, or `*.example.com` for one or more labels before it. Default: every host."),
         yes("path", "A prefix of whole segments: `/api` leads `/api/x` here, not `/apix`. Default `/`."),
         yes("port", "The published port it holds for. Default: all of the service's."),
+    ],
+};
+
+pub static LISTEN: Level = Level {
+    name: "services.<name>.x-teal.listen",
+    extensions: false,
+    keys: &[
+        yes("unix", "The absolute path of the socket; its folder is made where it is missing."),
+        yes("mode", "Its permissions. Default `0660`: owner and group may connect."),
+        yes("group", "Its group, by name or number. Default: the agent's."),
+        yes("port", "The container's port. Default: the first published one's target."),
     ],
 };
 

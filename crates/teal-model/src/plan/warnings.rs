@@ -114,7 +114,8 @@ fn of_nginx(member: &Member, service: &Service) -> Vec<String> {
 fn of_adoption(member: &Member) -> Vec<String> {
     let Some(adopted) = member.adopted() else { return Vec::new() };
     let name = &member.service.service;
-    let ports: BTreeSet<u16> = member.taken_over().map(|listener| listener.addr.port()).collect();
+    let ports: BTreeSet<u16> =
+        member.taken_over().filter_map(|listener| listener.tcp()).map(|addr| addr.port()).collect();
     let ports: Vec<String> = ports.into_iter().map(|port| port.to_string()).collect();
     let mut words = Vec::new();
     let drain = member.drain_ms / 1000;

@@ -3,6 +3,7 @@
 use crate::common::{each_is_refused, file, show, web, web_and, web_warnings};
 use teal_model::config::{Health, NginxProcess, Probe, RouteRule, ServiceSettings, Strategy};
 use teal_model::ids::Color;
+use teal_model::wire::UnixSocket;
 
 fn rule(host: Option<&str>, path: &str, port: Option<u16>) -> RouteRule {
     RouteRule { host: host.map(str::to_owned), path: path.to_owned(), port }
@@ -101,6 +102,44 @@ fn routes_are_read_as_string_map_and_list() {
     ] {
         assert_eq!(web(&format!("ports: ['80:1']\nx-teal: {{route: {route}}}")).teal.routes, want, "{route}");
     }
+}
+
+#[test]
+fn a_socket_leads_to_a_port_of_the_container() {
+    let listen = |text: &str| web(text).teal.listen.pop().map(|one| (one.socket, one.target));
+    let socket = |mode, group: Option<&str>| UnixSocket {
+        path: "/run/shop.sock".to_owned(),
+        mode,
+        group: group.map(str::to_owned),
+    };
+    let short = listen("ports: ['80:8080']\nx-teal: {listen: unix:/run/shop.sock}");
+    assert_eq!(short, Some((socket(0o660, None), 8080)));
+    let alone = web("x-teal: {listen: {unix: /run/shop.sock, mode: '0600', group: www-data, port: 3000}}");
+    assert_eq!(alone.teal.listen[0].socket, socket(0o600, Some("www-data")));
+    assert_eq!(alone.teal.listen[0].target, 3000);
+    assert_eq!(alone.expose.iter().map(|port| port.port).collect::<Vec<_>>(), [3000], "its containers listen there");
+    let routed = web("x-teal: {route: shop.example, listen: {unix: /run/shop.sock, port: 3000}}");
+    assert_eq!(routed.teal.routes, [rule(Some("shop.example"), "/", None)]);
+}
+
+#[test]
+fn sockets_that_lead_nowhere_are_refused() {
+    for (listen, want) in [
+        ("unix:/run/shop.sock", "a socket without a port of the container. The service publishes none"),
+        ("unix:shop.sock", "not a socket"),
+        ("/run/shop.sock", "not a socket"),
+        ("unix:/run/../shop.sock", "not a socket"),
+        ("unix:/run/", "not a socket"),
+        ("{unix: run/shop.sock, port: 1}", "listen.unix: not a path"),
+        ("{port: 1}", "a socket without a path"),
+        ("{unix: /run/shop.sock, port: 1, mode: rw}", "mode: not an octal file mode"),
+        ("{unix: /run/shop.sock, port: 1, owner: x}", "listen.owner: unknown key"),
+        ("[{unix: /a, port: 1}, {unix: /a, port: 2}]", "`web` listens on /a as well"),
+    ] {
+        each_is_refused(&[(&format!("x-teal: {{listen: {listen}}}"), want)]);
+    }
+    let direct = "ports: ['80:1']\nx-teal: {mode: direct, listen: unix:/a}";
+    each_is_refused(&[(direct, "the proxy does not serve this service: `mode: direct`")]);
 }
 
 #[test]

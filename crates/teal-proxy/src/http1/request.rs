@@ -25,7 +25,7 @@ pub(crate) enum Refusal {
 /// Who sent it, in the words of the forwarding fields.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// `192.0.2.1`, `2001:db8::1`
+    /// `192.0.2.1`, `2001:db8::1`; empty for a process of this host that came by a socket with a path.
     address: String,
     /// As in `Forwarded: for=`
     node: String,
@@ -44,6 +44,12 @@ impl Peer {
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
         };
         Self { address: address.to_string(), node, trusted, inside, local }
+    }
+
+    /// By a socket with a path: a process of this host that was permitted to connect, so it is believed. RFC 7239 section
+    /// 6.2 has a word for a node without an address.
+    pub(crate) fn of_this_host(local: String) -> Self {
+        Self { address: String::new(), node: "unknown".to_owned(), trusted: true, inside: false, local }
     }
 }
 
@@ -256,10 +262,16 @@ fn write_forwarding(out: &mut Vec<u8>, headers: &[Header<'_>], host: Range<usize
         }
     };
 
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    list(out, Known::XForwardedFor);
-    out.extend_from_slice(peer.address.as_bytes());
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    if !peer.address.is_empty() {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        list(out, Known::XForwardedFor);
+        out.extend_from_slice(peer.address.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    } else {
+        // Nothing to add.
+        said(Known::XForwardedFor).for_each(|header| field::write(out, b"X-Forwarded-For", header.value));
+    }
+    out.extend_from_slice(b"X-Forwarded-Proto: ");
     match said(Known::XForwardedProto).next() {
         Some(header) => out.extend_from_slice(header.value),
         None => out.extend_from_slice(b"http"),
@@ -319,6 +331,23 @@ mod tests {
         translate(text.as_bytes(), &peer, &mut out).expect("accepted").expect("whole");
         // Nominated or not: a client's `Connection` that a careless gateway passes on must not make its word vanish.
         assert_eq!(String::from_utf8(out).expect("text"), format!("GET / HTTP/1.1\r\nHost: web\r\n{said}\r\n"));
+    }
+
+    #[test]
+    fn a_process_of_this_host_is_believed_and_has_no_address_to_add() {
+        let of = |said: &str| {
+            let mut out = Vec::new();
+            let text = format!("GET / HTTP/1.1\r\nHost: web\r\n{said}\r\n");
+            let peer = Peer::of_this_host("localhost".into());
+            translate(text.as_bytes(), &peer, &mut out).expect("accepted").expect("whole");
+            String::from_utf8(out).expect("text").replace("GET / HTTP/1.1\r\nHost: web\r\n", "")
+        };
+        assert_eq!(
+            of("X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n"),
+            "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n\
+             Forwarded: for=unknown;host=\"web\";proto=http\r\n\r\n"
+        );
+        assert!(!of("").contains("X-Forwarded-For"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Stage {
         let mut agent = proxy.connect().await.expect("connected");
         let socket = StdListener::bind("127.0.0.1:0").expect("bound");
         let addr = socket.local_addr().expect("an address");
-        let key = ListenerKey { addr, namespace: None };
+        let key = ListenerKey::host(addr);
         agent.listen(key.clone(), &socket).await.expect("sent");
         let route = Route {
             listener: key,

@@ -25,7 +25,7 @@ fn release(service: &str, number: u64) -> ReleaseKey {
 }
 
 fn listener(addr: &str) -> ListenerKey {
-    ListenerKey { addr: addr.parse::<SocketAddr>().unwrap(), namespace: None }
+    ListenerKey::host(addr.parse::<SocketAddr>().unwrap())
 }
 
 fn port(published: Option<u16>, target: u16, protocol: Option<Protocol>, why: &str) -> PortPlan {
@@ -53,6 +53,7 @@ pub fn plan() -> Plan {
         settings_hash: "aa".to_owned(),
         live: None,
         listeners: Vec::new(),
+        nginx: None,
         naming: Naming::Containers {
             why: "x-teal.mode is direct: its containers own its name and its ports".to_owned(),
         },
@@ -93,6 +94,7 @@ pub fn plan() -> Plan {
             doors: Vec::new(),
         }),
         listeners: vec![listener("0.0.0.0:80"), listener("[::]:80")],
+        nginx: None,
         naming: Naming::Holder,
         reach: Reach::Address,
         ports: vec![

@@ -69,6 +69,11 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
     if !published.is_empty() {
         row("listens", ports(&published, &member.listeners));
     }
+    let sockets: Vec<String> =
+        member.listeners.iter().filter(|key| key.tcp().is_none()).map(ToString::to_string).collect();
+    if !sockets.is_empty() {
+        row("listens", sockets.join(", "));
+    }
     if !inside.is_empty() {
         row("by name", ports(&inside, &member.listeners));
     }
@@ -128,7 +133,7 @@ fn ports(ports: &[&PortPlan], listeners: &[ListenerKey]) -> String {
 
 /// `80` on every address, else `127.0.0.1:80`.
 fn addresses(published: u16, listeners: &[ListenerKey]) -> String {
-    let own = listeners.iter().map(|key| key.addr).filter(|addr| addr.port() == published);
+    let own = listeners.iter().filter_map(ListenerKey::tcp).filter(|addr| addr.port() == published);
     let own: Vec<String> = own.filter(|addr| !addr.ip().is_unspecified()).map(|addr| addr.to_string()).collect();
     if own.is_empty() { published.to_string() } else { own.join(" ") }
 }

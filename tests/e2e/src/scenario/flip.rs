@@ -7,7 +7,7 @@ use std::time::Duration;
 use teal_model::deployment::Published;
 
 /// Before a table is sent and after its last acknowledgement.
-const MARGIN_US: u64 = 100_000;
+pub const MARGIN_US: u64 = 100_000;
 
 pub struct Flips {
     pub report: Report,

@@ -8,6 +8,7 @@ pub mod flip;
 pub mod identity;
 pub mod keepalive;
 pub mod networks;
+pub mod nginx;
 pub mod orders;
 pub mod overhead;
 pub mod project;

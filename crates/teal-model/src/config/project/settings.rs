@@ -1,6 +1,7 @@
 //! What Teal is told about a service beside Compose's own keys.
 
 use super::nginx::Nginx;
+use crate::wire::UnixSocket;
 use serde::{Deserialize, Serialize};
 
 /// What Compose has no word for: a service's `x-teal`, with the defaults filled in.
@@ -13,6 +14,9 @@ pub struct ServiceSettings {
     /// Empty: every host name and path of every published port. A port that no rule holds for was given
     /// `/` as a rule of its own.
     pub routes: Vec<RouteRule>,
+    /// Sockets with a path, beside the published ports or instead of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<Listen>,
     pub health: Health,
     pub drain_ms: u64,
     pub hold_ms: u64,
@@ -42,6 +46,7 @@ impl Default for ServiceSettings {
             mode: Mode::Auto,
             strategy: None,
             routes: Vec::new(),
+            listen: Vec::new(),
             health: Health::default(),
             drain_ms: Self::DRAIN_MS,
             hold_ms: Self::HOLD_MS,
@@ -86,6 +91,14 @@ pub struct RouteRule {
     pub path: String,
     /// The published port it holds for; None: all of the service's.
     pub port: Option<u16>,
+}
+
+/// `x-teal.listen`: where clients of this host reach the service without a port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listen {
+    pub socket: UnixSocket,
+    /// The container port that answers.
+    pub target: u16,
 }
 
 /// When a replica counts as ready. The container's HEALTHCHECK, where there is one, must pass as well.
