@@ -35,6 +35,7 @@ mod teal;
 mod teal_keys;
 mod volumes;
 mod words;
+pub mod write;
 mod yaml;
 
 pub use load::variables;
