@@ -1,4 +1,4 @@
-//! Containers that Compose started become the live release of their service, as they are and without a restart; and back.
+//! Containers that Compose or a script started become the live release of their service, as they are and without a restart; and back.
 //!
 //! They carry none of our labels, and labels cannot be added later: the journal has their ids. Nothing is done to them. Docker
 //! goes on publishing their ports and answering to their name until the first deployment (divert.rs).
@@ -11,7 +11,7 @@ use crate::runtime::{Container, Status};
 use crate::store::StoredRelease;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use teal_model::api::{AdoptRequest, AdoptedContainer, AdoptedService, Adoption, GiveBackRequest};
+use teal_model::api::{AdoptRequest, AdoptedContainer, AdoptedService, Adoption, DescribedContainer, GiveBackRequest};
 use teal_model::config::{Project, Service};
 use teal_model::deployment::{Deployment, State};
 use teal_model::fault::{Code, Fault};
@@ -33,6 +33,18 @@ struct Found {
 }
 
 impl Agent {
+    pub async fn describe(&self, names: &[String]) -> Result<Vec<DescribedContainer>, Fault> {
+        let mut all = Vec::new();
+        for name in names {
+            let found = self.runtime.describe(name).await.map_err(fault_of)?;
+            all.push(found.ok_or_else(|| {
+                Fault::new(Code::NotFound, format!("there is no container {name}"))
+                    .hint("`docker ps -a` lists those that there are")
+            })?);
+        }
+        Ok(all)
+    }
+
     pub async fn adopt(self: &Arc<Self>, request: AdoptRequest) -> Result<Adoption, Fault> {
         let project = &request.project;
         if let Some(name) = request.services.iter().find(|name| !project.services.contains_key(*name)) {
@@ -52,9 +64,10 @@ impl Agent {
         }
         if adoption.services.is_empty() && found.is_empty() {
             let what = format!("no service of {} can be adopted", project.name);
-            return Err(Fault::new(Code::NotFound, what)
-                .detail(adoption.left)
-                .hint("`docker compose up` starts them; `-p` names another project"));
+            return Err(Fault::new(Code::NotFound, what).detail(adoption.left).hint(match request.containers {
+                Some(_) => "name containers that run",
+                None => "`docker compose up` starts them; `-p` names another project",
+            }));
         }
         let keys: Vec<ServiceKey> = found.iter().map(|one| one.record.release.service.clone()).collect();
         self.journal.refuse_busy(&keys, unix_ms())?;
@@ -72,8 +85,33 @@ impl Agent {
         Ok(adoption)
     }
 
-    /// Running containers of Compose's project, a service of the file each; those that are adopted already are told at once.
-    async fn find(&self, request: &AdoptRequest, adoption: &mut Adoption) -> Result<Vec<Found>, Fault> {
+    /// The containers that were named for each service.
+    async fn named(
+        &self,
+        named: &BTreeMap<String, Vec<String>>,
+        adoption: &mut Adoption,
+    ) -> Result<BTreeMap<String, BTreeMap<u32, Container>>, Fault> {
+        let mut running: BTreeMap<String, BTreeMap<u32, Container>> = BTreeMap::new();
+        for (service, ids) in named {
+            for (id, index) in ids.iter().zip(1..) {
+                match self.runtime.inspect(id).await.map_err(fault_of)? {
+                    Some(container) if container.status == Status::Running => {
+                        running.entry(service.clone()).or_default().insert(index, container);
+                    }
+                    Some(container) => adoption.left.push(format!("{}: it does not run", container.name)),
+                    None => adoption.left.push(format!("{id}: it is gone")),
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Those that Compose has labelled as replicas of a service of the file.
+    async fn composed(
+        &self,
+        request: &AdoptRequest,
+        adoption: &mut Adoption,
+    ) -> Result<BTreeMap<String, BTreeMap<u32, Container>>, Fault> {
         let project = &request.project;
         let mut running: BTreeMap<String, BTreeMap<u32, Container>> = BTreeMap::new();
         for container in self.runtime.list(&[(PROJECT, &project.name)]).await.map_err(fault_of)? {
@@ -95,6 +133,16 @@ impl Agent {
             };
             adoption.left.push(format!("{}: {left}", container.name));
         }
+        Ok(running)
+    }
+
+    /// Running containers, by their service of the file; those that are adopted already are told at once.
+    async fn find(&self, request: &AdoptRequest, adoption: &mut Adoption) -> Result<Vec<Found>, Fault> {
+        let project = &request.project;
+        let mut running = match &request.containers {
+            Some(named) => self.named(named, adoption).await?,
+            None => self.composed(request, adoption).await?,
+        };
         let records = self.journal.services()?;
         let next = self.journal.next_releases(&project.name)?;
         let mut found = Vec::new();
@@ -108,6 +156,7 @@ impl Agent {
             match live {
                 Some(live) if live.is_adopted() => adoption.services.push(shown(live, service, true, Vec::new())),
                 Some(live) => adoption.left.push(format!("{name}: release {} of Teal is live", live.release.number)),
+                None if containers.is_empty() && request.containers.is_some() => {}
                 None if containers.is_empty() => adoption.left.push(format!("{name}: no container of Compose runs")),
                 None => {
                     let number = next.get(name).copied().unwrap_or(1);

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
-    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, Detail, DownRequest, GiveBackRequest, Log,
-    RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
+    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, DescribeRequest, DescribedContainer, Detail,
+    DownRequest, GiveBackRequest, Log, RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;
@@ -50,6 +50,7 @@ pub async fn serve(
         .route("/v1/deployments/{number}/events", get(events))
         .route("/v1/deployments/{number}/abort", post(abort))
         .route("/v1/remove", post(remove))
+        .route("/v1/describe", post(describe))
         .route("/v1/adopt", post(adopt))
         .route("/v1/adopt/undo", post(give_back))
         .route("/v1/status", get(status::status))
@@ -181,6 +182,13 @@ async fn remove(State(shared): State<Shared>, Json(request): Json<RemoveRequest>
     let removed = tokio::spawn(async move { shared.agent.remove(&request).await }).await;
     let removed = removed.map_err(|error| Fault::new(Code::Internal, error.to_string()))??;
     Ok(axum::Json(removed))
+}
+
+async fn describe(
+    State(shared): State<Shared>,
+    Json(request): Json<DescribeRequest>,
+) -> Answer<Vec<DescribedContainer>> {
+    Ok(axum::Json(shared.agent.describe(&request.names).await?))
 }
 
 async fn adopt(State(shared): State<Shared>, Json(request): Json<AdoptRequest>) -> Answer<Adoption> {

@@ -11,6 +11,7 @@
 //! | POST /v1/deployments/N/abort | [`AbortRequest`] | [`Summary`] |
 //! | POST /v1/remove | [`RemoveRequest`] | [`Removed`] |
 //! | POST /v1/adopt | [`AdoptRequest`] | [`Adoption`] |
+//! | POST /v1/describe | [`DescribeRequest`] | list of [`DescribedContainer`] |
 //! | POST /v1/adopt/undo | [`GiveBackRequest`] | [`Adoption`] |
 //! | GET /v1/status?project= | | [`Status`] |
 //! | GET /v1/logs?project=&service=&lines=&follow= | | [`Log`] a line |
@@ -19,7 +20,7 @@
 //!
 //! Every error is a [`crate::fault::Fault`] with status 4xx or 5xx.
 
-use crate::config::Project;
+use crate::config::{Network, Project, Service, Volume};
 use crate::deployment::State;
 use crate::door::Door;
 use crate::fault::Fault;
@@ -28,6 +29,7 @@ use crate::plan::{Choice, Plan};
 use crate::receipt::Receipt;
 use crate::wire::{Protocol, TcpCounters};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Raised when a message changes its meaning; sent as the header `teal-api`.
@@ -95,13 +97,40 @@ pub struct Removed {
     pub volumes_kept: Vec<String>,
 }
 
-/// Containers that Compose started become the live release of their service, as they are.
+/// What these containers are, as services of a compose file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DescribeRequest {
+    pub names: Vec<String>,
+}
+
+/// A container that somebody started, as the service that it would be.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DescribedContainer {
+    pub id: String,
+    pub name: String,
+    pub running: bool,
+    /// A label by which Compose or Teal says that it is theirs.
+    pub reserved: Option<String>,
+    /// Without a name. Holds secrets (the environment).
+    pub service: Service,
+    /// Those that it stands in, as external ones.
+    pub networks: BTreeMap<String, Network>,
+    pub volumes: BTreeMap<String, Volume>,
+    /// What it has and no key of a compose file can say.
+    pub unsaid: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+/// Containers that somebody else started become the live release of their service, as they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdoptRequest {
     /// Holds secrets (the environment).
     pub project: Project,
     /// Empty: every service of the project.
     pub services: Vec<String>,
+    /// The containers of each service by id, in the order of its replicas; None: those that Compose has labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<BTreeMap<String, Vec<String>>>,
     /// Only say what would be done.
     pub dry_run: bool,
     pub who: String,

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod config;
 pub mod deployment;
+pub mod described;
 pub mod door;
 pub mod fault;
 pub mod ids;

@@ -22,3 +22,5 @@ mod problems;
 mod spec;
 #[path = "config/teal.rs"]
 mod teal;
+#[path = "config/write.rs"]
+mod write;

@@ -62,13 +62,30 @@ pub fn name(files: &Files) -> Result<Option<String>, Fault> {
     }
 }
 
+/// The name that a project in this folder has which has no file yet.
+pub fn name_to_be(files: &Files, folder: &Path) -> Result<String, Fault> {
+    let stub = Texts::unwritten(folder.join("compose.yaml"), "services: {any: {image: any}}\n", BTreeMap::new());
+    let parsed = stub.parse(files, &[]).map_err(|problems| invalid("the project", &problems))?;
+    Ok(parsed.project.name)
+}
+
+/// The project of a file that is not written yet, with those that will stand beside it.
+pub fn of_text(
+    files: &Files,
+    path: &Path,
+    text: &str,
+    beside: &BTreeMap<PathBuf, String>,
+) -> Result<config::Parsed, Vec<Problem>> {
+    Texts::unwritten(path.to_owned(), text, beside.clone()).parse(files, &[])
+}
+
 /// The fault that lists all problems of a file.
 pub fn invalid(file: &str, problems: &[Problem]) -> Fault {
     let what = format!("{file} has {}", counted(problems.len() as u64, "problem"));
     Fault::new(Code::Config, what).detail(problems.iter().map(ToString::to_string).collect())
 }
 
-fn here() -> Result<PathBuf, Fault> {
+pub fn here() -> Result<PathBuf, Fault> {
     std::env::current_dir()
         .map_err(|error| Fault::new(Code::Usage, format!("the current folder cannot be used: {error}")))
 }
@@ -129,9 +146,21 @@ struct Texts {
     directory: PathBuf,
     dotenv: Option<(String, String)>,
     environment: BTreeMap<String, String>,
+    /// Files that are to be written: they are read as if they were.
+    unwritten: BTreeMap<PathBuf, String>,
 }
 
 impl Texts {
+    fn unwritten(path: PathBuf, text: &str, beside: BTreeMap<PathBuf, String>) -> Self {
+        Self {
+            directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            files: vec![(path.display().to_string(), text.to_owned())],
+            dotenv: None,
+            environment: environment(),
+            unwritten: beside,
+        }
+    }
+
     fn read(files: &Files, paths: &[PathBuf], here: &Path) -> Result<Self, Fault> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let paths: Vec<PathBuf> = paths.iter().map(absolute).collect();
@@ -152,6 +181,7 @@ impl Texts {
             directory,
             dotenv,
             environment: environment(),
+            unwritten: BTreeMap::new(),
         })
     }
 
@@ -168,7 +198,10 @@ impl Texts {
             directory: &self.directory,
             environment: &self.environment,
             dotenv: self.dotenv.as_ref().map(|(name, text)| (name.as_str(), text.as_str())),
-            read: &|path| std::fs::read_to_string(path),
+            read: &|path| match self.unwritten.get(path) {
+                Some(text) => Ok(text.clone()),
+                None => std::fs::read_to_string(path),
+            },
             project_name: files.names.project_name.as_deref(),
             profiles: &files.names.profile,
             services,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DockerRuntime ─ lifecycle, files, places, network, holder, pull, streams    one file a noun, each call repeatable
-//!        │              └─ container ─ limits, isolation, mounts              Teal's words into Docker's, seen: and back
+//!        │              └─ container ─ limits, isolation, mounts              Teal's words into Docker's; seen, described: and back
 //!        └─ connection, version                      where, which API version, what an error means, what is too new
 //! ```
 //!
@@ -11,6 +11,7 @@
 mod connection;
 mod container;
 mod credentials;
+mod described;
 mod files;
 pub mod holder;
 mod isolation;
@@ -40,6 +41,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use teal_model::api::DescribedContainer;
 use teal_model::config::{FileToWrite, Restart};
 use tokio::sync::{Mutex, OnceCell, mpsc};
 
@@ -258,6 +260,10 @@ impl Runtime for DockerRuntime {
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>> {
         self.container_inspect(id).await
+    }
+
+    async fn describe(&self, name: &str) -> Result<Option<DescribedContainer>> {
+        self.container_describe(name).await
     }
 
     async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {

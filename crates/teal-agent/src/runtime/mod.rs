@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
+use teal_model::api::DescribedContainer;
 use teal_model::config::{ContainerSettings, ExposedPort, FileToWrite};
 use tokio::sync::mpsc;
 
@@ -252,6 +253,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn set_restart(&self, id: &str, restart: teal_model::config::Restart) -> Result<()>;
     /// None: there is no such container.
     async fn inspect(&self, id: &str) -> Result<Option<Container>>;
+    /// As a service of a compose file, whosever it is; None: there is no such container.
+    async fn describe(&self, name: &str) -> Result<Option<DescribedContainer>>;
     /// All containers, running or not, that carry all these labels.
     async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>>;
     /// Containers that publish this host port themselves: names, for the hint of "port in use".

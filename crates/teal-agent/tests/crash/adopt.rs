@@ -72,8 +72,13 @@ fn of_two(version: &str) -> DeployRequest {
 }
 
 async fn adopt(agent: &std::sync::Arc<Agent>) {
-    let request =
-        AdoptRequest { project: of_two("v1").project, services: Vec::new(), dry_run: false, who: "test".to_owned() };
+    let request = AdoptRequest {
+        project: of_two("v1").project,
+        services: Vec::new(),
+        containers: None,
+        dry_run: false,
+        who: "test".to_owned(),
+    };
     let adoption = agent.adopt(request).await.unwrap();
     assert_eq!(adoption.services.len(), 2, "{adoption:?}");
     // It is seen to be ready.

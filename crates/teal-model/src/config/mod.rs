@@ -37,6 +37,7 @@ mod teal;
 mod teal_keys;
 mod volumes;
 mod words;
+pub mod write;
 mod yaml;
 
 pub use load::variables;

@@ -2,6 +2,7 @@
 
 use crate::print::Paint;
 use crate::print::words::{counted, short_id};
+use crate::verb::adopt::Proposal;
 use teal_model::api::{AdoptedService, Adoption};
 
 pub fn plan(adoption: &Adoption, paint: Paint) -> String {
@@ -63,6 +64,38 @@ pub fn done(adoption: &Adoption) -> String {
     text
 }
 
+/// The file that would be written, and what would be adopted.
+pub fn proposal(proposal: &Proposal, paint: Paint) -> String {
+    let mut text = plan(&proposal.adoption, paint);
+    for (service, notes) in &proposal.notes {
+        for note in notes {
+            text.push_str(&format!("\n{}: {note}", paint.bold(service)));
+        }
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(&format!("\n{}\n{}", paint.bold(&proposal.file.display().to_string()), proposal.compose));
+    for (file, names) in &proposal.secrets {
+        let file = paint.bold(&file.display().to_string());
+        text.push_str(&format!(
+            "\n{file} (for its owner alone, since these may be secret; keep it out of version control)\n"
+        ));
+        for name in names {
+            text.push_str(&format!("{name}=...\n"));
+        }
+    }
+    text
+}
+
+pub fn taken(proposal: &Proposal) -> String {
+    let mut text = format!("wrote {}\n", proposal.file.display());
+    for file in proposal.secrets.keys() {
+        text.push_str(&format!("wrote {}, mode 0600\n", file.display()));
+    }
+    text + &done(&proposal.adoption)
+}
+
 pub fn given_back(adoption: &Adoption, how: &str) -> String {
     let mut text = String::new();
     for service in &adoption.services {
@@ -109,6 +142,19 @@ mod tests {
     fn what_is_to_be_adopted_is_shown_before() {
         golden("adopt.txt", &plan(&adoption(), Paint::NONE));
         golden("adopted.txt", &done(&adoption()));
+    }
+
+    #[test]
+    fn the_file_is_shown_before_it_is_written_and_secrets_are_not() {
+        let proposal = Proposal {
+            adoption: adoption(),
+            file: "/srv/shop/compose.yaml".into(),
+            compose: "name: shop\nservices:\n  web:\n    image: shop/web:1.4\n    env_file: [web.env]\n".to_owned(),
+            secrets: [("/srv/shop/web.env".into(), vec!["API_KEY".to_owned()])].into(),
+            notes: [("web".to_owned(), vec!["it is on Docker's own bridge".to_owned()])].into(),
+        };
+        golden("adopt-containers.txt", &super::proposal(&proposal, Paint::NONE));
+        golden("adopted-containers.txt", &taken(&proposal));
     }
 
     #[test]

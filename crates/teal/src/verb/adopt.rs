@@ -1,20 +1,33 @@
-//! `teal adopt`: containers that Compose started become the live release, as they are; `--undo` forgets that again.
+//! `teal adopt`: what somebody else started becomes the live release, as it is; `--undo` forgets that again.
+
+mod containers;
+
+pub use containers::Proposal;
 
 use crate::cli::Files;
 use crate::print::adoption;
 use crate::terminal::{self, Answer};
 use crate::verb::Context;
 use crate::who::who;
-use clap::Args;
+use clap::{Args, Subcommand};
 use teal_model::api::{AdoptRequest, Adoption, GiveBackRequest};
 use teal_model::fault::{Code, Fault};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
-    /// `compose`, which is where they come from, and services; without any, all of the project
-    #[arg(value_name = "compose [SERVICE]")]
-    pub words: Vec<String>,
-    /// Show what would be adopted; change nothing
+    #[command(subcommand)]
+    pub from: Option<From>,
+    /// With --undo: these services; without any, all of the project
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub how: How,
+}
+
+#[derive(Debug, Args)]
+pub struct How {
+    /// Show what would be done; change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Forget what was adopted and not deployed since; its containers are left as they are
@@ -24,25 +37,47 @@ pub struct Arguments {
     pub files: Files,
 }
 
+/// Who started what is taken over.
+#[derive(Debug, Subcommand)]
+pub enum From {
+    /// Containers that `docker compose up` started
+    Compose {
+        /// Without any, all of the project
+        #[arg(value_name = "SERVICE")]
+        services: Vec<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Containers that a script started with `docker run`: writes a compose file for them
+    Containers(containers::Arguments),
+}
+
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
-    let (from, services) = match arguments.words.split_first() {
-        Some((first, rest)) if first == "compose" => (Some(()), rest.to_vec()),
-        _ => (None, arguments.words),
-    };
-    if arguments.undo {
-        return give_back(context, arguments.files, services, arguments.dry_run).await;
+    match arguments.from {
+        Some(From::Compose { services, how }) if how.undo => undo(context, services, how).await,
+        Some(From::Compose { services, how }) => compose(context, services, how).await,
+        Some(From::Containers(arguments)) => containers::run(context, arguments).await,
+        None if arguments.how.undo => undo(context, arguments.services, arguments.how).await,
+        None => Err(Fault::new(Code::Usage, "where from? Teal adopts what Compose or a script started").hint(
+            "`teal adopt compose` in the project's folder, or `teal adopt containers NAME...` for what `docker run` started",
+        )),
     }
-    if from.is_none() {
-        return Err(Fault::new(Code::Usage, "where from? Teal adopts what Compose started")
-            .hint("`teal adopt compose`, in the project's folder"));
-    }
+}
+
+async fn compose(context: &Context, services: Vec<String>, how: How) -> Result<u8, Fault> {
     let client = context.client()?;
-    let mut project = context.project(arguments.files, &services)?.project;
+    let mut project = context.project(how.files, &services)?.project;
     // The agent only needs the image; build arguments may be secret.
     project.services.values_mut().for_each(|service| service.build = None);
-    let request = |dry_run, project| AdoptRequest { project, services: services.clone(), dry_run, who: who() };
-    let plan: Adoption = client.post("/v1/adopt", &request(true, project.clone())).await?;
-    if arguments.dry_run || plan.services.iter().all(|service| service.already) {
+    let request = |dry_run| AdoptRequest {
+        project: project.clone(),
+        services: services.clone(),
+        containers: None,
+        dry_run,
+        who: who(),
+    };
+    let plan: Adoption = client.post("/v1/adopt", &request(true)).await?;
+    if how.dry_run || plan.services.iter().all(|service| service.already) {
         context.out.show(&plan, adoption::plan);
         return Ok(0);
     }
@@ -53,9 +88,13 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         context.out.note("nothing was adopted");
         return Ok(Code::Aborted.exit());
     }
-    let adopted: Adoption = client.post("/v1/adopt", &request(false, project)).await?;
+    let adopted: Adoption = client.post("/v1/adopt", &request(false)).await?;
     context.out.show(&adopted, |adopted, _| adoption::done(adopted));
     Ok(0)
+}
+
+async fn undo(context: &Context, services: Vec<String>, how: How) -> Result<u8, Fault> {
+    give_back(context, how.files, services, how.dry_run).await
 }
 
 async fn give_back(context: &Context, files: Files, services: Vec<String>, dry_run: bool) -> Result<u8, Fault> {

@@ -2,7 +2,7 @@
 
 use super::{IMAGE, web};
 use crate::prober::{Clients, Config, Pace};
-use crate::stage::{Stage, docker};
+use crate::stage::{Stage, docker, free_port};
 
 /// Dropped, its containers go; the stage takes the network.
 pub struct Composed<'a> {
@@ -55,10 +55,7 @@ impl<'a> Composed<'a> {
 
     /// What a restart or another container would change; None: it is gone.
     pub fn life(&self) -> Option<String> {
-        let format =
-            "{{.Id}} {{.State.Running}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}";
-        let text = docker(&["inspect", "--format", format, &self.name()]);
-        (!text.trim().is_empty()).then(|| text.trim().to_owned())
+        life(&self.name())
     }
 }
 
@@ -66,6 +63,59 @@ impl Drop for Composed<'_> {
     fn drop(&mut self) {
         docker(&["rm", "--force", "--volumes", &self.name()]);
     }
+}
+
+/// A container as a script's `docker run` leaves it: `PROJECT-app-blue`, with the stage's port and another one.
+pub struct Scripted<'a> {
+    stage: &'a Stage,
+    pub management: u16,
+    pub network: String,
+}
+
+impl<'a> Scripted<'a> {
+    pub fn run(stage: &'a Stage, more: &[&str]) -> Self {
+        let scripted = Self { stage, management: free_port(), network: format!("{}_shop", stage.project) };
+        docker(&["network", "create", &scripted.network]);
+        let fixed = [
+            "run",
+            "--detach",
+            "--restart=unless-stopped",
+            &format!("--name={}", scripted.name()),
+            &format!("--network={}", scripted.network),
+            &format!("--publish=127.0.0.1:{}:8080", stage.port),
+            &format!("--publish=127.0.0.1:{}:9090", scripted.management),
+            "--env=MANAGEMENT_PORT=9090",
+            "--env=SIGTERM=drain",
+            "--env=VERSION=0",
+            &format!("--volume={}:/config:ro", stage.folder().display()),
+        ];
+        docker(&[&fixed[..], more, &[IMAGE]].concat());
+        stage.until("the app answers", std::time::Duration::from_secs(10), || {
+            std::net::TcpStream::connect(stage.address()).is_ok()
+        });
+        scripted
+    }
+
+    pub fn name(&self) -> String {
+        format!("{}-app-blue", self.stage.project)
+    }
+
+    /// What a restart or another container would change; None: it is gone.
+    pub fn life(&self) -> Option<String> {
+        life(&self.name())
+    }
+}
+
+impl Drop for Scripted<'_> {
+    fn drop(&mut self) {
+        docker(&["rm", "--force", "--volumes", &self.name()]);
+    }
+}
+
+fn life(container: &str) -> Option<String> {
+    let format = "{{.Id}} {{.State.Running}} {{.State.StartedAt}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}";
+    let text = docker(&["inspect", "--format", format, container]);
+    (!text.trim().is_empty()).then(|| text.trim().to_owned())
 }
 
 /// Clients that open a connection for each request: whoever takes new connections is found out.

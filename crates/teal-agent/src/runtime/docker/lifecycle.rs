@@ -4,6 +4,7 @@ use super::super::{Container, ContainerSpec, Result, RuntimeError, Status};
 use super::DockerRuntime;
 use super::connection::{self, SHORT, bounded, status};
 use super::container::{body, needs_image_entrypoint, restart_policy};
+use super::described;
 use super::places;
 use super::seen::container;
 use super::version::Speaks;
@@ -15,6 +16,7 @@ use bollard::query_parameters::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use teal_model::api::DescribedContainer;
 use teal_model::config::Restart;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -197,6 +199,24 @@ impl DockerRuntime {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.connection.fault(format!("inspect container {id}"), error)),
         }
+    }
+
+    pub(super) async fn container_describe(&self, name: &str) -> Result<Option<DescribedContainer>> {
+        let Ok(name) = plain(name) else { return Ok(None) };
+        let what = || format!("inspect container {name}");
+        let client = self.connection.client().await?;
+        let seen = match bounded(client.inspect_container(name, None)).await {
+            Ok(seen) => seen,
+            Err(error) if status(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(self.connection.fault(what(), error)),
+        };
+        // By its id: the name may mean another image by now.
+        let image = seen.image.clone().unwrap_or_default();
+        let image = bounded(client.inspect_image(&image))
+            .await
+            .map_err(|e| self.connection.fault(format!("inspect the image of container {name}"), e))?;
+        let info = bounded(client.info()).await.map_err(|e| self.connection.fault("ask for the engine's facts", e))?;
+        Ok(Some(described::container(seen, image, &described::Defaults::of(info))))
     }
 
     pub(super) async fn containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {

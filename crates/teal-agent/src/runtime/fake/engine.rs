@@ -1,6 +1,9 @@
 //! The engine in memory as the agent sees it.
 
+use super::super::Status;
 use super::*;
+use teal_model::api::DescribedContainer;
+use teal_model::config::{ContainerSettings, Service};
 
 const EVENTS_KEPT: usize = 1024;
 
@@ -133,6 +136,18 @@ impl Runtime for FakeRuntime {
             false => Ok(world.find(id)),
         })
         .await
+    }
+
+    async fn describe(&self, name: &str) -> Result<Option<DescribedContainer>> {
+        let Some(seen) = self.inspect(name).await? else { return Ok(None) };
+        let container = ContainerSettings { image: seen.image_id, ..ContainerSettings::default() };
+        Ok(Some(DescribedContainer {
+            running: seen.status == Status::Running,
+            service: Service { container, ..Service::default() },
+            id: seen.id,
+            name: seen.name,
+            ..DescribedContainer::default()
+        }))
     }
 
     async fn list(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>> {
