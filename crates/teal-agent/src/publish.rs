@@ -2,7 +2,7 @@
 
 mod behind;
 
-pub use behind::given_port;
+pub use behind::{given_port, taken};
 
 use crate::clock::monotonic_us;
 use crate::journal::{Diversion, Journal};

@@ -101,7 +101,6 @@ fn configure(prefix: &Path, main: &str, http: &str) -> io::Result<()> {
 {main}
 events {{ worker_connections 4096; }}
 http {{
-  access_log off;
   client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
 {http}
 }}

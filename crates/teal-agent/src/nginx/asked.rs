@@ -1,19 +1,40 @@
 //! What a deployment asks of an nginx before it begins, and while it drains.
 
 use crate::agent::Agent;
+use crate::publish::taken;
 use std::collections::BTreeSet;
-use teal_model::fault::Fault;
-use teal_model::ids::ReleaseKey;
+use teal_model::config::Nginx;
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::nginx::Wanted;
 use teal_model::plan::Plan;
+
+fn differs(service: &ServiceKey, nginx: &Nginx) -> Fault {
+    let what = format!("{service} says otherwise how {} is tested, reloaded or logs", nginx.process.words());
+    Fault::new(Code::Config, what).hint("write the same in `x-teal.nginx` of both, and deploy them together")
+}
 
 impl Agent {
     /// An nginx that could not be told is said before anything happens. Returns what of its configuration is worth a word.
     pub async fn refuse_nginx(&self, plan: &Plan) -> Result<Vec<String>, Fault> {
         let mut checked = BTreeSet::new();
+        let mut others = match plan.members.iter().any(|member| member.nginx.is_some()) {
+            true => self.publisher.all_behind().await?,
+            false => return Ok(Vec::new()),
+        };
+        others.retain(|service, _| plan.members.iter().all(|member| member.service != *service));
         for member in &plan.members {
             let Some(nginx) = &member.nginx else { continue };
-            self.publisher.refuse_taken_upstream(&member.service, nginx).await?;
+            let of_one = others.iter().filter(|(_, other)| other.process.place() == nginx.process.place());
+            for (service, other) in of_one {
+                if other.upstream == nginx.upstream {
+                    return Err(taken(service, nginx));
+                }
+                if other.process != nginx.process {
+                    return Err(differs(service, nginx));
+                }
+            }
+            others.insert(member.service.clone(), nginx.clone());
             if checked.insert(&nginx.process) {
                 self.nginx.check(&nginx.process).await?;
             }

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use teal_model::config::NginxProcess;
+use teal_model::config::{NginxPlace, NginxProcess};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::wire::{Connections, Counters, Latency, ReleaseStatistics, ServiceStatistics, Statistics, TcpCounters};
 use tokio::sync::broadcast;
@@ -30,12 +30,13 @@ pub struct Counted {
     instance: String,
     sums: Mutex<Sums>,
     news: broadcast::Sender<Arc<Statistics>>,
-    followers: Mutex<BTreeMap<NginxProcess, Follower>>,
+    followers: Mutex<BTreeMap<NginxPlace, Follower>>,
     /// Where requests pass that no log tells of, and why.
-    blind: Mutex<BTreeMap<NginxProcess, String>>,
+    blind: Mutex<BTreeMap<NginxPlace, String>>,
 }
 
 struct Follower {
+    process: NginxProcess,
     tail: Arc<Mutex<Tail>>,
     task: AbortHandle,
 }
@@ -97,7 +98,7 @@ impl Counted {
     /// Counts what this nginx logs from now on.
     pub fn follow(self: &Arc<Self>, process: &NginxProcess, runtime: &Arc<dyn Runtime>) {
         let mut followers = locked(&self.followers);
-        if followers.contains_key(process) {
+        if followers.get(&process.place()).is_some_and(|follower| follower.process == *process) {
             return;
         }
         let tail = Arc::new(Mutex::new(Tail::default()));
@@ -119,20 +120,21 @@ impl Counted {
                 tokio::time::sleep(EVERY).await;
             }
         });
-        followers.insert(process.clone(), Follower { tail, task: task.abort_handle() });
+        let follower = Follower { process: process.clone(), tail, task: task.abort_handle() };
+        followers.insert(process.place(), follower);
     }
 
-    pub fn leave(&self, process: &NginxProcess) {
-        locked(&self.followers).remove(process);
-        locked(&self.blind).remove(process);
+    pub fn leave(&self, place: &NginxPlace) {
+        locked(&self.followers).remove(place);
+        locked(&self.blind).remove(place);
     }
 
     /// Whether every request of this nginx is in its log.
     pub fn sees(&self, process: &NginxProcess, uncounted: Option<String>) {
         let mut blind = locked(&self.blind);
         match uncounted {
-            None => drop(blind.remove(process)),
-            Some(why) => drop(blind.insert(process.clone(), why)),
+            None => drop(blind.remove(&process.place())),
+            Some(why) => drop(blind.insert(process.place(), why)),
         }
     }
 

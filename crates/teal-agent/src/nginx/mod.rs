@@ -27,9 +27,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use teal_model::config::NginxProcess;
+use teal_model::config::{NginxPlace, NginxProcess};
 use teal_model::fault::{Code, Fault};
-use teal_model::nginx::{Configuration, Lint, Wanted, lint};
+use teal_model::nginx::{Configuration, Lint, Wanted, lint, names_upstream};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
@@ -45,7 +45,7 @@ pub struct Nginx {
     dir: PathBuf,
     agent: String,
     runtime: Arc<dyn Runtime>,
-    known: Mutex<BTreeMap<NginxProcess, Left>>,
+    known: Mutex<BTreeMap<NginxPlace, Left>>,
     counted: Arc<Counted>,
 }
 
@@ -56,9 +56,6 @@ struct Left {
     confirm_port: u16,
     /// The text of its file.
     text: Option<String>,
-    /// Upstreams that it still named when they were to go.
-    #[serde(default)]
-    clung: Vec<String>,
 }
 
 /// How much is needed of a nginx that does not run.
@@ -80,7 +77,7 @@ impl Nginx {
             for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
                 let text = std::fs::read_to_string(entry.map_err(unreadable)?.path()).map_err(unreadable)?;
                 match serde_json::from_str::<Left>(&text) {
-                    Ok(left) => drop(known.insert(left.process.clone(), left)),
+                    Ok(left) => drop(known.insert(left.process.place(), left)),
                     Err(error) => {
                         tracing::warn!(%error, "what was left at an nginx cannot be read: it is looked at anew")
                     }
@@ -103,29 +100,29 @@ impl Nginx {
     /// and keeps nothing from going on.
     pub async fn ensure(&self, mut wanted: BTreeMap<NginxProcess, Upstreams>, need: Need) -> Result<Vec<Fault>, Fault> {
         let mut known = self.known.lock().await;
-        for process in known.keys() {
-            wanted.entry(process.clone()).or_default();
+        for (place, left) in known.iter() {
+            if !wanted.keys().any(|process| process.place() == *place) {
+                wanted.insert(left.process.clone(), Upstreams::new());
+            }
         }
         let mut said = Vec::new();
         for (process, upstreams) in wanted {
-            let left = match known.get(&process) {
-                Some(left) => left.clone(),
+            let left = match known.get(&process.place()) {
+                Some(left) => Left { process: process.clone(), ..left.clone() },
                 None if upstreams.is_empty() => continue,
-                None => {
-                    Left { confirm_port: free_port(&known)?, process: process.clone(), text: None, clung: Vec::new() }
-                }
+                None => Left { confirm_port: free_port(&known)?, process: process.clone(), text: None },
             };
             let (left, faults) = self.ensure_one(left, upstreams.clone(), need).await?;
             said.extend(faults);
             match left {
                 Some(left) => {
+                    known.insert(process.place(), left);
                     self.counted.follow(&process, &self.runtime);
                     self.look_at_logs(&process, &upstreams).await;
-                    known.insert(process, left);
                 }
                 None => {
-                    self.counted.leave(&process);
-                    known.remove(&process);
+                    known.remove(&process.place());
+                    self.counted.leave(&process.place());
                 }
             }
         }
@@ -140,12 +137,6 @@ impl Nginx {
     ) -> Result<(Option<Left>, Vec<Fault>), Fault> {
         let process = left.process.clone();
         let mut said = Vec::new();
-        let nobody = Upstream { servers: Vec::new(), keepalive: 0 };
-        if !upstreams.is_empty() || !left.clung.is_empty() {
-            for name in &left.clung {
-                upstreams.entry(name.clone()).or_insert_with(|| nobody.clone());
-            }
-        }
         let running = match Running::find(&process, &self.runtime).await {
             Ok(running) => Some(running),
             Err(down) if need == Need::WillServe => {
@@ -159,6 +150,15 @@ impl Nginx {
             return Ok((Some(left), said));
         };
         let found = self.read(&path)?;
+        let clinging = self.clinging(&left, running.as_ref(), &upstreams).await;
+        if !clinging.is_empty() {
+            let names = clinging.join(", ");
+            let what = format!("{} still names {names}, which nobody serves: it answers 502", process.words());
+            said.push(
+                Fault::new(Code::NginxRefused, what).hint("take its `proxy_pass` out; until then Teal's file names it"),
+            );
+        }
+        upstreams.extend(clinging.into_iter().map(|name| (name, Upstream { servers: Vec::new(), keepalive: 0 })));
         let text = render(&self.agent, &process.log, left.confirm_port, &upstreams);
         if let Some(fault) = edited(&path, &found, left.text.as_deref()) {
             // Nothing is asked of it that it has not read: its own business until then.
@@ -210,48 +210,44 @@ impl Nginx {
         Ok((Some(left), said))
     }
 
-    /// Nothing of ours is needed there any more. Where its configuration still names an upstream of ours, that stays, without
-    /// servers: nginx would not start without it.
+    /// Upstreams that are not wanted any more, and that nginx would not start without, since its configuration names them.
+    async fn clinging(&self, left: &Left, running: Option<&Running>, wanted: &Upstreams) -> Vec<String> {
+        let text = left.text.as_deref().unwrap_or_default();
+        let had = text.lines().filter_map(|line| line.strip_prefix("upstream ")?.strip_suffix(" {"));
+        let mut dropped: Vec<String> = had.filter(|name| !wanted.contains_key(*name)).map(str::to_owned).collect();
+        if dropped.is_empty() {
+            return dropped;
+        }
+        let configuration = match running {
+            // It is looked at again when it runs.
+            None => return dropped,
+            Some(running) => self.configuration(running, &left.process).await,
+        };
+        // Where it cannot be seen, the test of what is written without them says it.
+        dropped.retain(|name| configuration.as_ref().is_some_and(|configuration| names_upstream(configuration, name)));
+        dropped
+    }
+
+    /// Nothing of ours is needed there any more.
     async fn leave(
         &self,
-        mut left: Left,
+        left: Left,
         path: &Path,
         running: Option<Running>,
-        mut said: Vec<Fault>,
+        said: Vec<Fault>,
     ) -> Result<(Option<Left>, Vec<Fault>), Fault> {
-        let gone = |error: std::io::Error| unwritable(path, &error);
-        let was = std::fs::read_to_string(path).unwrap_or_default();
-        file::clear(path).map_err(gone)?;
+        let was = std::fs::read_to_string(path).ok();
+        file::clear(path).map_err(|error| unwritable(path, &error))?;
         if let Some(running) = running {
-            let (passes, words) = running.run(&left.process.test, &self.runtime).await?;
-            if passes {
-                self.order(&running, &left.process).await?;
-                remove_log(&running.path(&left.process.log));
-            } else if !was.is_empty() {
-                let names: Vec<&str> =
-                    was.lines().filter_map(|line| line.strip_prefix("upstream ")?.strip_suffix(" {")).collect();
-                left.clung = names.iter().map(|name| (*name).to_owned()).collect();
-                said.push(
-                    Fault::new(
-                        Code::NginxRefused,
-                        format!(
-                            "{} still names {}, which nobody serves: it answers 502",
-                            left.process.words(),
-                            names.join(", ")
-                        ),
-                    )
-                    .hint("take its `proxy_pass` out; until then Teal's file stays")
-                    .detail(last_lines(&words)),
-                );
-                let nobody =
-                    left.clung.iter().map(|name| (name.clone(), Upstream { servers: Vec::new(), keepalive: 0 }));
-                let text = render(&self.agent, &left.process.log, left.confirm_port, &nobody.collect());
-                replace(path, &text.whole).map_err(gone)?;
-                left.text = Some(text.whole.clone());
-                self.keep(&left, true)?;
-                self.reload(&running, &left, &text).await?;
-                return Ok((Some(left), said));
+            let tested = running.run(&left.process.test, &self.runtime).await?;
+            if !tested.done {
+                if let Some(was) = was {
+                    replace(path, &was).map_err(|error| unwritable(path, &error))?;
+                }
+                return Err(refused(&left.process, &tested.words));
             }
+            self.order(&running, &left.process).await?;
+            remove_log(&running.path(&left.process.log));
         }
         let kept = self.kept(&left.process);
         if let Err(error) = std::fs::remove_file(&kept)
@@ -265,9 +261,9 @@ impl Nginx {
     /// Tests, tells nginx to read its files again, and waits until nobody serves by those before.
     async fn reload(&self, running: &Running, left: &Left, text: &Text) -> Result<(), Fault> {
         let process = &left.process;
-        let (passes, words) = running.run(&process.test, &self.runtime).await?;
-        if !passes {
-            return Err(refused(process, &words));
+        let tested = running.run(&process.test, &self.runtime).await?;
+        if !tested.done {
+            return Err(refused(process, &tested.words));
         }
         let before: BTreeSet<u32> =
             running.workers().into_iter().filter(|(_, leaves)| !leaves).map(|(pid, _)| pid).collect();
@@ -306,25 +302,32 @@ impl Nginx {
 
     async fn order(&self, running: &Running, process: &NginxProcess) -> Result<(), Fault> {
         let Some(command) = &process.reload else { return running.signal(Signal::HUP) };
-        let (done, words) = running.run(command, &self.runtime).await?;
-        match done {
-            true => Ok(()),
-            false => {
-                Err(Fault::new(Code::NginxRefused, format!("`{}` failed", command.join(" ")))
-                    .detail(last_lines(&words)))
-            }
-        }
+        let ran = running.run(command, &self.runtime).await?;
+        let failed = || Fault::new(Code::NginxRefused, format!("`{}` failed", command.join(" ")));
+        if ran.done { Ok(()) } else { Err(failed().detail(last_lines(&ran.words))) }
     }
 
     /// What of its configuration is worth a word. None: it cannot be seen.
     pub async fn lint(&self, process: &NginxProcess, wanted: &[Wanted<'_>]) -> Option<Vec<Lint>> {
+        let running = Running::find(process, &self.runtime).await.ok()?;
+        let configuration = self.configuration(&running, process).await?;
+        Some(wanted.iter().map(|wanted| lint(&configuration, wanted)).collect())
+    }
+
+    /// All its files; None: the test is no `nginx -t`, or does not pass.
+    async fn configuration(&self, running: &Running, process: &NginxProcess) -> Option<Configuration> {
         let mut command = process.test.clone();
         // The test that also prints what it has tested.
         "-T".clone_into(command.iter_mut().find(|word| *word == "-t")?);
-        let running = Running::find(process, &self.runtime).await.ok()?;
-        let (_, words) = running.run(&command, &self.runtime).await.ok()?;
-        let configuration = Configuration::of_dump(&words).ok()?;
-        Some(wanted.iter().map(|wanted| lint(&configuration, wanted)).collect())
+        let ran = running.run(&command, &self.runtime).await.ok().filter(|ran| ran.done)?;
+        match Configuration::of_dump(&ran.printed) {
+            Ok(configuration) => Some(configuration),
+            Err(problems) => {
+                let problem = problems.first().map(ToString::to_string);
+                tracing::warn!(problem, "nginx's configuration cannot be read");
+                None
+            }
+        }
     }
 
     /// Whether its log tells of every request that goes to these upstreams.
@@ -343,7 +346,7 @@ impl Nginx {
 
     /// What is wrong with an nginx before anything is asked of it.
     pub async fn check(&self, process: &NginxProcess) -> Result<(), Fault> {
-        let left = self.known.lock().await.get(process).cloned();
+        let left = self.known.lock().await.get(&process.place()).cloned();
         let running = Running::find(process, &self.runtime).await?;
         let path = running.path(&process.file);
         let found = self.read(&path)?;
@@ -354,8 +357,8 @@ impl Nginx {
         if found == Found::Nothing {
             return Ok(());
         }
-        let (passes, words) = running.run(&process.test, &self.runtime).await?;
-        if passes { Ok(()) } else { Err(refused(process, &words)) }
+        let tested = running.run(&process.test, &self.runtime).await?;
+        if tested.done { Ok(()) } else { Err(refused(process, &tested.words)) }
     }
 
     /// Connections that nginx holds to these addresses; None: nobody can say.
@@ -453,7 +456,7 @@ fn remove_log(path: &Path) {
 }
 
 /// A port of loopback that no other nginx of ours has, and nobody on this host.
-fn free_port(known: &BTreeMap<NginxProcess, Left>) -> Result<u16, Fault> {
+fn free_port(known: &BTreeMap<NginxPlace, Left>) -> Result<u16, Fault> {
     let free = |port: &u16| {
         known.values().all(|left| left.confirm_port != *port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
     };

@@ -32,6 +32,16 @@ pub struct Running {
     container: Option<String>,
 }
 
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// It has exited 0.
+    pub done: bool,
+    pub printed: String,
+    /// What it printed, and what it had to say.
+    pub words: String,
+}
+
 impl Running {
     /// # Errors
     /// It does not run; the words say how that was seen.
@@ -70,8 +80,8 @@ impl Running {
         workers.filter_map(|pid| Some((pid, title(pid)?.contains("shutting down")))).collect()
     }
 
-    /// Runs a command where nginx is. The output of both streams; an error: it could not be run at all.
-    pub async fn run(&self, command: &[String], runtime: &Arc<dyn Runtime>) -> Result<(bool, String), Fault> {
+    /// Runs a command where nginx is. An error: it could not be run at all.
+    pub async fn run(&self, command: &[String], runtime: &Arc<dyn Runtime>) -> Result<Ran, Fault> {
         let failed = |why: String| {
             Fault::new(Code::NginxRefused, format!("`{}` cannot be run: {why}", command.join(" ")))
                 .hint("name the command in `x-teal.nginx.test` or `x-teal.nginx.reload`")
@@ -135,15 +145,16 @@ fn in_network_of<T: Send>(pid: u32, act: impl FnOnce() -> io::Result<T> + Send) 
     })
 }
 
-async fn on_host(command: &[String]) -> io::Result<(bool, String)> {
-    let Some((program, arguments)) = command.split_first() else { return Ok((true, String::new())) };
+async fn on_host(command: &[String]) -> io::Result<Ran> {
+    let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("it is empty"))?;
     let mut command = tokio::process::Command::new(program);
     let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    let words = [output.stdout, output.stderr].concat();
-    Ok((output.status.success(), String::from_utf8_lossy(&words).into_owned()))
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = printed.clone() + &String::from_utf8_lossy(&output.stderr);
+    Ok(Ran { done: output.status.success(), printed, words })
 }
 
-async fn inside(id: &str, command: &[String], runtime: &Arc<dyn Runtime>) -> Result<(bool, String), Fault> {
+async fn inside(id: &str, command: &[String], runtime: &Arc<dyn Runtime>) -> Result<Ran, Fault> {
     let (_typed, input) = mpsc::channel(1);
     let (output, mut words) = mpsc::channel::<Vec<u8>>(64);
     let gathered = tokio::spawn(async move {
@@ -155,7 +166,10 @@ async fn inside(id: &str, command: &[String], runtime: &Arc<dyn Runtime>) -> Res
     });
     let code = runtime.exec(id, command, true, input, output).await.map_err(fault_of)?;
     let words = gathered.await.unwrap_or_default();
-    Ok((code == 0, String::from_utf8_lossy(&words).replace('\r', "")))
+    let words = String::from_utf8_lossy(&words).replace('\r', "");
+    // A terminal has one stream. What nginx says of itself begins so, and no directive does.
+    let printed = words.lines().filter(|line| !line.starts_with("nginx: ")).map(|line| format!("{line}\n"));
+    Ok(Ran { done: code == 0, printed: printed.collect(), words })
 }
 
 fn command_line(pid: u32) -> Option<String> {

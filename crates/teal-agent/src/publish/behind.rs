@@ -61,7 +61,7 @@ impl Publisher {
             let upstream = Upstream { servers, keepalive: nginx.keepalive };
             let of_one = told.entry(nginx.process.clone()).or_default();
             if of_one.insert(nginx.upstream.clone(), upstream).is_some() {
-                return Err(twice(service, nginx));
+                return Err(taken(service, nginx));
             }
         }
         Ok(told)
@@ -104,19 +104,15 @@ impl Publisher {
         Ok(Some((nginx.process.clone(), self.called_at(&self.watch.now(), release, &stored)?)))
     }
 
-    /// A name that leads to another service already cannot lead to this one.
-    pub async fn refuse_taken_upstream(&self, service: &ServiceKey, nginx: &Nginx) -> Result<(), Fault> {
+    /// Each service behind an nginx, by the settings that hold now.
+    pub async fn all_behind(&self) -> Result<BTreeMap<ServiceKey, Nginx>, Fault> {
         let mut tables = self.state.lock().await;
-        for (other, routing) in tables.routings.clone() {
+        let mut all = BTreeMap::new();
+        for (service, routing) in tables.routings.clone() {
             let settings = self.settings(&mut tables, &routing.settings)?;
-            if let Some(its) = &settings.service.teal.nginx
-                && other != *service
-                && (&its.process, &its.upstream) == (&nginx.process, &nginx.upstream)
-            {
-                return Err(twice(&other, nginx));
-            }
+            all.extend(settings.service.teal.nginx.clone().map(|nginx| (service, nginx)));
         }
-        Ok(())
+        Ok(all)
     }
 }
 
@@ -127,7 +123,8 @@ pub fn given_port(nginx: &Nginx, color: teal_model::ids::Color, replica: u32, ta
     pair.get(usize::from(nginx.port != Some(target))).copied()
 }
 
-fn twice(service: &ServiceKey, nginx: &Nginx) -> Fault {
+/// A name that leads to one service cannot lead to another.
+pub fn taken(service: &ServiceKey, nginx: &Nginx) -> Fault {
     let what = format!("the upstream {} of {} is {service}'s already", nginx.upstream, nginx.process.words());
     Fault::new(Code::NginxRefused, what).hint("name another one in `x-teal.nginx.upstream`")
 }

@@ -13,7 +13,7 @@ pub use build::{Build, BuildSecret, BuildSecretSource};
 pub use container::*;
 pub use limits::{BlkioLimits, CpuLimits, Limits, Ulimit};
 pub use network::{Attachment, DEFAULT_NETWORK, Ipam, IpamPool, Network, NetworkMode};
-pub use nginx::{Nginx, NginxProcess};
+pub use nginx::{Nginx, NginxPlace, NginxProcess};
 pub use settings::*;
 
 use serde::{Deserialize, Serialize};

@@ -20,19 +20,25 @@ pub struct Lint {
     pub uncounted: Option<String>,
 }
 
+/// Some request goes to the upstream of this name.
+pub fn names_upstream(configuration: &Configuration, name: &str) -> bool {
+    let view = View::of(configuration);
+    view.passes.iter().any(|pass| leads_to(pass, &view, name))
+}
+
+fn leads_to(pass: &Pass<'_>, view: &View<'_>, name: &str) -> bool {
+    match &pass.target {
+        Target::Upstream(at) => view.upstreams[*at].name == name && view.upstreams[*at].protocol == Protocol::Http,
+        // Before Teal has written it, nginx has no such upstream, and takes the name for a host's.
+        Target::Address(address) => address.to_string() == format!("{}:80", name.to_ascii_lowercase()),
+        Target::Variable | Target::Unreadable => false,
+    }
+}
+
 pub fn lint(configuration: &Configuration, wanted: &Wanted<'_>) -> Lint {
     let view = View::of(configuration);
     let mut found = Lint::default();
-    let of_ours = |pass: &&Pass<'_>| match &pass.target {
-        Target::Upstream(at) => {
-            let upstream = &view.upstreams[*at];
-            upstream.name == wanted.upstream && upstream.protocol == Protocol::Http
-        }
-        // Before Teal has written it, nginx has no such upstream, and takes the name for a host's.
-        Target::Address(address) => address.to_string() == format!("{}:80", wanted.upstream.to_ascii_lowercase()),
-        Target::Variable | Target::Unreadable => false,
-    };
-    let passes: Vec<&Pass<'_>> = view.passes.iter().filter(of_ours).collect();
+    let passes: Vec<&Pass<'_>> = view.passes.iter().filter(|pass| leads_to(pass, &view, wanted.upstream)).collect();
     if passes.is_empty() {
         found.remarks.push(match view.passes.iter().find(|pass| pass.target == Target::Variable) {
             None => format!(

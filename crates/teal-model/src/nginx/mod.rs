@@ -16,7 +16,7 @@ mod token;
 mod tree;
 mod view;
 
-pub use lint::{Lint, Wanted, lint};
+pub use lint::{Lint, Wanted, lint, names_upstream};
 pub use node::{Node, Place};
 pub use tree::{Body, Directive, Span, Word};
 pub use view::{Address, Listen, Pass, Protocol, Server, Target, Upstream, UpstreamServer, View};

@@ -7,6 +7,7 @@ use crate::stage::{Stage, kill};
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 pub use teal_model::deployment::State;
@@ -22,11 +23,16 @@ pub struct Crashes {
 pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
     stage.compose(&web(2, "", "")).up();
     stage.must_deploy("0");
+    of_live(stage, stage.address(), stride)
+}
+
+/// The same of a stage whose first release serves at this address.
+pub fn of_live(stage: &Stage, address: SocketAddr, stride: usize) -> std::io::Result<Crashes> {
     let journal = Journal::open(stage).map_err(std::io::Error::other)?;
     let lines = journal.lines(1).map_err(std::io::Error::other)?;
     let before = snapshot(stage);
-    let load = Config::new(stage.address())
-        .with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
+    let load =
+        Config::new(address).with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
     let prober = Prober::start(load)?;
     let mut ends = Vec::new();
     for (version, line) in (1..).zip((1..=lines).step_by(stride.max(1))) {

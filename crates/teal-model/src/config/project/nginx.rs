@@ -20,7 +20,14 @@ pub struct Nginx {
     pub keepalive: u32,
 }
 
-/// One nginx. Services with the same process share its file, and flip with one reload.
+/// Which nginx, by what Teal writes there. Services of one place share its file, and flip with one reload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NginxPlace {
+    pub container: Option<String>,
+    pub file: String,
+}
+
+/// One nginx, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NginxProcess {
@@ -45,6 +52,10 @@ impl Nginx {
 
 impl NginxProcess {
     pub const CONFIRM_MS: u64 = 10_000;
+
+    pub fn place(&self) -> NginxPlace {
+        NginxPlace { container: self.container.clone(), file: self.file.clone() }
+    }
 
     /// For people.
     pub fn words(&self) -> String {

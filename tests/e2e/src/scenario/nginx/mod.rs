@@ -7,6 +7,7 @@
 //!   edge                  clients ▶ Teal's proxy ▶ container
 //! ```
 
+pub mod mode;
 mod script;
 mod teal;
 
@@ -20,6 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use mode::Mode;
 pub use teal::Behind;
 
 /// Between the reload and the stop of what was live, in `ScriptWait`.
@@ -37,8 +39,7 @@ pub enum Setup {
 }
 
 impl Setup {
-    /// Those that can be set up.
-    pub const ALL: [Self; 4] = [Self::Script, Self::ScriptWait, Self::Behind, Self::Edge];
+    pub const ALL: [Self; 5] = [Self::Script, Self::ScriptWait, Self::Mode, Self::Behind, Self::Edge];
 
     /// Part of the ids of its figures.
     pub fn name(self) -> &'static str {
@@ -61,7 +62,7 @@ impl Setup {
         Ok(match self {
             Self::Script => Box::new(script::Script::start("script", Duration::ZERO)?),
             Self::ScriptWait => Box::new(script::Script::start("wait", WAIT)?),
-            Self::Mode => return Err(io::Error::other("nginx mode is not built")),
+            Self::Mode => Box::new(Mode::start("mode")?),
             Self::Behind => Box::new(Behind::start("behind")?),
             Self::Edge => Box::new(teal::Edge::start("edge")),
         })
@@ -151,16 +152,17 @@ pub fn behind(behind: &mut Behind, flips: usize) -> io::Result<Report> {
 /// A server of nginx on a free port of loopback that gives everything to the upstream `app`, and its address.
 fn server() -> (String, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let text = format!(
-        "  include upstream.conf;
-  server {{
-    listen {address};
-    location / {{
-      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";
+    let text = format!("  include upstream.conf;\n  server {{ listen {address}; access_log off; {} }}", pass("app"));
+    (text, address)
+}
+
+/// Everything goes to this upstream, on connections that are kept.
+fn pass(upstream: &str) -> String {
+    format!(
+        "location / {{
+      proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Connection \"\";
       proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
-    }}
-  }}"
-    );
-    (text, address)
+    }}"
+    )
 }

@@ -1,0 +1,294 @@
+//! `traffic: nginx`: Teal writes the upstream of an nginx, and takes it back when that does not take it.
+
+// A test fails where it stands.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::time::Duration;
+use teal_e2e::prober::{Cause, Pace, Prober, Report};
+use teal_e2e::scenario::crash;
+use teal_e2e::scenario::nginx::mode::compose;
+use teal_e2e::scenario::nginx::{Mode, Standing, load};
+use teal_e2e::stage::{docker, free_port};
+use teal_model::deployment::State;
+use teal_model::fault::Code;
+use teal_model::receipt::Traffic;
+
+/// What a reload costs whatever the order of its steps: a connection is closed while a client writes a request to it.
+fn is_race(cause: Cause) -> bool {
+    matches!(cause, Cause::Closed | Cause::Reset)
+}
+
+fn fails_by_the_race_alone(report: &Report, mode: &Mode) {
+    let others: Vec<_> = report.causes.keys().filter(|cause| !is_race(**cause)).collect();
+    assert!(others.is_empty(), "{:?}\n{:#?}\n{}", report.causes, report.failures, mode.nginx.errors());
+}
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn refused(output: &Output, code: Code, says: &[&str]) {
+    let text = text_of(output);
+    assert_eq!(output.status.code(), Some(i32::from(code.exit())), "{text}");
+    for words in says.iter().chain(&["hint: "]) {
+        assert!(text.contains(words), "`{words}` is not in: {text}");
+    }
+}
+
+/// The version that a new connection is answered by.
+fn version(mode: &Mode) -> String {
+    let mut stream = TcpStream::connect(mode.address()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.rsplit(' ').next().unwrap().trim().to_owned()
+}
+
+/// A deployment of this version is refused, and everything is as before.
+fn refuses(mode: &Mode, to: &str, code: Code, says: &[&str]) {
+    let stage = &mode.stage;
+    let (served, containers) = (version(mode), stage.containers());
+    let output = stage.command(&["deploy"]).env("VERSION", to).output().unwrap();
+    refused(&output, code, says);
+    assert_eq!((version(mode), stage.containers()), (served, containers), "{}", text_of(&output));
+}
+
+#[test]
+fn flips_through_nginx_lose_nothing_but_by_the_race_of_a_reload() {
+    let mut mode = Mode::start("mode").unwrap();
+    let prober = Prober::start(load(mode.address(), Pace::per_second(20.0))).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let mut served = 0;
+    for version in ["1", "2", "3"] {
+        let deployed = mode.stage.must_deploy(version);
+        match &deployed.receipt().unwrap().traffic {
+            Traffic::Measured(measured) => {
+                assert_eq!(measured.failed.total(), 0, "{measured:?}");
+                served += measured.served;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(served > 500, "nginx's log was counted: {served}");
+    std::thread::sleep(Duration::from_millis(500));
+    let report = prober.stop().unwrap();
+    fails_by_the_race_alone(&report, &mode);
+    assert!(report.answers_of("0") > 0 && report.answers_of("3") > 0, "{:?}", report.totals.by_version);
+    assert!(!mode.nginx.errors().contains("upstream"), "{}", mode.nginx.errors());
+    // Two more, to see the colors take turns on their ports.
+    let blue = std::fs::read_to_string(mode.file()).unwrap();
+    mode.flip("4").unwrap();
+    let green = std::fs::read_to_string(mode.file()).unwrap();
+    mode.flip("5").unwrap();
+    let port = |text: &str| text.lines().find_map(|line| line.trim().strip_prefix("server 127")).unwrap().to_owned();
+    let place = |text: &str| port(text).split(';').next().unwrap().to_owned();
+    assert_ne!(place(&blue), place(&green));
+    assert_eq!(place(&std::fs::read_to_string(mode.file()).unwrap()), place(&blue));
+}
+
+#[test]
+fn what_is_removed_leaves_nothing_or_what_nginx_cannot_do_without() {
+    let mode = Mode::start("gone").unwrap();
+    mode.stage.must(&["remove", "--yes"]);
+    let text = std::fs::read_to_string(mode.file()).unwrap();
+    assert!(text.contains(" down;") && !text.contains("#  "), "{text}");
+    let alerts = mode.stage.status().alerts.join("\n");
+    assert!(alerts.contains("still names app"), "{alerts}");
+    // The team takes its `proxy_pass` out: then the file goes, too.
+    let http = format!("  include teal.d/*.conf;\n  server {{ listen {}; return 404; }}", mode.address());
+    mode.nginx.configure("", &http).unwrap();
+    mode.stage.until("the file is gone", Duration::from_secs(40), || !mode.file().exists());
+    assert_eq!(std::fs::read_dir(mode.nginx.prefix().join("teal.d")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_hand_edit_is_seen_and_shown() {
+    let mode = Mode::start("edit").unwrap();
+    let text = std::fs::read_to_string(mode.file()).unwrap();
+    std::fs::write(mode.file(), text.replace("keepalive 32", "keepalive 99")).unwrap();
+    refuses(&mode, "1", Code::NginxFile, &["was edited by hand", "-     keepalive 32;", "+     keepalive 99;"]);
+    std::fs::write(mode.file(), "# mine\n").unwrap();
+    refuses(&mode, "1", Code::NginxFile, &["was not written by this agent"]);
+    std::fs::write(mode.file(), text).unwrap();
+    mode.stage.must_deploy("1");
+    assert_eq!(version(&mode), "1");
+}
+
+#[test]
+fn a_configuration_that_nginx_refuses_changes_nothing() {
+    let mode = Mode::start("broken").unwrap();
+    let broken = mode.nginx.prefix().join("teal.d/other.conf");
+    std::fs::write(&broken, "server { listen 127.0.0.1:1 nonsense; }\n").unwrap();
+    refuses(&mode, "1", Code::NginxRefused, &["refuses the configuration", "nonsense"]);
+    std::fs::remove_file(&broken).unwrap();
+    // Another one has the name: it is seen when Teal's own is tested.
+    let text = compose(&mode.nginx, 1, "", "").replace("upstream: app", "upstream: other");
+    std::fs::write(&broken, "upstream other { server 127.0.0.1:1; }\n").unwrap();
+    mode.stage.compose(&text);
+    refuses(&mode, "1", Code::NginxRefused, &["duplicate upstream", "take your own `upstream` block"]);
+}
+
+#[test]
+fn an_nginx_that_does_not_run_is_told_before_anything() {
+    let mode = Mode::start("down").unwrap();
+    let containers = mode.stage.containers();
+    mode.nginx.signal("stop").unwrap();
+    mode.stage.until("nginx has ended", Duration::from_secs(10), || TcpStream::connect(mode.address()).is_err());
+    let output = mode.stage.command(&["deploy"]).env("VERSION", "1").output().unwrap();
+    refused(&output, Code::NginxDown, &["nginx on this host does not run", "nginx.pid"]);
+    assert_eq!(mode.stage.containers(), containers);
+    assert!(text_of(&mode.stage.teal(&["plan"])).contains("does not run") || version_is_live(&mode));
+}
+
+/// `plan` has nothing to say where nothing changes.
+fn version_is_live(mode: &Mode) -> bool {
+    text_of(&mode.stage.teal(&["plan"])).contains("nothing to do")
+}
+
+#[test]
+fn a_reload_that_keeps_the_old_workers_is_taken_back() {
+    let mode = Mode::start("stale").unwrap();
+    mode.stage.compose(&compose(&mode.nginx, 1, ", confirm: 1s", ""));
+    // The test does not bind, so it passes; the reload does, and nginx goes on as it was.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!("server {{ listen {}; }}\n", taken.local_addr().unwrap());
+    let other = mode.nginx.prefix().join("teal.d/other.conf");
+    std::fs::write(&other, text).unwrap();
+    let before = std::fs::read_to_string(mode.file()).unwrap();
+    refuses(&mode, "1", Code::NginxStale, &["was told to reload, and after 1 s its workers serve by the file before"]);
+    assert_eq!(std::fs::read_to_string(mode.file()).unwrap(), before);
+    std::fs::remove_file(&other).unwrap();
+    mode.stage.must_deploy("1");
+    assert_eq!(version(&mode), "1");
+}
+
+#[test]
+fn ports_that_are_given_are_used_and_refused_when_somebody_has_them() {
+    let mode = Mode::start("pairs").unwrap();
+    let [blue, green] = [free_port(), free_port()];
+    let settings = format!(", ports: {{ blue: [{blue}], green: [{green}] }}");
+    mode.stage.compose(&compose(&mode.nginx, 1, &settings, ""));
+    let taken = TcpListener::bind(("127.0.0.1", green)).unwrap();
+    let port = green.to_string();
+    refuses(&mode, "1", Code::PortInUse, &[&port, "gives to green", "is in use by another process"]);
+    drop(taken);
+    mode.stage.must_deploy("1");
+    assert!(std::fs::read_to_string(mode.file()).unwrap().contains(&format!("server 127.0.0.1:{green};")));
+    mode.stage.must_deploy("2");
+    assert!(std::fs::read_to_string(mode.file()).unwrap().contains(&format!("server 127.0.0.1:{blue};")));
+    assert_eq!(version(&mode), "2");
+}
+
+#[test]
+fn a_health_port_that_answers_503_is_never_switched_to() {
+    let mode = Mode::start("health").unwrap();
+    let environment = "      MANAGEMENT_PORT: \"9090\"\n      BOOT_MODE: \"503\"\n      BOOT_MS: \"60000\"";
+    let text = compose(&mode.nginx, 1, "", environment);
+    let text = text.replace("path: /health,", "path: /health, port: 9090, deadline: 2s,");
+    mode.stage.compose(&text);
+    refuses(&mode, "1", Code::NeverReady, &["answered 503"]);
+    let healthy = text.replace("      BOOT_MS: \"60000\"\n", "");
+    assert_ne!(healthy, text);
+    mode.stage.compose(&healthy);
+    mode.stage.must_deploy("2");
+    assert_eq!(version(&mode), "2");
+}
+
+#[test]
+fn what_nginx_does_not_log_is_not_called_zero() {
+    let mode = Mode::start("blind").unwrap();
+    let http = format!(
+        "  include teal.d/*.conf;\n  server {{ listen {}; access_log off; location / {{ proxy_pass http://app; }} }}",
+        mode.address()
+    );
+    mode.nginx.configure("", &http).unwrap();
+    mode.nginx.signal("reload").unwrap();
+    let plan = text_of(&mode.stage.command(&["plan"]).env("VERSION", "1").output().unwrap());
+    assert!(plan.contains("keeps requests from being counted") && plan.contains("worker_shutdown_timeout"), "{plan}");
+    // The second one begins with what the first has seen of the configuration.
+    mode.stage.must_deploy("1");
+    let deployed = mode.stage.must_deploy("2");
+    match &deployed.receipt().unwrap().traffic {
+        Traffic::Unknown { why } => assert!(why.contains("if=$teal_release"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_that_dies_leaves_file_and_traffic_agreeing() {
+    let mode = Mode::start("deaths").unwrap();
+    let crashes = crash::of_live(&mode.stage, mode.address(), 3).unwrap();
+    fails_by_the_race_alone(&crashes.report, &mode);
+    assert!(crashes.ends.len() >= 5, "{:?}", crashes.ends);
+    for (place, state) in &crashes.ends {
+        assert!(matches!(state, State::Done | State::Reverted { .. }), "{place}: {state:?}");
+    }
+    assert_eq!(crashes.leftovers, Vec::<String>::new());
+    let live = mode.stage.status().services.iter().find_map(|service| service.live.clone());
+    let file = std::fs::read_to_string(mode.file()).unwrap();
+    assert!(file.contains(&format!("# {}, ", live.unwrap())), "{file}");
+    assert_eq!(file.matches("    server ").count(), 1, "{file}");
+}
+
+#[test]
+fn nginx_in_a_container_is_told_there() {
+    let mut mode = Mode::waiting("inside", "").unwrap();
+    let name = format!("{}-nginx", mode.stage.project);
+    let site = mode.stage.root().join("site");
+    std::fs::create_dir(&site).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let volume = format!("{}:/etc/nginx/conf.d", site.display());
+    let run = ["run", "--detach", "--network=host", "--volume", &volume, "--name", &name, "teal-nginx:1.22"];
+    docker(&run);
+    let text = compose(&mode.nginx, 1, "", "");
+    let at = text.find("      nginx: {").unwrap();
+    let end = at + text[at..].find('\n').unwrap();
+    let own = format!("      nginx: {{ upstream: app, container: {name} }}");
+    mode.stage.compose(&text.replace(&text[at..end], &own)).up();
+    mode.stage.must_deploy("0");
+    assert!(site.join("teal.conf").exists(), "it is where nginx sees it");
+    std::fs::write(
+        site.join("site.conf"),
+        format!("server {{ listen {address}; location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}\n"),
+    )
+    .unwrap();
+    docker(&["kill", "--signal=HUP", &name]);
+    mode.stage.until("nginx leads to it", Duration::from_secs(10), || TcpStream::connect(address).is_ok());
+    mode.move_to(address);
+    let prober = Prober::start(load(address, Pace::per_second(20.0))).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    for version in ["1", "2"] {
+        mode.stage.must_deploy(version);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let report = prober.stop().unwrap();
+    let causes: Vec<_> = report.causes.keys().filter(|cause| !is_race(**cause)).collect();
+    assert!(causes.is_empty(), "{:?} {:#?}", report.causes, report.failures);
+    assert_eq!(version(&mode), "2");
+    // Made again without its file, which is written once more: it is on a volume here, so it is taken away by hand.
+    std::fs::remove_file(site.join("teal.conf")).unwrap();
+    mode.stage.until("the file is back", Duration::from_secs(40), || site.join("teal.conf").exists());
+    mode.stage.must(&["remove", "--yes"]);
+    docker(&["rm", "--force", "--volumes", &name]);
+}
+
+#[test]
+fn two_services_of_one_nginx_flip_in_one_reload() {
+    let mode = Mode::start("two").unwrap();
+    let one = compose(&mode.nginx, 2, "", "");
+    let (head, web) = one.split_once("  web:\n").unwrap();
+    let both = format!("{head}  web:\n{web}  api:\n{}", web.replace("upstream: app", "upstream: api"));
+    mode.stage.compose(&both);
+    mode.stage.must_deploy("1");
+    let before = mode.reloads();
+    mode.stage.must_deploy("2");
+    let text = std::fs::read_to_string(mode.file()).unwrap();
+    assert_eq!(text.matches("    server 127.0.0.1:").count(), 4, "{text}");
+    assert_eq!(mode.reloads() - before, 1);
+    // A second upstream of that name would take the first one's requests.
+    mode.stage.compose(&both.replace("upstream: api", "upstream: app"));
+    refuses(&mode, "3", Code::NginxRefused, &["upstream app", "already"]);
+}
