@@ -9,6 +9,7 @@ mod adopt;
 mod death;
 mod groups;
 mod journal;
+mod names;
 mod process;
 mod reach;
 mod stage;
