@@ -12,7 +12,7 @@ use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Publication, Traffic};
 use crate::world::{Holder, Replica, Watch, World};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -423,19 +423,18 @@ pub fn asked_routes(service: &ServiceKey, settings: &Service) -> Vec<Route> {
 /// The routes of a service for other containers, which call it by its name: in the network namespace of its holder.
 fn inside(service: &ServiceKey, holder: &Holder, doors: &[Door]) -> Vec<Route> {
     let namespace = format!("{service}@{}", holder.instance());
-    let listener = |port| ListenerKey {
-        addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into(),
-        namespace: Some(namespace.clone()),
-    };
-    let route = |door: &Door| Route {
-        listener: listener(door.port),
+    let has_ipv6 = holder.container.networks.values().any(|joined| joined.ipv6.is_some());
+    let ipv6 = has_ipv6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let addresses: Vec<IpAddr> = ipv6.into_iter().chain([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]).collect();
+    let route = |door: &Door, ip: &IpAddr| Route {
+        listener: ListenerKey { addr: SocketAddr::new(*ip, door.port).into(), namespace: Some(namespace.clone()) },
         host: None,
         path: "/".to_owned(),
         service: service.clone(),
         port: RoutePort::Inside(door.port),
         protocol: door.protocol,
     };
-    doors.iter().map(route).collect()
+    doors.iter().flat_map(|door| addresses.iter().map(|ip| route(door, ip))).collect()
 }
 
 /// The service and the run of its holder that a listener's namespace names.

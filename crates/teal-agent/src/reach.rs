@@ -112,25 +112,21 @@ impl Agent {
         if !stored.reach.is_ports() {
             return Ok(Vec::new());
         }
-        // A container that is there has its ports, and it is itself who has bound them.
-        let index = replica.to_string();
-        let there = self.containers_of(release).await?;
-        let there = there.iter().any(|container| container.labels.get(label::REPLICA) == Some(&index));
         let mut all = Vec::new();
         for target in targets(stored) {
             let given = stored.service.teal.nginx.as_ref();
             if let Some(port) = given.and_then(|nginx| given_port(nginx, color, replica, target)) {
-                if !there && !is_free(on, port) {
+                if !is_free(on, port) && !self.is_there(release, replica).await? {
                     return Err(self.taken(color, port).await);
                 }
                 all.push(Publish { host_ip: Some(on), host_port: Some(port), container_port: target, udp: false });
                 continue;
             }
             let slot = Slot { service: release.service.clone(), color, replica, target };
-            let kept = self.journal.host_port(&slot)?.filter(|_| there);
-            let port = match kept {
-                Some(port) => port,
-                None => self.assign(&slot, on)?,
+            let port = match self.journal.host_port(&slot)?.filter(|port| !is_free(on, *port)) {
+                // The container is there already, and it is itself who has bound it.
+                Some(port) if self.is_there(release, replica).await? => port,
+                _ => self.assign(&slot, on)?,
             };
             all.push(Publish { host_ip: Some(on), host_port: Some(port), container_port: target, udp: false });
         }
@@ -148,8 +144,14 @@ impl Agent {
             .detail(names)
     }
 
+    async fn is_there(&self, release: &ReleaseKey, replica: u32) -> Result<bool, Fault> {
+        let index = replica.to_string();
+        let all = self.containers_of(release).await?;
+        Ok(all.iter().any(|container| container.labels.get(label::REPLICA) == Some(&index)))
+    }
+
     fn assign(&self, slot: &Slot, on: IpAddr) -> Result<u16, Fault> {
-        let free = |port: u16| is_free(on, port);
+        let free = |port| is_free(on, port);
         let none = || {
             let what = format!("no port between {} and {} is free on {on}", RANGE.start(), RANGE.end());
             Fault::new(Code::PortInUse, what)

@@ -183,3 +183,23 @@ fn a_start_interval_is_kept_with_a_docker_that_does_not_know_it() {
         began.elapsed()
     );
 }
+
+#[test]
+fn a_call_by_name_is_answered_over_ipv6_too() {
+    let stage = Stage::new("ipv6");
+    // A unique local prefix (RFC 4193) of this test's own.
+    let subnet = format!("fd7e:a1:{:x}::/64", std::process::id() & 0xffff);
+    let network =
+        format!("networks: {{ default: {{ enable_ipv6: true, ipam: {{ config: [{{ subnet: \"{subnet}\" }}] }} }} }}\n");
+    stage.compose(&(web(1, "", "") + &network)).up();
+    let address = "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}";
+    for version in ["1", "2"] {
+        stage.must_deploy(version);
+        let holder = inspect(&format!("{}-web-holder", stage.project), address);
+        assert!(holder.contains(':'), "the holder has an address of IPv6: {holder}");
+        let call = format!("exec 3<>/dev/tcp/{holder}/8080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3");
+        let network = format!("{}_default", stage.project);
+        let said = docker(&["run", "--rm", "--network", &network, "teal-debian:12", "bash", "-c", &call]);
+        assert!(said.contains(&format!("version {version}")), "{said}\n{}", stage.logs());
+    }
+}

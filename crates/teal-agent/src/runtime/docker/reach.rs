@@ -1,7 +1,7 @@
 //! Can this host reach containers at their addresses, and enter their network namespaces? Found by looking, since an Engine may
 //! be rootless, in a virtual machine, or in other namespaces than the agent.
 
-use super::super::{ContainerSpec, Result, Runtime, RuntimeError, Status};
+use super::super::{ContainerSpec, Result, Runtime, RuntimeError};
 use super::DockerRuntime;
 use super::connection::bounded;
 use super::holder::IMAGE as HOLDER;
@@ -18,7 +18,8 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const ID_IN_NAME: usize = 12;
 /// Of the containers that run already, so many are tried.
 const TRIED: i32 = 3;
-/// What is tried where none runs.
+const TRIES: usize = 3;
+/// What is tried where none of them can be entered.
 const TRIAL: &str = "teal-trial";
 
 impl DockerRuntime {
@@ -47,24 +48,24 @@ impl DockerRuntime {
         let listed = bounded(client.list_containers(Some(options)))
             .await
             .map_err(|error| self.connection.fault("list containers", error))?;
-        let mut shut = None;
         for id in listed.into_iter().filter_map(|one| one.id) {
-            // One that ended meanwhile says nothing.
-            let Some(seen) = self.container_inspect(&id).await?.filter(|seen| seen.status == Status::Running) else {
-                continue;
-            };
-            match enter(seen.pid) {
-                None => return Ok(None),
-                why => shut = why,
+            if self.container_inspect(&id).await?.is_some_and(|seen| enter(seen.pid).is_none()) {
+                return Ok(None);
             }
         }
-        match shut {
-            Some(why) => Ok(Some(why)),
-            None => self.try_one().await,
+        // Those may have ended in this moment: one of our own does not.
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_one().await {
+                // Another agent has tried at the same time, and taken container or image away.
+                Err(RuntimeError::NotFound { .. }) if tries < TRIES => {}
+                tried => return tried,
+            }
         }
     }
 
-    /// A container of our own for a moment; another agent's of the same name is as good.
+    /// Of one name for all agents, so that the next one takes away what a crash has left.
     async fn try_one(&self) -> Result<Option<String>> {
         let image_id = self.holder_image().await?.id;
         let labels = BTreeMap::from([("teal.trial".to_owned(), "1".to_owned())]);
