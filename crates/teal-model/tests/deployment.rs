@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use teal_model::config::Strategy;
-use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Phase, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{
+    Action, CLOSING_MS, Deployment, Event, Health, LOST_AFTER_MS, Phase, Pull, Seen, State, Step, decide,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Span, Unchanged};
@@ -624,6 +626,20 @@ fn a_revert_between_two_batches_stops_what_was_stopped_and_starts_all() {
         words,
         ["publish the route table", "stop shop/worker@2", "stop shop/worker@1, replicas 1 to 4", "start shop/worker@1"]
     );
+}
+
+#[test]
+fn held_requests_go_back_once_the_live_release_is_seen_to_serve() {
+    let mut deployment = in_batches(Strategy::Recreate);
+    let live = deployment.plan.members[0].live.as_ref().unwrap().release.clone();
+    let from = Box::new(State::Warming { member: 0, batch: 1 });
+    let why = Fault::new(Code::ReplicaExited, "exited");
+    deployment.state = State::Reverting { why, from, phase: Phase::Release { member: 0 } };
+    let with = |health: Health| Seen { replicas: BTreeMap::from([(live.clone(), vec![health])]), ..Seen::default() };
+    let warming = with(Health::Warming { last: "it was not probed yet".to_owned() });
+    assert_eq!(decide(&deployment, &warming, 1), Step::Wait { until_ms: Some(LOST_AFTER_MS) });
+    assert_eq!(decide(&deployment, &with(Health::Ready), 1), Step::Do(Action::Publish));
+    assert_eq!(decide(&deployment, &warming, LOST_AFTER_MS), Step::Do(Action::Publish), "they wait in the proxy then");
 }
 
 #[test]
