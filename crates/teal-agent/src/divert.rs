@@ -121,7 +121,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Somebody would answer what is led to the proxy, or it would wait to be answered.
+    /// Somebody would answer what is led to the proxy, or it would wait to be answered. An adopted container whose probe
+    /// fails is in no table, and Docker brings it requests all the same.
     fn answers(&self, deployment: &Deployment, service: &ServiceKey) -> bool {
         let world = self.watch.now();
         let serves = |routing: Routing| {

@@ -4,19 +4,21 @@
 //! reading the snapshot and asking what comes next: an intent without an outcome is simply not among the things done.
 
 mod places;
+mod record;
+mod rows;
 
 pub use places::{HostPort, Slot};
-
+pub use record::{AdoptedReplica, Diversion, Kept, ReleaseRecord, ServiceRecord};
+use rows::{put_entry, put_release, put_routing, put_snapshot, settle_claims, settle_stuck};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use teal_model::api::{Notice, Summary, What};
+use teal_model::api::{Notice, What};
 use teal_model::deployment::{Action, Deployment, Event, Routing, State};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{AdoptedLive, LiveRelease};
+use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::receipt::Receipt;
 use teal_model::wire::ListenerKey;
 
@@ -86,107 +88,6 @@ pub enum Entry {
     Began { deployment: u64 },
     Intent { action: Action },
     Event { event: Event },
-}
-
-/// What is kept of a release; its settings, which hold secrets, are in the release store.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReleaseRecord {
-    pub release: ReleaseKey,
-    pub color: Color,
-    pub image: String,
-    pub image_id: Option<String>,
-    pub repo_digests: Vec<String>,
-    pub settings_hash: String,
-    pub replicas: u32,
-    pub serves: bool,
-    /// Two releases never run side by side.
-    pub recreate: bool,
-    /// It ran once: its containers have ended, and are not missed.
-    #[serde(default)]
-    pub job: bool,
-    pub created_ms: u64,
-    /// Its containers, where Teal has not made them: they carry no label of ours, and are found by these ids.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adopted: Vec<AdoptedReplica>,
-}
-
-/// A container that somebody else started, and that is a replica of a release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdoptedReplica {
-    pub id: String,
-    pub name: String,
-    pub index: u32,
-    /// Addresses that Docker published for it when it was adopted.
-    pub published: Vec<ListenerKey>,
-}
-
-/// Where new connections to a port of Docker's are led while the containers behind it end, and for how long a connection that
-/// came this way may go on: until its service is forgotten.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diversion {
-    pub listener: ListenerKey,
-    pub service: ServiceKey,
-    pub stand_in: ListenerKey,
-    /// New connections are led there, and it is listened on.
-    pub open: bool,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServiceRecord {
-    pub service: ServiceKey,
-    pub live: Option<ReleaseRecord>,
-    pub since_ms: Option<u64>,
-    pub routing: Option<Routing>,
-}
-
-/// A row of `deployments`.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    pub deployment: Deployment,
-    pub project: String,
-    pub who: String,
-    pub services: Vec<String>,
-    pub started_ms: u64,
-    pub ended_ms: Option<u64>,
-    pub receipt: Option<Receipt>,
-}
-
-impl Kept {
-    pub fn summary(&self) -> Summary {
-        Summary {
-            deployment: self.deployment.number,
-            project: self.project.clone(),
-            services: self.services.clone(),
-            who: self.who.clone(),
-            started_ms: self.started_ms,
-            ended_ms: self.ended_ms,
-            state: self.deployment.state.clone(),
-            releases: self
-                .deployment
-                .plan
-                .members
-                .iter()
-                .map(|member| match &member.live {
-                    Some(live) if live.adopted.is_some() => {
-                        let name = &member.service.service;
-                        format!("{name} {} (adopted) -> {}", live.release.number, member.candidate.number)
-                    }
-                    Some(live) => {
-                        format!("{} {} -> {}", member.service.service, live.release.number, member.candidate.number)
-                    }
-                    None => format!("{} {}", member.service.service, member.candidate.number),
-                })
-                .chain(
-                    self.deployment
-                        .plan
-                        .unchanged
-                        .iter()
-                        .filter(|one| one.adopted)
-                        .map(|one| format!("{} {} (adopted)", one.service.service, one.release)),
-                )
-                .collect(),
-        }
-    }
 }
 
 pub struct Journal {
@@ -294,7 +195,7 @@ impl Journal {
                 )?;
             }
             for member in &deployment.plan.members {
-                put_release(t, deployment.number, &member_record(member, now_ms))?;
+                put_release(t, deployment.number, &ReleaseRecord::of(member, now_ms))?;
             }
             let planned = What::Planned { plan: Box::new(deployment.plan.clone()) };
             put_entry(t, deployment.number, now_ms, Some(&Entry::Began { deployment: deployment.number }), planned)?;
@@ -549,138 +450,9 @@ impl Journal {
     }
 }
 
-impl ServiceRecord {
-    pub fn live_release(&self) -> Option<LiveRelease> {
-        let live = self.live.as_ref()?;
-        Some(LiveRelease {
-            release: live.release.clone(),
-            color: live.color,
-            image: live.image.clone(),
-            image_id: live.image_id.clone().unwrap_or_default(),
-            settings_hash: live.settings_hash.clone(),
-            serves: live.serves,
-            job: live.job,
-            doors: Vec::new(),
-            adopted: live.is_adopted().then(|| AdoptedLive { published: live.published(), gap: None }),
-        })
-    }
-}
-
-impl ReleaseRecord {
-    pub fn is_adopted(&self) -> bool {
-        !self.adopted.is_empty()
-    }
-
-    /// What Docker publishes for its adopted containers.
-    pub fn published(&self) -> Vec<ListenerKey> {
-        let all: BTreeSet<&ListenerKey> = self.adopted.iter().flat_map(|replica| &replica.published).collect();
-        all.into_iter().cloned().collect()
-    }
-}
-
 /// As it was written: an address of the host's own namespace.
 fn host_listener(text: &str) -> std::result::Result<ListenerKey, std::net::AddrParseError> {
     Ok(ListenerKey::host(text.parse::<std::net::SocketAddr>()?))
 }
 
 type Written<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-fn member_record(member: &teal_model::plan::Member, now_ms: u64) -> ReleaseRecord {
-    ReleaseRecord {
-        release: member.candidate.clone(),
-        color: member.color,
-        image: member.image.clone(),
-        image_id: member.image_id.clone(),
-        repo_digests: member.repo_digests.clone(),
-        settings_hash: member.settings_hash.clone(),
-        replicas: member.replicas,
-        serves: !member.listeners.is_empty() || member.naming.is_holder(),
-        recreate: member.is_recreate(),
-        job: member.job,
-        created_ms: now_ms,
-        adopted: Vec::new(),
-    }
-}
-
-fn put_release(t: &Transaction<'_>, deployment: u64, record: &ReleaseRecord) -> Written<()> {
-    t.execute(
-        "INSERT OR REPLACE INTO releases (service, number, deployment, record) VALUES (?1, ?2, ?3, ?4)",
-        params![
-            record.release.service.to_string(),
-            record.release.number as i64,
-            deployment as i64,
-            serde_json::to_string(record)?
-        ],
-    )?;
-    Ok(())
-}
-
-/// The plan that the images made: services that turned out unchanged are given back, with their reserved numbers.
-fn settle_claims(t: &Transaction<'_>, deployment: u64, plan: &teal_model::plan::Plan, now_ms: u64) -> Written<()> {
-    t.execute("DELETE FROM unfinished WHERE deployment = ?1", [deployment as i64])?;
-    t.execute("DELETE FROM releases WHERE deployment = ?1", [deployment as i64])?;
-    for service in plan.services() {
-        t.execute(
-            "INSERT INTO unfinished (service, deployment) VALUES (?1, ?2)",
-            params![service.to_string(), deployment as i64],
-        )?;
-    }
-    for member in &plan.members {
-        put_release(t, deployment, &member_record(member, now_ms))?;
-    }
-    Ok(())
-}
-
-/// What has all requests of a service is its live release from here on, however it came to that.
-fn settle_stuck(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64) -> Written<()> {
-    for member in &deployment.plan.members {
-        let service = member.service.to_string();
-        let routing: Option<Option<String>> =
-            t.query_row("SELECT routing FROM services WHERE service = ?1", [&service], |row| row.get(0)).optional()?;
-        let routing: Option<Routing> = routing.flatten().map(|text| serde_json::from_str(&text)).transpose()?;
-        if routing.is_some_and(|routing| routing.split.len() == 1 && routing.split[0].0 == member.candidate) {
-            t.execute(
-                "UPDATE services SET live = ?2, since_ms = ?3 WHERE service = ?1",
-                params![service, member.candidate.number as i64, now_ms as i64],
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn put_snapshot(t: &Transaction<'_>, deployment: &Deployment) -> Written<()> {
-    t.execute(
-        "UPDATE deployments SET snapshot = ?2 WHERE number = ?1",
-        params![deployment.number as i64, serde_json::to_string(deployment)?],
-    )?;
-    Ok(())
-}
-
-fn put_routing(t: &Transaction<'_>, service: &ServiceKey, routing: Option<&Routing>) -> Written<()> {
-    let text = routing.map(serde_json::to_string).transpose()?;
-    t.execute(
-        "INSERT INTO services (service, routing) VALUES (?1, ?2) ON CONFLICT (service) DO UPDATE SET routing = ?2",
-        params![service.to_string(), text],
-    )?;
-    Ok(())
-}
-
-fn put_entry(t: &Transaction<'_>, deployment: u64, at_ms: u64, entry: Option<&Entry>, what: What) -> Written<Notice> {
-    let sequence: i64 = t.query_row(
-        "SELECT coalesce(max(sequence), 0) + 1 FROM entries WHERE deployment = ?1",
-        [deployment as i64],
-        |row| row.get(0),
-    )?;
-    let notice = Notice { deployment, sequence: sequence as u64, at_ms, what };
-    t.execute(
-        "INSERT INTO entries (deployment, sequence, at_ms, entry, notice) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![
-            deployment as i64,
-            sequence,
-            at_ms as i64,
-            entry.map(serde_json::to_string).transpose()?,
-            serde_json::to_string(&notice)?
-        ],
-    )?;
-    Ok(notice)
-}

@@ -8,10 +8,11 @@ use teal_agent::runtime::fake::{App, FakeRuntime, Fault, Moment, Op};
 use teal_agent::runtime::{Runtime, Status, label};
 use teal_agent::traffic::fake::{Crash, FakeTraffic};
 use teal_model::api::{AdoptRequest, DeployRequest, GiveBackRequest};
+use teal_model::config::Probe;
 use teal_model::deployment::State;
 use teal_model::fault::Code;
 use teal_model::ids::ServiceKey;
-use teal_model::wire::ListenerKey;
+use teal_model::wire::{ListenerKey, RouteTable};
 
 /// What Compose left: two containers of `api`, which is blue-green, and of `db`, which is recreated.
 struct Composed {
@@ -72,8 +73,12 @@ fn of_two(version: &str) -> DeployRequest {
 }
 
 async fn adopt(agent: &std::sync::Arc<Agent>) {
+    adopt_as(agent, of_two("v1")).await;
+}
+
+async fn adopt_as(agent: &std::sync::Arc<Agent>, v1: DeployRequest) {
     let request = AdoptRequest {
-        project: of_two("v1").project,
+        project: v1.project,
         services: Vec::new(),
         containers: None,
         dry_run: false,
@@ -213,6 +218,29 @@ fn adopted_containers_are_deployed_over() {
         tokio::time::sleep(Duration::from_secs(40)).await;
         assert_eq!(agent.alerts(), Vec::<String>::new());
         how_it_ended(&state, engine, traffic, ids);
+    });
+}
+
+/// A probe that only the next version answers, say: Docker brings requests to the adopted containers all the same.
+#[test]
+fn connections_are_not_led_to_a_release_that_the_proxy_would_not_give_them() {
+    let Composed { dir, engine, traffic, ids } = &composed(good());
+    ports_follow_containers(engine, traffic);
+    life(async {
+        let agent = start(dir.path(), engine, traffic).await;
+        let mut v1 = of_two("v1");
+        v1.project.services.get_mut("api").unwrap().teal.health.probe = Probe::Tcp { port: Some(1) };
+        adopt_as(&agent, v1).await;
+        let from = traffic.proxy().tables.len();
+        let accepted = agent.deploy(of_two("v2")).await.unwrap();
+        let state = wait_for(&agent, engine, traffic, accepted.deployment).await;
+        assert_eq!(state, State::Done);
+        how_it_ended(&state, engine, traffic, ids);
+        let proxy = traffic.proxy();
+        let api = |table: &RouteTable| table.services[&ServiceKey::new("shop", "api")].split[0].release.number;
+        let led = proxy.tables.iter().zip(&proxy.led).skip(from);
+        let led: Vec<u64> = led.filter(|(_, led)| led.contains(&listener(8001))).map(|(table, _)| api(table)).collect();
+        assert!(!led.is_empty() && led.iter().all(|number| *number == 2), "{led:?}");
     });
 }
 

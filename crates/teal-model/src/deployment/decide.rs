@@ -47,6 +47,12 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
             let member = &members[*member];
             lost(&member.candidate, ready(&member.candidate, member.replicas), deployment, now_ms)
         }
+        // Seen to serve before this phase; an agent that has just begun may not have seen it yet. Later they wait in the proxy.
+        State::Reverting { phase: Phase::Release { member }, .. } => {
+            let live = members[*member].live.as_ref().filter(|live| !serving(seen.replicas.get(&live.release)));
+            let until_ms = deployment.entered_ms + LOST_AFTER_MS;
+            live.filter(|_| now_ms < until_ms).map(|_| Step::Wait { until_ms: Some(until_ms) })
+        }
         // Back to what does not serve would be worse than staying: the candidate may still do.
         State::Reverting { phase: Phase::Back, from, .. } if had_share(from) => {
             let blue_green = members.iter().filter(|member| !member.takes_its_turn());

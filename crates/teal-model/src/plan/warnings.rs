@@ -72,7 +72,7 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
         match planned {
             Some(planned) if !depends.required && can_fail && !planned.optional => said.push(format!(
                 "{name} does not require {on}; if {on} does not get ready, the whole deployment is taken back all the same{}",
-                if planned.job { ", since others require it" } else { "" }
+                if planned.job { ", since others require it" } else { ". To leave it out, deploy the others by name" }
             )),
             Some(planned) if depends.restart && member.takes_its_turn() && !planned.takes_its_turn() => said.push(
                 format!("{name} is started again before {on} takes over: services that are recreated go first"),

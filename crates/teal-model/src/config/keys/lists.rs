@@ -84,7 +84,7 @@ pub static DEPENDENCY: Level = Level {
         yes("condition", "`service_started`, `service_healthy`, `service_completed_successfully`. Required."),
         yes(
             "required",
-            "`false`: a service that is not in the file is left out with a warning, and a job that is may fail. Any other one must get ready.",
+            "`false`: a service that is not in the file is left out with a warning, and a job that is may fail. Any other one must get ready, see below.",
         ),
         yes("restart", "`true`: it gets a new release, too, when the other one gets one; as a job it does not."),
     ],
