@@ -26,6 +26,7 @@ pub enum Code {
     NeverReady,
     NotHttp,
     ProxyDown,
+    NginxRefused,
     Aborted,
     Stuck,
 }
@@ -51,6 +52,7 @@ impl Code {
         Code::NeverReady,
         Code::NotHttp,
         Code::ProxyDown,
+        Code::NginxRefused,
         Code::Aborted,
         Code::Stuck,
     ];
@@ -77,6 +79,7 @@ impl Code {
             Code::NeverReady => "never_ready",
             Code::NotHttp => "not_http",
             Code::ProxyDown => "proxy_down",
+            Code::NginxRefused => "nginx_refused",
             Code::Aborted => "aborted",
             Code::Stuck => "stuck",
         }
@@ -97,7 +100,8 @@ impl Code {
             | Code::DockerRefused
             | Code::DiskFull
             | Code::PortInUse
-            | Code::ProxyDown => 7,
+            | Code::ProxyDown
+            | Code::NginxRefused => 7,
             Code::ImageMissing | Code::ReplicaExited | Code::NeverReady | Code::NotHttp => 8,
             Code::Aborted => 9,
             Code::Stuck => 10,
@@ -128,6 +132,7 @@ impl Code {
                 "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does"
             }
             Code::ProxyDown => "the proxy did not acknowledge a route table",
+            Code::NginxRefused => "nginx refuses its configuration, or does not take it",
             Code::Aborted => "the deployment was aborted and reverted",
             Code::Stuck => "a revert failed; Teal stopped and left things as they are",
         }
@@ -159,6 +164,7 @@ impl Code {
             Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
             Code::NotHttp => "publish the port that speaks HTTP, or pass its bytes on with `x-teal: {mode: tcp}`",
             Code::ProxyDown => "see `proxy.log` in the state directory; the agent starts the proxy again by itself",
+            Code::NginxRefused => "see its words above, and `nginx -t`",
             Code::Aborted => "deploy again when ready; the live release serves as before",
             Code::Stuck => "see `teal show` for the step, put it right, then deploy again",
         }

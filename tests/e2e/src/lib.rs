@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod figures;
 pub mod leftovers;
 pub mod machine;
+pub mod nginx;
 pub mod prober;
 pub mod scenario;
 pub mod stage;
