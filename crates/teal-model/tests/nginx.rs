@@ -474,6 +474,11 @@ mod behind {
         assert_eq!(leads("172.18.0.1:9000"), stays("172.18.0.1:9000"));
         assert_eq!(leads("host.docker.internal:9000"), stays("host.docker.internal:9000"));
         assert_eq!(leads("app:8080"), stays("app:8080"));
+        let adopted = Served { dockers: true, ..served("app", 9000, "172.18.0.3") };
+        let text = "http { upstream u { server app:8080; } }";
+        let found = ways(&one(text), &[adopted], &inside);
+        let expected = "http { upstream u { server 172.18.0.1:9000; } }";
+        assert_eq!(after(text, &found.moves[0]), expected, "a name is looked up once, and its container goes");
         assert_eq!(leads("app:9000"), None, "by its name it has the container's port");
         assert_eq!(leads("172.18.0.3:8080"), stays("172.18.0.1:9000"));
         let mut bound = served("app", 9000, "172.18.0.3");

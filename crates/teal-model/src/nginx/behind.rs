@@ -42,7 +42,20 @@ pub struct Standpoint {
     pub addresses: Vec<IpAddr>,
 }
 
-const UNREACHABLE: &str = "is a container's own address, and the port that takes its place is published on an address that nginx cannot reach";
+const UNREACHABLE: &str = "leads to a container that the first deployment ends, and nginx cannot reach the address that its port is published on: publish it where nginx can (on every address, or the gateway of its network), and name that here";
+impl Standpoint {
+    /// Whether the port is open on this address, as nginx sees it.
+    fn reaches(&self, port: &ServedPort, ip: IpAddr) -> bool {
+        let local = if ip.is_loopback() { self.on_host } else { self.addresses.contains(&ip) };
+        local
+            && match port.host_ip {
+                None => true,
+                Some(own) if own.is_unspecified() => own.is_ipv4() == ip.is_ipv4(),
+                Some(own) => own == ip,
+            }
+    }
+}
+
 /// What Docker calls the host inside of containers.
 const HOST_NAME: &str = "host.docker.internal";
 
@@ -152,7 +165,7 @@ impl Search<'_, '_> {
                 Lead::Becomes(instead) => {
                     self.uses(
                         server.node,
-                        format!("upstream {name}: {written} is a container's own address, and becomes {instead}"),
+                        format!("upstream {name}: {written} leads to a container itself, and becomes {instead}"),
                     );
                     self.found.edits.extend(replace_word(server.node, 1, &instead.to_string()));
                 }
@@ -196,7 +209,7 @@ impl Search<'_, '_> {
                 let authority = url.split("://").nth(1).unwrap_or_default();
                 let authority = authority.split(['/', '?']).next().unwrap_or_default();
                 let to = url.replacen(authority, &instead.to_string(), 1);
-                self.uses(pass.node, format!("proxy_pass {url} is a container's own address, and becomes {to}"));
+                self.uses(pass.node, format!("proxy_pass {url} leads to a container itself, and becomes {to}"));
                 self.found.edits.extend(replace_word(pass.node, 1, &to));
             }
         }
@@ -278,7 +291,6 @@ impl Found {
 }
 
 fn lead(served: &Served, from: &Standpoint, address: &Address) -> Option<Lead> {
-    let local = |ip: IpAddr| if ip.is_loopback() { from.on_host } else { from.addresses.contains(&ip) };
     let (ips, port) = match address {
         Address::Ip(address) => (vec![address.ip()], address.port()),
         // It may be either.
@@ -289,27 +301,32 @@ fn lead(served: &Served, from: &Standpoint, address: &Address) -> Option<Lead> {
         Address::Host { name, port } => {
             let called = !from.on_host && served.names.contains(name);
             let answers = served.ports.iter().any(|candidate| candidate.target == *port);
-            return (called && answers).then_some(Lead::Stays);
+            // nginx looks a name up when it loads its configuration: the adopted container keeps that address to its end.
+            return (called && answers).then(|| match served.dockers {
+                true => past(served.ports.iter().find(|candidate| candidate.target == *port), from),
+                false => Lead::Stays,
+            });
         }
         Address::Unix(_) | Address::Any { .. } => return None,
     };
     for candidate in &served.ports {
-        let reaches = |ip: &IpAddr| match candidate.host_ip {
-            None => local(*ip),
-            Some(own) if own.is_unspecified() => local(*ip) && own.is_ipv4() == ip.is_ipv4(),
-            Some(own) => own == *ip && local(*ip),
-        };
-        if candidate.published == port && ips.iter().any(reaches) {
+        if candidate.published == port && ips.iter().any(|ip| from.reaches(candidate, *ip)) {
             return Some(Lead::Stays);
         }
         if candidate.target == port && ips.iter().any(|ip| served.containers.contains(ip)) {
-            let nearest = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
-            let mut reachable = candidate.host_ip.iter().chain(&nearest).chain(&from.addresses);
-            let ip = reachable.find(|ip| !ip.is_unspecified() && reaches(ip));
-            return Some(ip.map_or(Lead::Unreachable, |ip| Lead::Becomes(SocketAddr::new(*ip, candidate.published))));
+            return Some(past(Some(candidate), from));
         }
     }
     None
+}
+
+/// The address that takes the place of a container's own.
+fn past(port: Option<&ServedPort>, from: &Standpoint) -> Lead {
+    let Some(port) = port else { return Lead::Unreachable };
+    let nearest = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let mut known = port.host_ip.iter().chain(&nearest).chain(&from.addresses);
+    let ip = known.find(|ip| !ip.is_unspecified() && from.reaches(port, **ip));
+    ip.map_or(Lead::Unreachable, |ip| Lead::Becomes(SocketAddr::new(*ip, port.published)))
 }
 
 /// Places whose meaning depends on a request, or on files that are not here.
