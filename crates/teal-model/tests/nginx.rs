@@ -491,7 +491,7 @@ mod behind {
     #[test]
     fn before_the_first_deployment_connections_are_not_kept() {
         let adopted = Served { dockers: true, ..served("app", 8080, "172.17.0.2") };
-        let found = ways(&one(ORDINARY), &[adopted.clone()], &host());
+        let found = ways(&one(ORDINARY), std::slice::from_ref(&adopted), &host());
         assert!(found.moves[0].waits && found.moves[0].edits.is_empty(), "{found:#?}");
         let direct = ORDINARY.replace("127.0.0.1:8080", "172.17.0.2:8080");
         let found = ways(&one(&direct), &[adopted], &host());

@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(read(&moved.files[0].path).unwrap(), "two\n");
         change(&moved, "two\n", "three\n").apply(temp.path()).unwrap();
         let kept = Moved::read(temp.path(), &moved.service).unwrap().unwrap();
-        assert_eq!(Moved::all(temp.path()).unwrap(), [kept.clone()]);
+        assert_eq!(Moved::all(temp.path()).unwrap(), std::slice::from_ref(&kept));
         kept.undo(temp.path()).unwrap();
         assert_eq!(read(&moved.files[0].path).unwrap(), "one\n", "as before the first change");
         assert_eq!(Moved::read(temp.path(), &moved.service).unwrap(), None);

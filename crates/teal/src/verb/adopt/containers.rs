@@ -228,9 +228,9 @@ mod tests {
         assert!(!env.exists());
         assert_eq!(std::fs::read_to_string(&compose).unwrap(), "mine");
         std::fs::write(&compose, "yours").unwrap();
-        assert_eq!(put(&files).unwrap(), [env.clone()], "the same text may be there");
+        assert_eq!(put(&files).unwrap(), std::slice::from_ref(&env), "the same text may be there");
         assert_eq!(env.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        take_away(&[env.clone()]);
+        take_away(std::slice::from_ref(&env));
         assert!(!env.exists() && compose.exists());
     }
 
