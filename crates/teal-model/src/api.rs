@@ -288,6 +288,9 @@ pub struct ServiceStatus {
     /// The live release's containers were started by somebody else, and Docker publishes its ports.
     #[serde(default)]
     pub adopted: bool,
+    /// Peers whose forwarding headers are believed, as CIDR.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
     /// Published ports, in the order of the file.
     #[serde(default)]
     pub published: Vec<PublishedPort>,

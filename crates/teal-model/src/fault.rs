@@ -148,7 +148,7 @@ impl Code {
             Code::NginxFile => {
                 "the file that Teal writes for nginx was edited, is somebody else's, or cannot be written"
             }
-            Code::NginxRefused => "nginx refuses its configuration, or a command for it failed",
+            Code::NginxRefused => "nginx refuses its configuration or does not take it, or a command for it failed",
             Code::NginxStale => "nginx was told to reload, and its old workers went on; the file before is back",
             Code::Aborted => "the deployment was aborted and reverted",
             Code::Stuck => "a revert failed; Teal stopped and left things as they are",

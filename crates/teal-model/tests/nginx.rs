@@ -324,7 +324,7 @@ fn an_edit_changes_its_own_bytes_alone() {
     let upstreams = host.file("/etc/nginx/conf.d/upstreams.conf").unwrap();
     let edits = [
         replace_word(view.upstreams[0].servers[0].node, 1, "127.0.0.1:18080").unwrap(),
-        insert_after(view.upstreams[0].servers[0].node, "keepalive_timeout 50s;"),
+        insert_after(view.upstreams[0].servers[0].node, &["keepalive_timeout 50s;"]),
         replace(view.upstreams[0].servers[1].node, "# gone"),
         append(view.upstreams[1].node, "keepalive 8;").unwrap(),
     ];
@@ -357,4 +357,215 @@ fn a_line_goes_where_it_reads_well() {
     let quoted = one("a b;");
     let edit = replace_word(quoted.directives()[0], 1, "c; {d} \"e\"").unwrap();
     assert_eq!(edit.text, r#""c; {d} \"e\"""#);
+}
+
+mod behind {
+    use super::{Configuration, apply, one};
+    use teal_model::ids::ServiceKey;
+    use teal_model::nginx::behind::{Move, Said, Served, ServedPort, Standpoint, Ways, ways};
+
+    fn served(name: &str, published: u16, container: &str) -> Served {
+        Served {
+            service: ServiceKey::new("shop", name),
+            ports: vec![ServedPort { host_ip: None, published, target: 8080 }],
+            containers: vec![container.parse().unwrap()],
+            names: vec![name.to_owned()],
+            dockers: false,
+        }
+    }
+
+    fn host() -> Standpoint {
+        Standpoint { on_host: true, addresses: vec!["10.0.0.5".parse().unwrap()] }
+    }
+
+    fn after(text: &str, one: &Move) -> String {
+        apply("/etc/nginx/nginx.conf", text, &one.edits).unwrap()
+    }
+
+    fn of(text: &str) -> Ways {
+        ways(&one(text), &[served("app", 8080, "172.17.0.2"), served("api", 9000, "172.17.0.3")], &host())
+    }
+
+    fn said(all: &[Said]) -> Vec<String> {
+        all.iter().map(|said| format!("{}: {}", said.place.line, said.what)).collect()
+    }
+
+    const ORDINARY: &str = "http {
+    upstream app {
+        server 127.0.0.1:8080; # blue
+    }
+    upstream api { server 172.17.0.3:8080 max_fails=0; }
+    proxy_set_header Host $host;
+    server {
+        location / {
+            proxy_pass http://app;
+        }
+        location /api { proxy_pass http://api; }
+        location /static { proxy_set_header X-A b; proxy_pass http://app; }
+    }
+}
+";
+
+    #[test]
+    fn keep_alive_is_added_where_it_is_missing_and_the_port_stays() {
+        let ways = of(ORDINARY);
+        assert_eq!(ways.left, []);
+        let [app, _] = &ways.moves[..] else { panic!("{ways:#?}") };
+        assert_eq!(said(&app.uses), ["3: upstream app: 127.0.0.1:8080 leads there, and stays"]);
+        let expected = ORDINARY
+            .replace("8080; # blue\n", "8080; # blue\n        keepalive 32;\n")
+            .replace(
+                "proxy_pass http://app;\n",
+                "proxy_pass http://app;\n            proxy_http_version 1.1;\n            proxy_set_header Host $host;\n            \
+                 proxy_set_header Connection \"\";\n",
+            )
+            .replace(
+                "X-A b; proxy_pass http://app;",
+                "X-A b; proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";",
+            );
+        assert_eq!(after(ORDINARY, app), expected, "of the other service nothing is touched");
+        let again = of(&expected);
+        assert_eq!(again.moves[0].edits, [], "said again, nothing is to be done");
+    }
+
+    #[test]
+    fn a_containers_own_address_becomes_the_published_port() {
+        let ways = of(ORDINARY);
+        let text = after(ORDINARY, &ways.moves[1]);
+        assert!(text.contains("upstream api { server 127.0.0.1:9000 max_fails=0; keepalive 32; }"), "{text}");
+        assert!(text.contains("proxy_pass http://app;\n        }"), "of the other service nothing is touched: {text}");
+        let literal = "http { server { location / { proxy_pass http://172.17.0.2:8080/x; } } }";
+        let ways = of(literal);
+        assert!(after(literal, &ways.moves[0]).contains("proxy_pass http://127.0.0.1:8080/x;"));
+        assert!(said(&ways.moves[0].left)[0].contains("keep-alive needs an `upstream` block"));
+    }
+
+    #[test]
+    fn addresses_of_this_host_lead_there_and_others_do_not() {
+        for (address, leads) in [
+            ("127.0.0.1:8080", true),
+            ("localhost:8080", true),
+            ("[::1]:8080", true),
+            ("10.0.0.5:8080", true),
+            ("10.0.0.6:8080", false),
+            ("127.0.0.1:8081", false),
+            ("unix:/run/app.sock", false),
+            ("app.internal:8080", false),
+        ] {
+            let text = format!("http {{ upstream u {{ server {address}; }} }}");
+            assert_eq!(of(&text).moves.len(), usize::from(leads), "{address}");
+        }
+        let mut bound = served("app", 8080, "172.17.0.2");
+        bound.ports[0].host_ip = Some("10.0.0.5".parse().unwrap());
+        let text = "http { upstream u { server 127.0.0.1:8080; } }";
+        assert_eq!(ways(&one(text), &[bound], &host()).moves, [], "that port is open on another address");
+    }
+
+    #[test]
+    fn inside_of_a_container_loopback_is_its_own_and_names_are_the_services() {
+        let inside = Standpoint { on_host: false, addresses: vec!["172.18.0.1".parse().unwrap()] };
+        let leads = |address: &str| {
+            let text = format!("http {{ upstream u {{ server {address}; }} }}");
+            let found = ways(&one(&text), &[served("app", 9000, "172.18.0.3")], &inside);
+            found.moves.first().map(|one| after(&text, one))
+        };
+        let stays = |address: &str| Some(format!("http {{ upstream u {{ server {address}; keepalive 32; }} }}"));
+        assert_eq!(leads("127.0.0.1:9000"), None);
+        assert_eq!(leads("172.18.0.1:9000"), stays("172.18.0.1:9000"));
+        assert_eq!(leads("host.docker.internal:9000"), stays("host.docker.internal:9000"));
+        assert_eq!(leads("app:8080"), stays("app:8080"));
+        let adopted = Served { dockers: true, ..served("app", 9000, "172.18.0.3") };
+        let text = "http { upstream u { server app:8080; } }";
+        let found = ways(&one(text), &[adopted], &inside);
+        let expected = "http { upstream u { server 172.18.0.1:9000; } }";
+        assert_eq!(after(text, &found.moves[0]), expected, "a name is looked up once, and its container goes");
+        assert_eq!(leads("app:9000"), None, "by its name it has the container's port");
+        assert_eq!(leads("172.18.0.3:8080"), stays("172.18.0.1:9000"));
+        let mut bound = served("app", 9000, "172.18.0.3");
+        bound.ports[0].host_ip = Some("127.0.0.1".parse().unwrap());
+        let text = "http { upstream u { server 172.18.0.3:8080; } }";
+        let found = ways(&one(text), &[bound], &inside);
+        assert!(said(&found.moves[0].left)[0].contains("cannot reach"), "{found:#?}");
+    }
+
+    #[test]
+    fn before_the_first_deployment_connections_are_not_kept() {
+        let adopted = Served { dockers: true, ..served("app", 8080, "172.17.0.2") };
+        let found = ways(&one(ORDINARY), std::slice::from_ref(&adopted), &host());
+        assert!(found.moves[0].waits && found.moves[0].edits.is_empty(), "{found:#?}");
+        let direct = ORDINARY.replace("127.0.0.1:8080", "172.17.0.2:8080");
+        let found = ways(&one(&direct), &[adopted], &host());
+        assert_eq!(after(&direct, &found.moves[0]), ORDINARY, "the address alone");
+    }
+
+    #[test]
+    fn what_is_not_about_one_service_alone_is_left_alone_and_said() {
+        let text = r#"stream { upstream raw { server 127.0.0.1:8080; } }
+http {
+ map $host $to { a app; default "http://app"; }
+ upstream app { server 127.0.0.1:8080; server 127.0.0.1:8081; server 127.0.0.1:8082 down; }
+ upstream both { server 127.0.0.1:8080; server 127.0.0.1:9000; }
+ server {
+  location /1 { proxy_pass $to; }
+  location /2 { proxy_set_header Connection $connection_upgrade; proxy_pass http://app; }
+  location /3 { if ($a) { proxy_pass http://app; } }
+  location /4 { proxy_http_version 1.0; proxy_pass http://app; }
+  location /5 { proxy_pass https://app; }
+  location /6 { grpc_pass 127.0.0.1:8080; }
+  location /7 { include nowhere.conf; }
+ }
+}"#;
+        let ways = of(text);
+        let expected = [
+            "3: a `map` chooses upstream app by the request",
+            "7: proxy_pass $to has a variable, so that where it leads is known for each request alone",
+            "13: include nowhere.conf: these files are not here",
+        ];
+        assert_eq!(said(&ways.left), expected);
+        let app = &ways.moves[0];
+        assert_eq!(
+            said(&app.left),
+            [
+                "4: upstream app has 127.0.0.1:8081, which no service of Teal publishes: take it out when nothing is served there any more",
+                "8: the Connection header is set to `$connection_upgrade` there (for WebSockets?)",
+                "9: it stands in an `if`, which cannot hold what keep-alive needs",
+                "10: proxy_http_version 1.0 is written, so connections are not kept",
+                "11: `proxy_pass https://app` does not speak HTTP as Teal does",
+                "5: upstream both leads to shop/api too",
+                "1: upstream raw is one of `stream`, whose connections Teal does not move",
+                "12: `grpc_pass 127.0.0.1:8080` does not speak HTTP as Teal does",
+            ]
+        );
+        let text = after(text, app);
+        assert!(
+            text.contains("down; keepalive 32; }\n upstream both { server 127.0.0.1:8080; server 127.0.0.1:9000; }"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_snippet_that_several_places_include_is_changed_once_or_not_at_all() {
+        let main = "http { upstream app { server 127.0.0.1:8080; keepalive 8; } server { location /a { include pass.conf; } \
+                    location /b { include pass.conf; } } }";
+        let files = [("/n/nginx.conf", main), ("/n/pass.conf", "proxy_pass http://app;\n")];
+        let configuration = Configuration::of_files(&files).unwrap();
+        let found = ways(&configuration, &[served("app", 8080, "172.17.0.2")], &host());
+        let text = apply("/n/pass.conf", files[1].1, &found.moves[0].edits).unwrap();
+        assert_eq!(text, "proxy_pass http://app;\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\n");
+        let main = main.replace("/b {", "/b { proxy_set_header X y;");
+        let files = [("/n/nginx.conf", main.as_str()), files[1], ("/n/x.conf", "")];
+        let configuration = Configuration::of_files(&files).unwrap();
+        let found = ways(&configuration, &[served("app", 8080, "172.17.0.2")], &host());
+        assert_eq!(
+            apply("/n/pass.conf", files[1].1, &found.moves[0].edits).unwrap(),
+            text,
+            "what both need is the same"
+        );
+        let main = main.replace("server {", "proxy_set_header Host $host; server {");
+        let files = [("/n/nginx.conf", main.as_str()), files[1]];
+        let configuration = Configuration::of_files(&files).unwrap();
+        let found = ways(&configuration, &[served("app", 8080, "172.17.0.2")], &host());
+        assert_eq!(found.moves[0].edits, []);
+        assert!(said(&found.moves[0].left)[0].contains("included in several places"), "{found:#?}");
+    }
 }

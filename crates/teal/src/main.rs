@@ -8,6 +8,7 @@ mod dirs;
 mod follow;
 mod frame;
 mod inherited;
+mod nginx;
 mod print;
 mod project;
 mod supervisor;

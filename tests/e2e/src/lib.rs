@@ -15,4 +15,5 @@ pub mod nginx;
 pub mod prober;
 pub mod rootless;
 pub mod scenario;
+pub mod site;
 pub mod stage;

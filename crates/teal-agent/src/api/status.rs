@@ -98,7 +98,11 @@ fn service(
     let sum = |count: &dyn Fn(&teal_model::wire::ReleaseStatistics) -> u64| {
         releases.as_ref().map(|releases| releases.iter().map(|release| count(release)).sum())
     };
-    let settings = record.routing.as_ref().and_then(|routing| agent.store.release(&routing.settings).ok());
+    let adopted = record.live.as_ref().is_some_and(crate::journal::ReleaseRecord::is_adopted);
+    // Until its first deployment an adopted service has no route, and Docker has its ports.
+    let of = record.routing.as_ref().map(|routing| &routing.settings);
+    let of = of.or(record.live.as_ref().filter(|_| adopted).map(|live| &live.release));
+    let settings = of.and_then(|release| agent.store.release(release).ok());
     let doors = record.routing.as_ref().and_then(|routing| doors.get(&routing.settings)).map_or(&[][..], Vec::as_slice);
     let rate = agent.meter.rate(key);
     ServiceStatus {
@@ -108,12 +112,14 @@ fn service(
         image: record.live.as_ref().map(|live| live.image.clone()),
         image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
         since_ms: record.since_ms,
-        published: settings.as_ref().map(|stored| published(&stored.service, doors)).unwrap_or_default(),
+        published: settings.as_ref().map(|stored| published(&stored.service, doors, adopted)).unwrap_or_default(),
+        trusted_proxies: settings.as_ref().map(|stored| stored.trusted_proxies.clone()).unwrap_or_default(),
         by_name: world.holders.contains_key(key).then(|| doors.to_vec()),
         listeners: settings
+            .filter(|_| !adopted)
             .map(|stored| listeners(&stored.service).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
-        adopted: record.live.as_ref().is_some_and(crate::journal::ReleaseRecord::is_adopted),
+        adopted,
         holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
         replicas: replicas.collect(),
         in_flight: sum(&|release| release.in_flight),
@@ -132,10 +138,10 @@ fn service(
     }
 }
 
-fn published(service: &Service, doors: &[Door]) -> Vec<PublishedPort> {
+fn published(service: &Service, doors: &[Door], adopted: bool) -> Vec<PublishedPort> {
     let of = |port: &Port| {
         let udp = port.protocol == Transport::Udp;
-        let direct = udp || service.teal.mode == Mode::Direct || service.network_mode.is_some();
+        let direct = adopted || udp || service.teal.mode == Mode::Direct || service.network_mode.is_some();
         let spoken = || door::written(service, port.target).or_else(|| door::spoken(doors, port.target));
         let protocol = if direct { None } else { spoken() };
         PublishedPort { host_ip: port.host_ip, published: port.published, target: port.target, direct, udp, protocol }

@@ -46,4 +46,4 @@ pub use parse::{
 };
 pub use problem::Problem;
 pub use project::*;
-pub use teal::PRIVATE_RANGES;
+pub use teal::{PRIVATE_RANGES, is_trusted};

@@ -60,6 +60,16 @@ fn cidr(text: &str) -> Option<String> {
     Some(format!("{network}/{bits}"))
 }
 
+/// Whether the forwarding headers of this peer are believed; `ranges` as [`Project::trusted_proxies`] has them.
+///
+/// [`Project::trusted_proxies`]: super::Project::trusted_proxies
+pub fn is_trusted(ranges: &[String], peer: IpAddr) -> bool {
+    ranges.iter().any(|range| {
+        let bits = range.split_once('/').map_or("", |(_, bits)| bits);
+        cidr(&format!("{peer}/{bits}")).as_ref() == Some(range)
+    })
+}
+
 /// A service's `x-teal`, with the places that cross checks point to.
 #[derive(Default)]
 pub(super) struct TealSettings<'a> {

@@ -217,7 +217,7 @@ fn restart(restart: Restart) -> Option<String> {
 
 /// Whole seconds as such: `1500ms`, `10s`.
 fn time(ms: u64) -> String {
-    if ms % 1000 == 0 && ms > 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+    if ms > 0 && ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 fn health(settings: &ContainerSettings, map: &mut Entries) {

@@ -22,15 +22,17 @@ pub fn replace_word(node: Node<'_>, word: usize, text: &str) -> Option<Edit> {
     Some(Edit { file: node.file().path.clone(), span, text: quoted(text) })
 }
 
-/// A line of its own behind a directive, as far from the margin as that one; behind it on its line where others follow there.
-pub fn insert_after(node: Node<'_>, text: &str) -> Edit {
+/// Lines behind a directive, as far from the margin as that one; behind it on its own line where something follows it there.
+pub fn insert_after(node: Node<'_>, lines: &[&str]) -> Edit {
     let (file, end) = (node.file(), node.directive().span.end);
     let line_end = file.text[end..].find('\n').map_or(file.text.len(), |at| end + at);
-    let tail = file.text[end..line_end].trim_start();
-    let at =
-        if tail.is_empty() || tail.starts_with('#') { file.text[..line_end].trim_end_matches('\r').len() } else { end };
-    let separator = if at == end && !tail.is_empty() { " ".to_owned() } else { format!("\n{}", margin(node)) };
-    Edit { file: file.path.clone(), span: Span { start: at, end: at }, text: format!("{separator}{text}") }
+    let tail = file.text[end..line_end].trim();
+    let (at, separator) = match tail.is_empty() || tail.starts_with('#') {
+        true => (file.text[..line_end].trim_end_matches('\r').len(), format!("\n{}", margin(node))),
+        false => (end, " ".to_owned()),
+    };
+    let text = lines.iter().map(|line| format!("{separator}{line}")).collect();
+    Edit { file: file.path.clone(), span: Span { start: at, end: at }, text }
 }
 
 /// Behind the last directive of a block that stands in the block's own file; right behind the `{` of an empty one.
@@ -41,7 +43,7 @@ pub fn append(block: Node<'_>, text: &str) -> Option<Edit> {
         std::ptr::eq(child.file(), block.file()) && inner.start <= span.start && span.end <= inner.end
     });
     Some(match own.next_back() {
-        Some(last) => insert_after(last, text),
+        Some(last) => insert_after(last, &[text]),
         None => {
             let span = Span { start: inner.start, end: inner.start };
             Edit { file: block.file().path.clone(), span, text: format!(" {text} ") }

@@ -8,6 +8,7 @@
 //!
 //! Words are split as nginx splits them (`ngx_conf_read_token`): what nginx takes, this takes, and with the same meaning.
 
+pub mod behind;
 pub mod edit;
 mod glob;
 mod lint;

@@ -318,3 +318,18 @@ fn warnings_come_in_the_order_of_the_file() {
     let warnings = file(&text).ok().warnings;
     assert_eq!(warnings.iter().map(|w| w.line).collect::<Vec<_>>(), [4, 5, 6], "{}", show(&warnings));
 }
+
+#[test]
+fn a_peer_is_trusted_by_its_range() {
+    let ranges = ["10.0.0.0/8", "127.0.0.1/32", "::1/128"].map(str::to_owned);
+    for (peer, is) in [
+        ("10.9.8.7", true),
+        ("11.0.0.1", false),
+        ("127.0.0.1", true),
+        ("127.0.0.2", false),
+        ("::1", true),
+        ("::2", false),
+    ] {
+        assert_eq!(is_trusted(&ranges, peer.parse().unwrap()), is, "{peer}");
+    }
+}

@@ -67,14 +67,6 @@ pub fn done(adoption: &Adoption) -> String {
 /// The file that would be written, and what would be adopted.
 pub fn proposal(proposal: &Proposal, paint: Paint) -> String {
     let mut text = plan(&proposal.adoption, paint);
-    for (service, notes) in &proposal.notes {
-        for note in notes {
-            text.push_str(&format!("\n{}: {note}", paint.bold(service)));
-        }
-    }
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
     text.push_str(&format!("\n{}\n{}", paint.bold(&proposal.file.display().to_string()), proposal.compose));
     for (file, names) in &proposal.secrets {
         let file = paint.bold(&file.display().to_string());
@@ -151,7 +143,6 @@ mod tests {
             file: "/srv/shop/compose.yaml".into(),
             compose: "name: shop\nservices:\n  web:\n    image: shop/web:1.4\n    env_file: [web.env]\n".to_owned(),
             secrets: [("/srv/shop/web.env".into(), vec!["API_KEY".to_owned()])].into(),
-            notes: [("web".to_owned(), vec!["it is on Docker's own bridge".to_owned()])].into(),
         };
         golden("adopt-containers.txt", &super::proposal(&proposal, Paint::NONE));
         golden("adopted-containers.txt", &taken(&proposal));

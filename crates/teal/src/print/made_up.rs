@@ -299,6 +299,7 @@ pub fn status() -> Status {
         image: Some("registry.example/shop/web:1.4".to_owned()),
         image_id: Some(ID.to_owned()),
         since_ms: Some(NOW_MS - 200_000),
+        trusted_proxies: Vec::new(),
         listeners: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
         adopted: false,
         holding: false,

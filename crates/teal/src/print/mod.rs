@@ -3,10 +3,12 @@
 
 pub mod adoption;
 pub mod deployment;
+pub mod diff;
 pub mod fault;
 pub mod history;
 pub mod live;
 pub mod logs;
+pub mod nginx;
 pub mod plan;
 pub mod receipt;
 pub mod status;

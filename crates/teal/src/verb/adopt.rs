@@ -1,8 +1,12 @@
 //! `teal adopt`: what somebody else started becomes the live release, as it is; `--undo` forgets that again.
 
 mod containers;
+mod nginx;
 
 pub use containers::Proposal;
+pub use nginx::Shown;
+#[cfg(test)]
+pub use nginx::{Diff, Line, ShownMove};
 
 use crate::cli::Files;
 use crate::print::adoption;
@@ -50,6 +54,8 @@ pub enum From {
     },
     /// Containers that a script started with `docker run`: writes a compose file for them
     Containers(containers::Arguments),
+    /// An nginx that leads to them: each service keeps its port, and nginx its connections to Teal
+    Nginx(nginx::Arguments),
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
@@ -57,6 +63,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         Some(From::Compose { services, how }) if how.undo => undo(context, services, how).await,
         Some(From::Compose { services, how }) => compose(context, services, how).await,
         Some(From::Containers(arguments)) => containers::run(context, arguments).await,
+        Some(From::Nginx(arguments)) => nginx::run(context, arguments).await,
         None if arguments.how.undo => undo(context, arguments.services, arguments.how).await,
         None => Err(Fault::new(Code::Usage, "where from? Teal adopts what Compose or a script started").hint(
             "`teal adopt compose` in the project's folder, or `teal adopt containers NAME...` for what `docker run` started",

@@ -46,7 +46,6 @@ pub struct Proposal {
     pub compose: String,
     /// Names of the variables in each file that only its owner may read.
     pub secrets: BTreeMap<PathBuf, Vec<String>>,
-    pub notes: BTreeMap<String, Vec<String>>,
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
@@ -75,13 +74,16 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     };
     let mut adoption: Adoption = client.post("/v1/adopt", &request(true)).await?;
     adoption.left.extend(gathered.left.iter().cloned());
+    for service in &mut adoption.services {
+        let known = gathered.notes.get(&service.service.service).cloned().unwrap_or_default();
+        service.notes.splice(0..0, known);
+    }
     let all_there = adoption.services.iter().all(|service| service.already);
     let proposal = Proposal {
         adoption,
         file: path.clone(),
         compose: written.compose,
         secrets: secrets.iter().map(|(path, text)| (path.clone(), variables(text))).collect(),
-        notes: gathered.notes.clone(),
     };
     if arguments.dry_run || all_there {
         context.out.show(&proposal, adoption::proposal);
@@ -226,9 +228,9 @@ mod tests {
         assert!(!env.exists());
         assert_eq!(std::fs::read_to_string(&compose).unwrap(), "mine");
         std::fs::write(&compose, "yours").unwrap();
-        assert_eq!(put(&files).unwrap(), [env.clone()], "the same text may be there");
+        assert_eq!(put(&files).unwrap(), std::slice::from_ref(&env), "the same text may be there");
         assert_eq!(env.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        take_away(&[env.clone()]);
+        take_away(std::slice::from_ref(&env));
         assert!(!env.exists() && compose.exists());
     }
 

@@ -105,7 +105,7 @@ pub fn read(host: HostConfig, defaults: &Defaults, out: &mut DescribedContainer)
         say(true, format!("the link {link} of Docker's own bridge"));
     }
     let nanos = number(nano_cpus);
-    say(nanos.is_some_and(|nanos| nanos % NANOS_A_MILLI != 0), "cores below a thousandth".to_owned());
+    say(nanos.is_some_and(|nanos| !nanos.is_multiple_of(NANOS_A_MILLI)), "cores below a thousandth".to_owned());
     let mut options: Vec<String> = security_opt.unwrap_or_default();
     let profile = options.iter().any(|option| option.starts_with("seccomp={"));
     say(profile, "its seccomp profile: write it to a file, and `security_opt: [seccomp:FILE]`".to_owned());

@@ -35,10 +35,10 @@ pub fn read(
                     .to_owned(),
             );
         }
-        other => match other.strip_prefix("container:") {
-            Some(id) => out.service.network_mode = Some(NetworkMode::Container(id.to_owned())),
-            None => {}
-        },
+        other => {
+            let container = other.strip_prefix("container:");
+            out.service.network_mode = container.map(|id| NetworkMode::Container(id.to_owned()));
+        }
     }
     if out.service.network_mode.is_none() {
         networks(seen, out);
@@ -63,7 +63,7 @@ fn networks(seen: &ContainerInspectResponse, out: &mut DescribedContainer) {
             continue;
         }
         let place = joined(&out.id, endpoint.clone());
-        out.service.external_links.extend(place.links.into_iter());
+        out.service.external_links.extend(place.links);
         let attachment = Attachment {
             aliases: place.aliases.into_iter().filter(|alias| *alias != out.name).collect(),
             ipv4_address: place.fixed_ipv4.map(IpAddr::V4),
