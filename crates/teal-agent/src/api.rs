@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
-    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, Detail, DownRequest, GiveBackRequest, Log,
+    AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, Detail, DownRequest, GiveBackRequest, Holder, Log,
     RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
 };
 use teal_model::fault::{Code, Fault};
@@ -49,6 +49,7 @@ pub async fn serve(
         .route("/v1/deployments/{number}", get(detail))
         .route("/v1/deployments/{number}/events", get(events))
         .route("/v1/deployments/{number}/abort", post(abort))
+        .route("/v1/sharing", get(sharing))
         .route("/v1/remove", post(remove))
         .route("/v1/adopt", post(adopt))
         .route("/v1/adopt/undo", post(give_back))
@@ -175,6 +176,15 @@ async fn abort(
     Json(request): Json<AbortRequest>,
 ) -> Answer<Summary> {
     Ok(axum::Json(shared.agent.abort(number, &request.who)?.summary()))
+}
+
+#[derive(Deserialize)]
+struct SharingQuery {
+    port: u16,
+}
+
+async fn sharing(State(shared): State<Shared>, Query(query): Query<SharingQuery>) -> Answer<Vec<Holder>> {
+    Ok(axum::Json(shared.agent.sharing(query.port).await?))
 }
 
 async fn remove(State(shared): State<Shared>, Json(request): Json<RemoveRequest>) -> Answer<Removed> {

@@ -5,6 +5,7 @@ use crate::containers::restart_of;
 use crate::publish::asked_routes;
 use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
+use crate::takeover::taken_from;
 use crate::traffic::Opening;
 use crate::world::held_by;
 use futures_util::future::{join_all, try_join_all};
@@ -71,6 +72,10 @@ impl Agent {
                 // Ports of which it was not known before what they speak, and those inside for a release that is new.
                 self.open().await;
                 self.divert(Some(deployment)).await?;
+                if deployment.plan.take.is_some() && matches!(deployment.state, State::Reverting { .. }) {
+                    // Whoever shares these sockets answers there again, alone.
+                    self.traffic.retain(&self.needed_listeners(Some(deployment.number)).await?).await?;
+                }
                 return Ok(Some(published));
             }
             Action::NameRelease { release } => self.name_release(release).await?,
@@ -110,7 +115,10 @@ impl Agent {
         let ours = |listener: &&ListenerKey| !dockers.iter().any(|taken| overlap(taken, listener));
         let listeners = deployment.plan.members.iter().flat_map(|member| &member.listeners);
         let wanted: BTreeSet<ListenerKey> = listeners.filter(ours).cloned().collect();
-        let reserve = |listener: &ListenerKey| Opening { listener: listener.clone(), namespace: None, served: false };
+        let reserve = |listener: &ListenerKey| Opening {
+            take_from: taken_from(deployment.plan.take.as_ref(), listener),
+            ..Opening::host(listener.clone(), false)
+        };
         let openings: Vec<Opening> = wanted.iter().map(reserve).collect();
         let Err(fault) = self.traffic.bind(&openings).await else {
             self.open().await;

@@ -6,8 +6,9 @@
 use rustix::process::Signal;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
-use teal_e2e::prober::{Pace, Prober};
+use teal_e2e::prober::{Cause, Pace, Prober, Report};
 use teal_e2e::scenario::nginx::{Behind, Standing, behind, load};
+use teal_e2e::scenario::takeover::{BY_NGINX, Seen, Takeover};
 use teal_e2e::stage::kill;
 
 #[test]
@@ -57,4 +58,56 @@ fn a_socket_is_there_whoever_dies() {
     assert!(!complaints.contains("connect()"), "no connection is refused: {complaints}");
     let killed = 64;
     assert!(report.failed() <= killed, "those in flight alone: {:#?}\n{complaints}", report.failures);
+}
+
+/// New connections lose nothing; a kept one may be closed by nginx in the moment in which its client sends, as at any end of it.
+fn came_over(takeover: &Takeover, seen: &Seen) {
+    let told = |report: &Report| {
+        format!("{:#?}\n{}\n{}\n{}", report.failures, seen.said, takeover.nginx.errors(), takeover.stage.logs())
+    };
+    assert!(seen.well && seen.said.contains("is Teal's alone"), "{}", told(&seen.new));
+    assert_eq!(seen.new.failed(), 0, "{}", told(&seen.new));
+    let races = seen.kept.failed_by(Cause::Closed) + seen.kept.failed_by(Cause::Reset);
+    assert_eq!(seen.kept.failed(), races, "{}", told(&seen.kept));
+    assert!(seen.new.answers_of(BY_NGINX) > 0 && seen.new.answers_of("1") > 0);
+    assert!(seen.both.0 > 0 && seen.both.1 > 0, "both answer while both listen: {:?}", seen.both);
+    let versions = [&seen.new, &seen.kept].map(|report| report.last_sent_to(BY_NGINX).unwrap());
+    let ended = seen.new.ended_us.saturating_sub(500_000);
+    assert!(versions.iter().all(|last| *last < ended), "at the end Teal answers alone");
+}
+
+#[test]
+fn a_port_comes_from_an_nginx_that_quits() {
+    let mut takeover = Takeover::start("takeover", "").unwrap();
+    let seen = takeover.run(|takeover| takeover.nginx.signal("quit")).unwrap();
+    assert!(!seen.said.contains("nginx -s quit"), "it has another port: {}", seen.said);
+    came_over(&takeover, &seen);
+    let nginx = &mut takeover.nginx;
+    takeover.stage.until("nginx has ended", Duration::from_secs(5), || nginx.has_ended());
+}
+
+#[test]
+fn a_port_comes_from_an_nginx_that_goes_on_with_others() {
+    let takeover = Takeover::start("giveup", "").unwrap();
+    let seen = takeover.run(Takeover::give_up).unwrap();
+    came_over(&takeover, &seen);
+    assert!(seen.said.contains(&format!("take `listen {}` out", takeover.address.port())), "{}", seen.said);
+    assert!(std::net::TcpStream::connect(takeover.other).is_ok(), "its other port is its own as before");
+    // Undone while nginx does not listen there: the port closes.
+    takeover.stage.must(&["remove", "--yes"]);
+    assert!(std::net::TcpStream::connect(takeover.address).is_err());
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_before_anything_happens() {
+    let takeover = Takeover::start("refused", "reuseport").unwrap();
+    let before = takeover.stage.containers();
+    let port = takeover.address.port().to_string();
+    let output = takeover.stage.teal(&["takeover", &port, "--yes"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("`reuseport`"), "{text}");
+    let output = takeover.stage.teal(&["takeover", &port, "--from", "haproxy", "--yes"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("is not haproxy's: nginx ("), "{text}");
+    assert_eq!(takeover.stage.containers(), before);
 }

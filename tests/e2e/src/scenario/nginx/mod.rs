@@ -20,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use script::MAIN;
 pub use teal::Behind;
 
 /// Between the reload and the stop of what was live, in `ScriptWait`.
