@@ -67,6 +67,9 @@ impl Agent {
                     .map_err(fault_of)?;
             }
             Action::Publish => {
+                if matches!(deployment.state, State::Shifting | State::Releasing { .. }) {
+                    self.give_back_ports(deployment).await?;
+                }
                 self.prepare_diversions(deployment).await?;
                 let published = self.publisher.flip(deployment.routing()).await?;
                 // Ports of which it was not known before what they speak, and those inside for a release that is new.

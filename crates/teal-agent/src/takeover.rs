@@ -9,11 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use teal_model::api::{DeployRequest, Holder};
 use teal_model::config::Service;
+use teal_model::deployment::Deployment;
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::{Take, listeners};
 use teal_model::wire::ListenerKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// After a copy was closed: connections that were accepted say what they want.
+const LINGER: Duration = Duration::from_secs(1);
 /// For the answer that tells whether a port speaks TLS.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -21,6 +24,9 @@ impl Agent {
     /// What taking ports over means, told before anything happens; a fault: it cannot be done, and what to do.
     pub async fn look_at_take(&self, request: &DeployRequest) -> Result<Vec<String>, Fault> {
         let Some(take) = &request.choice.take else { return Ok(Vec::new()) };
+        if take.undo {
+            return self.look_at_undo(request, take).await;
+        }
         let services = || request.project.services.values();
         let mut said = Vec::new();
         for port in &take.ports {
@@ -53,7 +59,47 @@ impl Agent {
         Ok(said)
     }
 
+    async fn look_at_undo(&self, request: &DeployRequest, take: &Take) -> Result<Vec<String>, Fault> {
+        let mut said = Vec::new();
+        for port in &take.ports {
+            let mut published = request.project.services.values().flat_map(listeners).filter_map(|one| one.tcp());
+            if published.any(|addr| addr.port() == *port) {
+                return Err(Fault::new(Code::Usage, format!("the compose file still publishes port {port}"))
+                    .hint(format!("take it out of `ports`, so that {} has it alone", take.from)));
+            }
+            let sharing = self.sharing(*port).await?;
+            if !sharing.iter().any(|holder| holder.name == take.from) {
+                let what =
+                    format!("{} does not listen on port {port} beside Teal: nobody would answer there", take.from);
+                return Err(Fault::new(Code::Usage, what).hint(
+                    "take the port out of the file, `teal deploy`, and start the other: the port is closed in between",
+                ));
+            }
+            said.push(format!(
+                "port {port}: Teal closes its copy of the socket, and {} answers every new connection; one that a client holds open to Teal \
+                 finds no route there any more (404)",
+                take.from
+            ));
+        }
+        Ok(said)
+    }
+
+    /// Closes the ports that somebody else has alone from now on, before the table is without them: what was accepted is
+    /// answered.
+    pub async fn give_back_ports(&self, deployment: &Deployment) -> Result<(), Fault> {
+        let Some(take) = deployment.plan.take.as_ref().filter(|take| take.undo) else { return Ok(()) };
+        let mut needed = self.needed_listeners(None).await?;
+        let before = needed.len();
+        needed.retain(|listener| taken_from(Some(take), listener).is_none());
+        if needed.len() < before {
+            self.traffic.retain(&needed).await?;
+            tokio::time::sleep(LINGER).await;
+        }
+        Ok(())
+    }
+
     /// Ports of deployments that take them over, as long as requests there would wait: whoever has them answers meanwhile.
+    /// And those that are given back.
     pub async fn not_yet_shared(&self) -> Result<BTreeSet<ListenerKey>, Fault> {
         let mut takes = self.journal.unfinished()?.into_iter().filter_map(|kept| kept.deployment.plan.take).peekable();
         if takes.peek().is_none() {
@@ -61,9 +107,12 @@ impl Agent {
         }
         let takes: Vec<Take> = takes.collect();
         let taken = |listener: &ListenerKey| takes.iter().any(|take| taken_from(Some(take), listener).is_some());
-        let mut waiting = self.publisher.waiting().await;
-        waiting.retain(taken);
-        Ok(waiting)
+        let mut closed = match takes.iter().any(|take| take.undo) {
+            true => self.publisher.listeners().await,
+            false => self.publisher.waiting().await,
+        };
+        closed.retain(taken);
+        Ok(closed)
     }
 
     /// Other processes that have a listening socket of a port that is ours, too.

@@ -226,12 +226,15 @@ pub struct Choice {
     pub take: Option<Take>,
 }
 
-/// Published ports that another process of the host has, and that are to be served on its own sockets.
+/// Ports of the host that another process has, and that are to be served on its own sockets; or given back to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Take {
     pub ports: Vec<u16>,
     /// The process's name: `nginx`.
     pub from: String,
+    /// It has them alone again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 use teal_e2e::prober::{Cause, Pace, Prober, Report};
+use teal_e2e::scenario::flip;
 use teal_e2e::scenario::nginx::{Behind, Standing, behind, load};
 use teal_e2e::scenario::takeover::{BY_NGINX, Seen, Takeover};
 use teal_e2e::stage::kill;
@@ -96,6 +97,47 @@ fn a_port_comes_from_an_nginx_that_goes_on_with_others() {
     // Undone while nginx does not listen there: the port closes.
     takeover.stage.must(&["remove", "--yes"]);
     assert!(std::net::TcpStream::connect(takeover.address).is_err());
+}
+
+#[test]
+fn a_port_goes_back_to_an_nginx_that_has_not_stopped() {
+    let takeover = Takeover::start("back", "").unwrap();
+    let (stage, port) = (&takeover.stage, takeover.address.port().to_string());
+    let prober = Prober::start(takeover.load(true)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    stage.must(&["takeover", &port, "--yes", "--no-wait"]);
+    stage.until("Teal answers, too", Duration::from_secs(10), || {
+        prober.snapshot().by_version.iter().any(|(version, count)| version == "0" && *count > 0)
+    });
+    let output = stage.teal(&["takeover", &port, "--undo", "--yes"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("still publishes port"), "{text}");
+    takeover.forget_port();
+    stage.must(&["takeover", &port, "--undo", "--yes"]);
+    let mark = prober.snapshot();
+    std::thread::sleep(Duration::from_secs(1));
+    let report = prober.stop().unwrap();
+    assert_eq!(report.failed(), 0, "{:#?}\n{}", report.failures, stage.logs());
+    let by_teal =
+        |by_version: &[(String, u64)]| by_version.iter().find(|(known, _)| known == "0").map(|(_, count)| *count);
+    assert_eq!(by_teal(&mark.by_version), by_teal(&report.totals.by_version), "nginx answers alone");
+    assert_eq!(stage.status().alerts, Vec::<String>::new());
+}
+
+#[test]
+fn a_first_release_takes_a_port_when_it_serves_and_not_before() {
+    let takeover = Takeover::first("first").unwrap();
+    let mut load = takeover.load(true);
+    load.clients[0].post_share = 0.0;
+    load.clients[0].slow_share = 0.0;
+    let prober = Prober::start(load).unwrap();
+    takeover.stage.must(&["takeover", &takeover.address.port().to_string(), "--yes", "--no-wait"]);
+    std::thread::sleep(Duration::from_secs(1));
+    let report = prober.stop().unwrap();
+    assert_eq!(report.failed(), 0, "{:#?}\n{}", report.failures, takeover.stage.logs());
+    assert!(report.answers_of(BY_NGINX) > 0 && report.answers_of("0") > 0, "{:?}", report.totals.by_version);
+    let held: u64 = flip::receipts(&takeover.stage).iter().map(|measured| measured.held).sum();
+    assert_eq!(held, 0, "while it boots nginx answers, and nobody waits for Teal");
 }
 
 #[test]

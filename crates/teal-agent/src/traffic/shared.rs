@@ -80,26 +80,31 @@ pub fn look(addr: SocketAddr, from: &str, own: &BTreeSet<u32>) -> Result<Option<
             None => Ok(None),
         };
     };
+    if socket.holders.iter().all(|holder| holder.name != from) {
+        return Err(anothers(addr, from, &socket));
+    }
     if !here.is_empty() {
-        return Err(refused(format!(
-            "{from} has {} sockets on {addr} (`reuseport`): connections would wait at each of them",
-            here.len() + 1
-        ))
-        .hint(format!("take `reuseport` out of its `listen`, reload {from}, and say it again")));
+        let count = here.len() + 1;
+        let what =
+            format!("{from} has {count} sockets on {addr} (`reuseport`): connections would wait at each of them");
+        return Err(
+            refused(what).hint(format!("take `reuseport` out of its `listen`, reload {from}, and say it again"))
+        );
     }
-    if socket.holders.iter().any(|holder| holder.name == from) {
-        return Ok(Some(socket));
-    }
+    Ok(Some(socket))
+}
+
+fn anothers(addr: SocketAddr, from: &str, socket: &Found) -> Fault {
     let who =
         socket.holders.iter().map(|holder| format!("{} ({})", holder.name, holder.pid)).collect::<Vec<_>>().join(", ");
-    let fault = refused(format!("{addr} is not {from}'s: {who} has it"));
-    Err(match socket.holders.iter().any(|holder| holder.name == "docker-proxy") {
+    let fault = Fault::new(Code::PortInUse, format!("{addr} is not {from}'s: {who} has it"));
+    match socket.holders.iter().any(|holder| holder.name == "docker-proxy") {
         true => fault.hint(
             "Docker publishes it for a container: `teal adopt compose` takes that over without a gap if it is a service of this project; else stop the container, \
              and deploy: the port is closed in between",
         ),
         false => fault.hint("name the process that has it with --from"),
-    })
+    }
 }
 
 fn held_by(sockets: &[Found], name: &str) -> bool {

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Show what would happen; change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Give the ports back to that process, which listens there as well; the file does not publish them any more
+    #[arg(long, conflicts_with = "no_wait")]
+    pub undo: bool,
     /// Return when Teal answers there, too, instead of waiting until the other process does not listen any more
     #[arg(long)]
     pub no_wait: bool,
@@ -37,25 +40,25 @@ pub struct Arguments {
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?;
-    let Arguments { ports, from, dry_run, no_wait, service, files } = arguments;
+    let Arguments { ports, from, dry_run, undo, no_wait, service, files } = arguments;
     let selection = Selection { services: service, files, ..Selection::default() };
     let mut request = selection.request(context, deploy::make)?;
-    request.choice.take = Some(Take { ports: ports.clone(), from: from.clone() });
+    request.choice.take = Some(Take { ports: ports.clone(), from: from.clone(), undo });
     let planned: Plan = client.post("/v1/plan", &request).await?;
     if dry_run {
         context.out.show(&planned, plan::text);
         return Ok(0);
     }
-    if !context.out.is_json() {
+    if !context.global.yes {
         context.out.text(&plan::text(&planned, context.out.paint()));
         context.out.blank();
-    }
-    if !context.global.yes && !confirmed(context, "Do it?").await? {
-        context.out.note("nothing was changed");
-        return Ok(Code::Aborted.exit());
+        if !confirmed(context, "Do it?").await? {
+            context.out.note("nothing was changed");
+            return Ok(Code::Aborted.exit());
+        }
     }
     let exit = deploy::follow(context, &client, client.post("/v1/deployments", &request).await?).await?;
-    if exit != 0 || no_wait {
+    if exit != 0 || no_wait || undo {
         return Ok(exit);
     }
     for port in ports {

@@ -48,6 +48,24 @@ impl Takeover {
         Ok(Self { stage, nginx, address, other })
     }
 
+    /// nginx answers by itself, and the app is not deployed yet: its first release boots for three seconds.
+    pub fn first(name: &str) -> io::Result<Self> {
+        let stage = Stage::new(name);
+        let [address, other] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let http = format!(
+            "  server {{ listen {address}; listen {other}; location / {{ add_header X-Version {BY_NGINX}; return 200 \"here\\n\"; }} }}"
+        );
+        let nginx = Nginx::start(MAIN, &http, &[], address)?;
+        let text = web(1, "", "      BOOT_MS: 3000").replace("\"PORT:8080\"", &format!("\"{address}:8080\""));
+        stage.compose(&text).up();
+        Ok(Self { stage, nginx, address, other })
+    }
+
+    /// What the file was before: nginx has its port alone.
+    pub fn forget_port(&self) {
+        self.stage.compose(&web(1, "", ""));
+    }
+
     /// nginx goes on with its other port alone.
     pub fn give_up(&self) -> io::Result<()> {
         self.nginx.configure(MAIN, &http(&self.stage, &[&self.other.to_string()]))?;
@@ -96,7 +114,7 @@ impl Takeover {
         (answers(BY_NGINX) - before.0, answers("1") - before.1)
     }
 
-    fn load(&self, closes: bool) -> Config {
+    pub fn load(&self, closes: bool) -> Config {
         let clients = Clients { post_share: 0.3, slow_share: if closes { 0.2 } else { 0.0 }, ..Clients::mixed(32) };
         let clients = Clients { slow_max: Duration::from_secs(1), ..clients };
         let mut config = Config::new(self.address).with(clients.pace(Pace::per_second(20.0)));
