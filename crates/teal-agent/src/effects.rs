@@ -75,9 +75,8 @@ impl Agent {
                 // Ports of which it was not known before what they speak, and those inside for a release that is new.
                 self.open().await;
                 self.divert(Some(deployment)).await?;
-                if deployment.plan.take.is_some() && matches!(deployment.state, State::Reverting { .. }) {
-                    // Whoever shares these sockets answers there again, alone.
-                    self.traffic.retain(&self.needed_listeners(Some(deployment.number)).await?).await?;
+                if matches!(deployment.state, State::Reverting { .. }) {
+                    self.leave_ports(deployment).await?;
                 }
                 return Ok(Some(published));
             }

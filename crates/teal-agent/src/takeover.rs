@@ -27,6 +27,13 @@ impl Agent {
         if take.undo {
             return self.look_at_undo(request, take).await;
         }
+        if !rustix::process::geteuid().is_root() {
+            return Err(Fault::new(
+                Code::Usage,
+                "a port can be taken over by an agent that runs as root, and this one does not",
+            )
+            .hint("only root may copy a socket of another process"));
+        }
         let services = || request.project.services.values();
         let mut said = Vec::new();
         for port in &take.ports {
@@ -96,6 +103,17 @@ impl Agent {
             tokio::time::sleep(LINGER).await;
         }
         Ok(())
+    }
+
+    /// A takeover is taken back: whoever shares the sockets answers there again, alone, before requests here would wait.
+    pub async fn leave_ports(&self, deployment: &Deployment) -> Result<(), Fault> {
+        if deployment.plan.take.is_none() {
+            return Ok(());
+        }
+        let waiting = self.not_yet_shared().await?;
+        let mut needed = self.needed_listeners(Some(deployment.number)).await?;
+        needed.retain(|listener| !waiting.contains(listener));
+        self.traffic.retain(&needed).await
     }
 
     /// Ports of deployments that take them over, as long as requests there would wait: whoever has them answers meanwhile.

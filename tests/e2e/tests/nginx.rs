@@ -141,6 +141,22 @@ fn a_first_release_takes_a_port_when_it_serves_and_not_before() {
 }
 
 #[test]
+fn a_takeover_that_is_taken_back_leaves_the_port_to_nginx() {
+    let takeover = Takeover::first("takenback").unwrap();
+    let mut load = takeover.load(true);
+    load.clients[0].post_share = 0.0;
+    load.clients[0].slow_share = 0.0;
+    let prober = Prober::start(load).unwrap();
+    let port = takeover.address.port().to_string();
+    let output = takeover.stage.command(&["takeover", &port, "--yes"]).env("HEALTH", "never").output().unwrap();
+    assert_eq!(output.status.code(), Some(8), "{}", String::from_utf8_lossy(&output.stderr));
+    std::thread::sleep(Duration::from_millis(500));
+    let report = prober.stop().unwrap();
+    assert_eq!(report.failed(), 0, "{:#?}\n{}", report.failures, takeover.stage.logs());
+    assert_eq!(report.answers_of(BY_NGINX), report.requests());
+}
+
+#[test]
 fn what_cannot_be_taken_is_refused_before_anything_happens() {
     let takeover = Takeover::start("refused", "reuseport").unwrap();
     let before = takeover.stage.containers();

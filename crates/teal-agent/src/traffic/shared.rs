@@ -41,7 +41,7 @@ pub fn copy(addr: SocketAddr, from: &str) -> Result<Option<OwnedFd>, Fault> {
     let fault = Fault::new(Code::PortInUse, format!("the socket of {from} on {addr} cannot be copied: {last}"));
     Err(match last.kind() {
         io::ErrorKind::PermissionDenied => {
-            fault.hint("run the agent as root: only then may it copy a socket of another process")
+            fault.hint("the agent must be root, and `sysctl kernel.yama.ptrace_scope` below 3")
         }
         _ => fault,
     })

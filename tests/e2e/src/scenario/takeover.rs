@@ -56,7 +56,9 @@ impl Takeover {
             "  server {{ listen {address}; listen {other}; location / {{ add_header X-Version {BY_NGINX}; return 200 \"here\\n\"; }} }}"
         );
         let nginx = Nginx::start(MAIN, &http, &[], address)?;
-        let text = web(1, "", "      BOOT_MS: 3000").replace("\"PORT:8080\"", &format!("\"{address}:8080\""));
+        let text = web(1, "", "      BOOT_MS: 3000\n      HEALTH: \"${HEALTH:-ok}\"")
+            .replace("\"PORT:8080\"", &format!("\"{address}:8080\""))
+            .replace("interval: 50ms", "interval: 50ms, deadline: 5s");
         stage.compose(&text).up();
         Ok(Self { stage, nginx, address, other })
     }
