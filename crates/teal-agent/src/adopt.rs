@@ -252,6 +252,7 @@ impl Agent {
             unchanged: unchanged.collect(),
             warnings: Vec::new(),
             unresolved: Vec::new(),
+            take: None,
         };
         let mut deployment = Deployment::new(0, plan, now);
         deployment.state = State::Done;

@@ -154,7 +154,7 @@ impl Agent {
         let dockers = self.dockers_ports()?;
         let ours = |one: &ListenerKey| one.namespace.is_none() && !dockers.iter().any(|taken| overlap(taken, one));
         for listener in self.needed_listeners(None).await?.into_iter().filter(ours) {
-            self.open_one(Opening { listener, namespace: None, served: false }).await;
+            self.open_one(Opening::host(listener, false)).await;
         }
         Ok(())
     }
@@ -166,8 +166,12 @@ impl Agent {
             Ok(dockers) => dockers,
             Err(fault) => return self.alert("journal", fault.to_string()),
         };
+        let shared = match self.not_yet_shared().await {
+            Ok(shared) => shared,
+            Err(fault) => return self.alert("journal", fault.to_string()),
+        };
         for listener in self.publisher.listeners().await {
-            if dockers.iter().any(|taken| overlap(taken, &listener)) {
+            if dockers.iter().any(|taken| overlap(taken, &listener)) || shared.contains(&listener) {
                 continue;
             }
             let namespace = match holder_of(&listener) {
@@ -179,7 +183,7 @@ impl Agent {
                     Some(namespace)
                 }
             };
-            self.open_one(Opening { listener, namespace, served: true }).await;
+            self.open_one(Opening { namespace, ..Opening::host(listener, true) }).await;
         }
     }
 
@@ -341,6 +345,7 @@ impl Agent {
         plan.warnings.extend(waiting.into_iter().map(|(name, _)| {
             format!("{name} runs, and waits for the profile {} in the file: it goes on as it is", profiles(name))
         }));
+        plan.warnings.extend(self.look_at_take(request).await?);
         match request.choice.remove_orphans {
             true => plan.orphans.extend(
                 orphans.iter().map(|(_, live)| Unchanged {

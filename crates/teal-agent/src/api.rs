@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
     AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, DescribeRequest, DescribedContainer, Detail,
-    DownRequest, GiveBackRequest, Log, RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
+    DownRequest, GiveBackRequest, Holder, Log, RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;
@@ -49,6 +49,7 @@ pub async fn serve(
         .route("/v1/deployments/{number}", get(detail))
         .route("/v1/deployments/{number}/events", get(events))
         .route("/v1/deployments/{number}/abort", post(abort))
+        .route("/v1/sharing", get(sharing))
         .route("/v1/remove", post(remove))
         .route("/v1/describe", post(describe))
         .route("/v1/adopt", post(adopt))
@@ -176,6 +177,15 @@ async fn abort(
     Json(request): Json<AbortRequest>,
 ) -> Answer<Summary> {
     Ok(axum::Json(shared.agent.abort(number, &request.who)?.summary()))
+}
+
+#[derive(Deserialize)]
+struct SharingQuery {
+    port: u16,
+}
+
+async fn sharing(State(shared): State<Shared>, Query(query): Query<SharingQuery>) -> Answer<Vec<Holder>> {
+    Ok(axum::Json(shared.agent.sharing(query.port).await?))
 }
 
 async fn remove(State(shared): State<Shared>, Json(request): Json<RemoveRequest>) -> Answer<Removed> {

@@ -142,7 +142,7 @@ impl Agent {
             return Ok(());
         }
         for one in open.into_iter().filter(|one| one.open && needed.contains(&one.stand_in)) {
-            let opening = Opening { listener: one.stand_in.clone(), namespace: None, served: true };
+            let opening = Opening::host(one.stand_in.clone(), true);
             self.traffic.bind(&[opening]).await?;
             led.insert(one.listener, one.stand_in);
         }
@@ -168,7 +168,7 @@ impl Agent {
         for one in all.iter().filter(ending) {
             let of_docker = dockers.iter().any(|taken| overlap(taken, &one.listener));
             if !of_docker && published.contains(&one.listener) {
-                let opening = Opening { listener: one.listener.clone(), namespace: None, served: true };
+                let opening = Opening::host(one.listener.clone(), true);
                 match self.traffic.bind(&[opening]).await {
                     // Somebody has it: what is led away from there stays so, rather than fail.
                     Err(fault) if asking.is_none() => {

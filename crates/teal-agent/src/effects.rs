@@ -6,6 +6,7 @@ use crate::nginx::Need;
 use crate::publish::asked_routes;
 use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
+use crate::takeover::taken_from;
 use crate::traffic::Opening;
 use crate::world::{held_by, index_of};
 use futures_util::future::{join_all, try_join_all};
@@ -68,6 +69,9 @@ impl Agent {
                     .map_err(fault_of)?;
             }
             Action::Publish => {
+                if matches!(deployment.state, State::Shifting | State::Releasing { .. }) {
+                    self.give_back_ports(deployment).await?;
+                }
                 self.prepare_diversions(deployment).await?;
                 let need = match deployment.state {
                     State::Reverting { .. } => Need::WillServe,
@@ -78,6 +82,9 @@ impl Agent {
                 // Ports of which it was not known before what they speak, and those inside for a release that is new.
                 self.open().await;
                 self.divert(Some(deployment)).await?;
+                if matches!(deployment.state, State::Reverting { .. }) {
+                    self.leave_ports(deployment).await?;
+                }
                 return Ok(Some(published));
             }
             Action::NameRelease { release } => self.name_release(release).await?,
@@ -117,7 +124,10 @@ impl Agent {
         let ours = |listener: &&ListenerKey| !dockers.iter().any(|taken| overlap(taken, listener));
         let listeners = deployment.plan.members.iter().flat_map(|member| &member.listeners);
         let wanted: BTreeSet<ListenerKey> = listeners.filter(ours).cloned().collect();
-        let reserve = |listener: &ListenerKey| Opening { listener: listener.clone(), namespace: None, served: false };
+        let reserve = |listener: &ListenerKey| Opening {
+            take_from: taken_from(deployment.plan.take.as_ref(), listener),
+            ..Opening::host(listener.clone(), false)
+        };
         let openings: Vec<Opening> = wanted.iter().map(reserve).collect();
         let Err(fault) = self.traffic.bind(&openings).await else {
             self.open().await;

@@ -24,6 +24,7 @@ pub mod run;
 pub mod runtime;
 mod sockets;
 pub mod store;
+mod takeover;
 pub mod traffic;
 mod words;
 pub mod world;

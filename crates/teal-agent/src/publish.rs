@@ -164,6 +164,18 @@ impl Publisher {
         listeners
     }
 
+    /// Listeners where every request waits: no release of their services has a share.
+    pub async fn waiting(&self) -> BTreeSet<ListenerKey> {
+        let routes = self.routes().await;
+        let routings = self.routings().await;
+        let serves = |route: &Route| {
+            routings.get(&route.service).is_some_and(|routing| !routing.split.is_empty() && !routing.holding)
+        };
+        let served: BTreeSet<&ListenerKey> =
+            routes.iter().filter(|route| serves(route)).map(|route| &route.listener).collect();
+        routes.iter().map(|route| &route.listener).filter(|listener| !served.contains(listener)).cloned().collect()
+    }
+
     /// Every listener of a published port, also of those that have no route yet.
     pub async fn published(&self) -> BTreeSet<ListenerKey> {
         let mut tables = self.state.lock().await;

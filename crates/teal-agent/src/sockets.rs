@@ -73,13 +73,18 @@ impl Sockets {
         Ok(all.iter().filter(|one| !one.local.ip().is_loopback()).map(|one| one.local.port()).collect())
     }
 
+    /// Every socket that listens, with its inode, by which a process's descriptor is told.
+    pub fn listeners(&self) -> io::Result<Vec<(SocketAddr, u32)>> {
+        Ok(self.in_state(LISTEN)?.into_iter().map(|one| (one.local, one.inode)).collect())
+    }
+
     /// Connections to the ports that are listened on, but for those of the process `but`.
     pub fn connections(&self, but: Option<u32>) -> io::Result<usize> {
         let ports = self.listening()?;
         let mut open = self.in_state(ESTABLISHED)?;
         open.retain(|one| ports.contains(&one.local.port()));
         if let Some(but) = but {
-            let held = inodes(but)?;
+            let held: BTreeSet<u32> = descriptors(but)?.into_iter().map(|(_, inode)| inode).collect();
             let mut own = Sockets::of(but)?.in_state(ESTABLISHED)?;
             own.retain(|one| held.contains(&one.inode));
             open.retain(|one| !own.iter().any(|own| (own.local, own.remote) == (one.remote, one.local)));
@@ -108,15 +113,16 @@ impl Sockets {
     }
 }
 
-/// The sockets that a process has open.
-fn inodes(pid: u32) -> io::Result<BTreeSet<u32>> {
-    let mut held = BTreeSet::new();
+/// The sockets that a process has open: number of the descriptor, and inode.
+pub fn descriptors(pid: u32) -> io::Result<Vec<(i32, u32)>> {
+    let mut held = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
         // One that was closed meanwhile is none.
-        let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
-        let number: Option<u32> =
-            target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        held.extend(number);
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        held.extend(number.zip(inode));
     }
     Ok(held)
 }

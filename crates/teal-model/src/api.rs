@@ -9,6 +9,7 @@
 //! | GET /v1/deployments/N | | [`Detail`] |
 //! | GET /v1/deployments/N/events?from= | | [`Notice`] a line, until the deployment has ended |
 //! | POST /v1/deployments/N/abort | [`AbortRequest`] | [`Summary`] |
+//! | GET /v1/sharing?port= | | list of [`Holder`]: who else listens on a port of ours, on the same socket |
 //! | POST /v1/remove | [`RemoveRequest`] | [`Removed`] |
 //! | POST /v1/adopt | [`AdoptRequest`] | [`Adoption`] |
 //! | POST /v1/describe | [`DescribeRequest`] | list of [`DescribedContainer`] |
@@ -52,6 +53,15 @@ pub struct DeployRequest {
     pub choice: Choice,
     /// `user@host`, or what CI says of itself.
     pub who: String,
+}
+
+/// A process that has a listening socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    pub name: String,
+    /// Every address that it listens on.
+    pub listens: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

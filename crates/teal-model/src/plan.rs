@@ -35,6 +35,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Services whose image is pulled first, so its id (and whether anything changes at all) is known only then.
     pub unresolved: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<Take>,
 }
 
 /// A service that gets a new release.
@@ -239,6 +241,19 @@ pub struct Choice {
     /// Remove what runs and is not in the file any more.
     #[serde(default)]
     pub remove_orphans: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<Take>,
+}
+
+/// Ports of the host that another process has, and that are to be served on its own sockets; or given back to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Take {
+    pub ports: Vec<u16>,
+    /// The process's name: `nginx`.
+    pub from: String,
+    /// It has them alone again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -268,6 +283,7 @@ pub fn plan(
         orphans: Vec::new(),
         warnings: Vec::new(),
         unresolved: Vec::new(),
+        take: choice.take.clone(),
     };
     for name in warming_order(project) {
         let service = &project.services[&name];

@@ -129,6 +129,8 @@ pub enum Verb {
     Abort(verb::abort::Arguments),
     /// Take over the containers that `docker compose up` started, without a restart
     Adopt(verb::adopt::Arguments),
+    /// Take ports over from nginx, or another process of this host, with no moment in which they are closed
+    Takeover(verb::takeover::Arguments),
     /// Remove services: containers, networks and routes, never named volumes
     Remove(verb::remove::Arguments),
     /// Show what serves, from where, and how it does

@@ -1,6 +1,6 @@
 //! The agent's own copy of every listening socket: what a next proxy is given, so that nobody is refused in between.
 
-use super::{Opening, socket, unix};
+use super::{Opening, shared, socket, unix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use teal_model::fault::Fault;
@@ -37,7 +37,14 @@ impl Listeners {
         let known = |key| self.sockets.contains_key(key) || self.absent.contains(key);
         for opening in wanted.iter().filter(|opening| !known(&opening.listener)) {
             let ours = self.has_path_of(&opening.listener);
-            let socket = socket::bind(&opening.listener, opening.namespace.as_deref(), ours)?;
+            let copied = match (&opening.take_from, opening.listener.tcp()) {
+                (Some(from), Some(addr)) => shared::copy(addr, from)?,
+                _ => None,
+            };
+            let socket = match copied {
+                Some(copied) => Some(copied),
+                None => socket::bind(&opening.listener, opening.namespace.as_deref(), ours)?,
+            };
             new.push((opening.listener.clone(), socket));
         }
         for (key, socket) in new {

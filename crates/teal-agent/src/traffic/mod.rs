@@ -4,6 +4,7 @@ pub mod builtin;
 pub mod fake;
 mod firewall;
 mod listeners;
+pub mod shared;
 mod socket;
 mod unix;
 
@@ -33,6 +34,15 @@ pub struct Opening {
     pub namespace: Option<Arc<OwnedFd>>,
     /// False: it is only reserved, so that nobody else takes it. Connections wait in its queue until it is served.
     pub served: bool,
+    /// The name of a process of this host whose listening socket there is copied, if it has one.
+    pub take_from: Option<String>,
+}
+
+impl Opening {
+    /// In the host's namespace.
+    pub fn host(listener: ListenerKey, served: bool) -> Self {
+        Self { listener, namespace: None, served, take_from: None }
+    }
 }
 
 /// How the proxy is.

@@ -1,7 +1,7 @@
 //! `x-teal` and what the services of a project may not do to each other.
 
 use crate::common::{each_is_refused, file, show, web, web_and, web_warnings};
-use teal_model::config::{Health, NginxProcess, Probe, RouteRule, ServiceSettings, Strategy};
+use teal_model::config::{Health, NginxProcess, Probe, RouteRule, ServiceSettings, Strategy, is_trusted};
 use teal_model::ids::Color;
 use teal_model::wire::UnixSocket;
 

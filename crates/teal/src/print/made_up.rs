@@ -116,6 +116,7 @@ pub fn plan() -> Plan {
             "db may take 180 s to get ready, but its requests are held for 120 s only; then they get 503.".to_owned(),
         ],
         unresolved: vec!["worker".to_owned()],
+        take: None,
     }
 }
 

@@ -125,7 +125,7 @@ async fn give_back(context: &Context, files: Files, services: Vec<String>, dry_r
     Ok(0)
 }
 
-async fn confirmed(context: &Context, question: &str) -> Result<bool, Fault> {
+pub(super) async fn confirmed(context: &Context, question: &str) -> Result<bool, Fault> {
     if !context.out.is_interactive() {
         return Err(Fault::new(Code::Usage, "nobody is here to confirm it").hint("say it with --yes"));
     }

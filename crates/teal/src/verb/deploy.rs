@@ -2,6 +2,7 @@
 
 use crate::build::{self, Wanted};
 use crate::cli::Files;
+use crate::client::Client;
 use crate::follow::{Ending, Follow, conclude};
 use crate::print::plan;
 use crate::project::Loaded;
@@ -23,7 +24,7 @@ pub struct Arguments {
 }
 
 /// What to deploy.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Selection {
     /// Only these services; without any, all of the project
     #[arg(value_name = "SERVICE")]
@@ -58,18 +59,32 @@ impl Selection {
         // The agent only needs the image; build arguments may be secret.
         project.services.values_mut().for_each(|service| service.build = None);
         let (force, remove_orphans) = (self.force, self.remove_orphans);
-        Ok(DeployRequest { project, choice: Choice { services: self.services, force, remove_orphans }, who: who() })
+        Ok(DeployRequest {
+            project,
+            choice: Choice { services: self.services, force, remove_orphans, take: None },
+            who: who(),
+        })
     }
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?;
-    let request = arguments.selection.request(context, |wanted, loaded| build::make(wanted, &loaded.variables))?;
+    let request = arguments.selection.request(context, make)?;
     let accepted: Accepted = client.post("/v1/deployments", &request).await?;
     if arguments.no_wait {
         context.out.show(&accepted, |accepted, _| accepted.deployment.to_string());
         return Ok(0);
     }
+    follow(context, &client, accepted).await
+}
+
+/// Builds the images that are to be built.
+pub fn make(wanted: &[Wanted<'_>], loaded: &Loaded) -> Result<(), Fault> {
+    build::make(wanted, &loaded.variables)
+}
+
+/// To its end.
+pub async fn follow(context: &Context, client: &Client, accepted: Accepted) -> Result<u8, Fault> {
     if !context.out.is_json() {
         context.out.text(&format!(
             "Deployment {} of {}",
@@ -78,7 +93,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         ));
         context.out.blank();
     }
-    match Follow::new(&client, &context.out, accepted.deployment, accepted.plan).until_the_end().await? {
+    match Follow::new(client, &context.out, accepted.deployment, accepted.plan).until_the_end().await? {
         Ending::Ended(receipt) => Ok(conclude(&context.out, &receipt)),
         Ending::Detached(code) => Ok(code),
     }

@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod remove;
 pub mod show;
 pub mod status;
+pub mod takeover;
 pub mod up;
 
 use crate::cli::{Cli, Files, Global, Verb};
@@ -87,6 +88,7 @@ fn dispatch(context: &Context, verb: Verb) -> Result<u8, Fault> {
         Verb::Deploy(arguments) => wait(deploy::run(context, arguments)),
         Verb::Abort(arguments) => wait(abort::run(context, arguments)),
         Verb::Adopt(arguments) => wait(adopt::run(context, arguments)),
+        Verb::Takeover(arguments) => wait(takeover::run(context, arguments)),
         Verb::Remove(arguments) => wait(remove::run(context, arguments)),
         Verb::Status(arguments) => wait(status::run(context, arguments)),
         Verb::History(arguments) => wait(history::run(context, arguments)),

@@ -14,6 +14,7 @@ pub mod overhead;
 pub mod project;
 pub mod proxy_crash;
 pub mod recreate;
+pub mod takeover;
 pub mod unchanged;
 
 /// The images of the sample programs; `make images` and `make project-images` build them.

@@ -22,12 +22,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use mode::Mode;
+pub use script::MAIN;
 pub use teal::Behind;
 
 /// Between the reload and the stop of what was live, in `ScriptWait`.
 pub const WAIT: Duration = Duration::from_secs(5);
 /// Before the flip of a round: connections are opened, pools fill.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setup {
