@@ -1,7 +1,7 @@
 //! `x-teal` and what the services of a project may not do to each other.
 
 use crate::common::{each_is_refused, file, show, web, web_and, web_warnings};
-use teal_model::config::{Health, Probe, RouteRule, ServiceSettings, Strategy};
+use teal_model::config::{Health, Probe, RouteRule, ServiceSettings, Strategy, is_trusted};
 
 fn rule(host: Option<&str>, path: &str, port: Option<u16>) -> RouteRule {
     RouteRule { host: host.map(str::to_owned), path: path.to_owned(), port }
