@@ -47,7 +47,12 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
             .join(", ")
     };
     let job = |member: &usize| members.get(*member).is_some_and(|member| member.job);
+    let behind = |member: &usize| members.get(*member).is_some_and(|member| member.nginx.is_some());
+    let all_behind = || members.iter().filter(|member| !member.takes_its_turn()).all(|member| member.nginx.is_some());
     match state {
+        State::Releasing { member } if behind(member) => format!("switch nginx to {}", of(member)),
+        State::Shifting if all_behind() => format!("switch nginx to {}", candidates()),
+        State::Holding { member } if behind(member) => format!("nginx answers 502; let {} finish", live(member)),
         State::Planned => "plan".to_owned(),
         State::Pulling => "pull images".to_owned(),
         State::Migrating => "migrate: nothing to do".to_owned(),

@@ -57,7 +57,7 @@ pub fn written(service: &Service, port: u16) -> Option<Protocol> {
 pub fn first_port(service: &Service) -> Option<u16> {
     let published = service.ports.iter().find(|port| port.protocol == Transport::Tcp).map(|port| port.target);
     let published = published.or_else(|| service.teal.listen.first().map(|listen| listen.target));
-    service.teal.nginx.as_ref().map_or(published, |nginx| nginx.port)
+    service.teal.nginx.as_ref().and_then(|nginx| nginx.port).or(published)
 }
 
 /// All of them.

@@ -69,7 +69,7 @@ pub enum Need {
 
 impl Nginx {
     pub fn open(state_dir: &Path, agent: &str, runtime: Arc<dyn Runtime>) -> Result<Self, Fault> {
-        let dir = state_dir.join("nginx");
+        let dir = state_dir.join("upstreams");
         let unreadable =
             |error: std::io::Error| Fault::new(Code::StateDir, format!("{} cannot be read: {error}", dir.display()));
         let mut known = BTreeMap::new();
