@@ -301,9 +301,12 @@ pub struct ServiceStatus {
     /// Peers whose forwarding headers are believed, as CIDR.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
-    /// Published ports, in the order of the file.
+    /// Published ports, in the order of the file; none where its clients come through an nginx.
     #[serde(default)]
     pub published: Vec<PublishedPort>,
+    /// The nginx that it is behind, and its upstream there, for people. Then the numbers of requests are nginx's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// How other containers call it: the ports behind its name. None: its containers own the name, so any port is theirs.
     #[serde(default)]
     pub by_name: Option<Vec<Door>>,

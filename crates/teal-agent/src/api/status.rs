@@ -4,11 +4,13 @@ use super::{Answer, Shared};
 use crate::agent::Agent;
 use crate::journal::ServiceRecord;
 use crate::reach::Ways;
+use crate::traffic::Counts;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::sync::Arc;
 use teal_model::api::{Hello, ProxyStatus, PublishedPort, ReplicaStatus, ServiceStatus, Status, VERSION};
-use teal_model::config::{Mode, Port, Protocol as Transport, Service};
+use teal_model::config::{Mode, Nginx, Port, Protocol as Transport, Service};
 use teal_model::deployment::Health;
 use teal_model::door::{self, Door};
 use teal_model::ids::{ReleaseKey, ServiceKey};
@@ -45,7 +47,14 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
         if record.live.is_none() && !deploying {
             continue;
         }
-        services.push(service(agent, &record, &doors, statistics.as_deref()));
+        let of_nginx = match record.routing.as_ref().map(|routing| &routing.settings) {
+            Some(release) if is_behind(agent, release) => Some(OfNginx {
+                counted: agent.nginx.counted().ask().await,
+                open: agent.connections_of_nginx(release).await,
+            }),
+            _ => None,
+        };
+        services.push(service(agent, &record, &doors, statistics.as_deref(), of_nginx));
     }
     let connections = statistics.as_ref().map(|statistics| statistics.connections).unwrap_or_default();
     let engine = agent.runtime.engine().await;
@@ -66,12 +75,29 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     }))
 }
 
+/// What an nginx says of a service.
+struct OfNginx {
+    counted: Option<Arc<Statistics>>,
+    /// Connections that it holds to the live release.
+    open: Option<u64>,
+}
+
+fn is_behind(agent: &Agent, release: &ReleaseKey) -> bool {
+    agent.store.release(release).is_ok_and(|stored| stored.service.teal.nginx.is_some())
+}
+
 fn service(
     agent: &Agent,
     record: &ServiceRecord,
     doors: &HashMap<ReleaseKey, Vec<Door>>,
     statistics: Option<&Statistics>,
+    of_nginx: Option<OfNginx>,
 ) -> ServiceStatus {
+    // What other containers call by name is beside it.
+    let (statistics, open) = match &of_nginx {
+        Some(of_nginx) => (of_nginx.counted.as_deref(), Some(of_nginx.open)),
+        None => (statistics, None),
+    };
     let key: &ServiceKey = &record.service;
     let world = agent.watch.now();
     let replicas = world.replicas.values().filter(|replica| &replica.release.service == key);
@@ -99,12 +125,14 @@ fn service(
         releases.as_ref().map(|releases| releases.iter().map(|release| count(release)).sum())
     };
     let adopted = record.live.as_ref().is_some_and(crate::journal::ReleaseRecord::is_adopted);
+    let words = |nginx: &Nginx| format!("{}, upstream {}", nginx.process.words(), nginx.upstream);
     // Until its first deployment an adopted service has no route, and Docker has its ports.
     let of = record.routing.as_ref().map(|routing| &routing.settings);
     let of = of.or(record.live.as_ref().filter(|_| adopted).map(|live| &live.release));
     let settings = of.and_then(|release| agent.store.release(release).ok());
     let doors = record.routing.as_ref().and_then(|routing| doors.get(&routing.settings)).map_or(&[][..], Vec::as_slice);
     let rate = agent.meter.rate(key);
+    let behind = settings.as_ref().and_then(|stored| stored.service.teal.nginx.as_ref().map(words));
     ServiceStatus {
         service: key.clone(),
         live: record.live.as_ref().map(|live| live.release.clone()),
@@ -112,7 +140,11 @@ fn service(
         image: record.live.as_ref().map(|live| live.image.clone()),
         image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
         since_ms: record.since_ms,
-        published: settings.as_ref().map(|stored| published(&stored.service, doors, adopted)).unwrap_or_default(),
+        published: settings
+            .as_ref()
+            .map(|stored| published(&stored.service, doors, adopted))
+            .filter(|_| behind.is_none() || adopted)
+            .unwrap_or_default(),
         trusted_proxies: settings.as_ref().map(|stored| stored.trusted_proxies.clone()).unwrap_or_default(),
         by_name: world.holders.contains_key(key).then(|| doors.to_vec()),
         listeners: settings
@@ -122,7 +154,8 @@ fn service(
         adopted,
         holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
         replicas: replicas.collect(),
-        in_flight: sum(&|release| release.in_flight),
+        in_flight: open.unwrap_or_else(|| sum(&|release| release.in_flight)),
+        behind,
         rate: rate.map(|rate| rate.requests),
         connection_rate: rate.map(|rate| rate.connections),
         requests: sum(&|release| release.counters.requests),

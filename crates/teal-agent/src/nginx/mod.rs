@@ -56,6 +56,9 @@ struct Left {
     confirm_port: u16,
     /// The text of its file.
     text: Option<String>,
+    /// The generation that this agent has seen to be served by every worker.
+    #[serde(skip)]
+    settled: Option<String>,
 }
 
 /// How much is needed of a nginx that does not run.
@@ -110,7 +113,7 @@ impl Nginx {
             let left = match known.get(&process.place()) {
                 Some(left) => Left { process: process.clone(), ..left.clone() },
                 None if upstreams.is_empty() => continue,
-                None => Left { confirm_port: free_port(&known)?, process: process.clone(), text: None },
+                None => Left { confirm_port: free_port(&known)?, process: process.clone(), text: None, settled: None },
             };
             let (left, faults) = self.ensure_one(left, upstreams.clone(), need).await?;
             said.extend(faults);
@@ -173,8 +176,9 @@ impl Nginx {
         let there = found == Found::Ours(text.whole.clone());
         if there
             && let Some(running) = &running
-            && settled(running, left.confirm_port, &text).await
+            && settled(running, &left, &text).await
         {
+            left.settled = Some(text.generation);
             left.text = Some(text.whole);
             return Ok((Some(left), said));
         }
@@ -207,6 +211,7 @@ impl Nginx {
             }
             return Err(fault);
         }
+        left.settled = Some(text.generation);
         Ok((Some(left), said))
     }
 
@@ -417,10 +422,11 @@ impl Nginx {
 
 /// The same answer for longer than a master lets its old workers take connections beside the new ones (100 ms): an agent that
 /// died may have told it to reload a moment ago.
-async fn settled(running: &Running, port: u16, text: &Text) -> bool {
+async fn settled(running: &Running, left: &Left, text: &Text) -> bool {
     let began = Instant::now();
-    while running.generation(port).await.is_ok_and(|serving| serving == text.generation) {
-        if began.elapsed() > Duration::from_millis(300) {
+    let known = left.settled.as_ref() == Some(&text.generation);
+    while running.generation(left.confirm_port).await.is_ok_and(|serving| serving == text.generation) {
+        if known || began.elapsed() > Duration::from_millis(300) {
             return true;
         }
         sleep(LOOK * 2).await;

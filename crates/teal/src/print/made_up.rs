@@ -294,6 +294,7 @@ pub fn status() -> Status {
         restarts: 0,
     };
     let web = ServiceStatus {
+        behind: None,
         service: ServiceKey::new("shop", "web"),
         live: Some(release("web", 4)),
         color: Some("green".to_owned()),
@@ -318,6 +319,7 @@ pub fn status() -> Status {
         tcp: Some(TcpCounters { connections: 1_204, failed: 2, open: 8, closed: 0 }),
     };
     let db = ServiceStatus {
+        behind: None,
         service: ServiceKey::new("shop", "db"),
         live: Some(release("db", 1)),
         color: Some("blue".to_owned()),
@@ -343,6 +345,7 @@ pub fn status() -> Status {
         ..web.clone()
     };
     let dns = ServiceStatus {
+        behind: None,
         service: ServiceKey::new("shop", "dns"),
         published: vec![
             PublishedPort { direct: true, udp: true, ..port_status(53, 53, None) },
@@ -353,6 +356,7 @@ pub fn status() -> Status {
         ..db.clone()
     };
     let worker = ServiceStatus {
+        behind: None,
         service: ServiceKey::new("shop", "worker"),
         by_name: Some(Vec::new()),
         in_flight: Some(0),

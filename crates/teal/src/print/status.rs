@@ -98,7 +98,7 @@ fn connections(tcp: &TcpCounters) -> String {
 fn ways(services: &[ServiceStatus], paint: Paint) -> String {
     let mut rows = vec![["SERVICE", "PUBLISHED", "BY NAME"].map(str::to_owned).to_vec()];
     for service in services {
-        let published: Vec<String> = service.published.iter().map(published).collect();
+        let published: Vec<String> = service.published.iter().map(published).chain(service.behind.clone()).collect();
         let by_name = match &service.by_name {
             None => "its containers".to_owned(),
             Some(doors) => {

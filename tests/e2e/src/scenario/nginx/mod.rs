@@ -35,6 +35,10 @@ pub enum Setup {
     Script,
     ScriptWait,
     Mode,
+    /// Settings of nginx by which the race of a reload might be smaller; for a bench of its own.
+    ModeLingering,
+    ModeShortKeepalive,
+    ModeNoKeepalive,
     Behind,
     Edge,
 }
@@ -42,12 +46,18 @@ pub enum Setup {
 impl Setup {
     pub const ALL: [Self; 5] = [Self::Script, Self::ScriptWait, Self::Mode, Self::Behind, Self::Edge];
 
+    /// `mode`, tuned.
+    pub const TUNED: [Self; 3] = [Self::ModeLingering, Self::ModeShortKeepalive, Self::ModeNoKeepalive];
+
     /// Part of the ids of its figures.
     pub fn name(self) -> &'static str {
         match self {
             Self::Script => "script",
             Self::ScriptWait => "script_wait",
             Self::Mode => "mode",
+            Self::ModeLingering => "mode_lingering",
+            Self::ModeShortKeepalive => "mode_short_keepalive",
+            Self::ModeNoKeepalive => "mode_no_keepalive",
             Self::Behind => "behind",
             Self::Edge => "edge",
         }
@@ -64,6 +74,9 @@ impl Setup {
             Self::Script => Box::new(script::Script::start("script", Duration::ZERO)?),
             Self::ScriptWait => Box::new(script::Script::start("wait", WAIT)?),
             Self::Mode => Box::new(Mode::start("mode")?),
+            Self::ModeLingering => Box::new(Mode::tuned("lingering", "lingering_close always;")?),
+            Self::ModeShortKeepalive => Box::new(Mode::tuned("shortkeep", "keepalive_timeout 1s; keepalive_time 1s;")?),
+            Self::ModeNoKeepalive => Box::new(Mode::tuned("nokeep", "keepalive_timeout 0;")?),
             Self::Behind => Box::new(Behind::start("behind")?),
             Self::Edge => Box::new(teal::Edge::start("edge")),
         })

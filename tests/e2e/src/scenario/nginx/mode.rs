@@ -14,12 +14,18 @@ pub struct Mode {
     pub nginx: Nginx,
     pub stage: Stage,
     address: SocketAddr,
+    more: String,
 }
 
 impl Mode {
     /// Version 0 of the app, served through nginx.
     pub fn start(name: &str) -> io::Result<Self> {
-        let mode = Self::waiting(name, &main())?;
+        Self::tuned(name, "")
+    }
+
+    /// With more words in nginx's `http`.
+    pub fn tuned(name: &str, more: &str) -> io::Result<Self> {
+        let mode = Self { more: more.to_owned(), ..Self::waiting(name, &main())? };
         mode.stage.compose(&compose(&mode.nginx, 1, "", "")).up();
         mode.stage.must_deploy("0");
         mode.pass()?;
@@ -32,12 +38,13 @@ impl Mode {
         let http = format!("  include teal.d/*.conf;\n  server {{ listen {address}; return 404; }}");
         let nginx = Nginx::start(main, &http, &[], address)?;
         std::fs::create_dir(nginx.prefix().join("teal.d"))?;
-        Ok(Self { nginx, stage: Stage::new(name), address })
+        Ok(Self { nginx, stage: Stage::new(name), address, more: String::new() })
     }
 
     /// From now on nginx gives everything to the upstream `app`, once it is reloaded.
     pub fn lead(&self) -> io::Result<()> {
-        let http = format!("  include teal.d/*.conf;\n  server {{ listen {}; {} }}", self.address, pass("app"));
+        let more = &self.more;
+        let http = format!("  {more} include teal.d/*.conf;\n  server {{ listen {}; {} }}", self.address, pass("app"));
         self.nginx.configure(&main(), &http)
     }
 
