@@ -324,7 +324,7 @@ impl Agent {
         // Only a deployment that was taken back leaves a route.
         if chosen.iter().any(|record| record.routing.is_some()) {
             let none = keys.iter().map(|key| (key.clone(), None)).collect();
-            let (_, said) = self.publisher.flip(none, crate::nginx::Need::WillServe).await?;
+            let (_, said) = self.publisher.flip(none, crate::nginx::Need::Back).await?;
             self.say_of_nginx(&said);
         }
         // Before the watcher forgets them: what is not adopted any more is not touched, and what is not ours neither.

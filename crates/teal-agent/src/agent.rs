@@ -20,7 +20,7 @@ use teal_model::deployment::{Deployment, Event, Routing};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{ImageFacts, Plan, Running, Unchanged, overlap, plan};
+use teal_model::plan::{ImageFacts, Member, Plan, Running, Unchanged, overlap, plan};
 use teal_model::wire::{BackendId, ListenerKey, RouteTable};
 use tokio::sync::{broadcast, watch};
 
@@ -77,7 +77,7 @@ impl Agent {
             journal.services()?.into_iter().filter_map(|record| Some((record.service, record.routing?))).collect();
         // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
         let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
-        let nginx = Arc::new(Nginx::open(&state_dir, &id, runtime.clone())?);
+        let nginx = Arc::new(Nginx::open(&state_dir, &id, runtime.clone()));
         let surroundings = Surroundings {
             traffic: traffic.clone(),
             nginx: nginx.clone(),
@@ -396,7 +396,9 @@ impl Agent {
         self.refuse_taken_routes(&plan, &request, None).await?;
         let remarks = self.refuse_nginx(&plan).await?;
         plan.warnings.extend(remarks);
-        let behind = plan.members.iter().any(|member| member.nginx.is_some());
+        let behind_now = self.publisher.all_behind().await;
+        let is_behind = |member: &Member| member.nginx.is_some() || behind_now.contains_key(&member.service);
+        let behind = plan.members.iter().any(is_behind);
         let window = plan.members.iter().any(|member| member.serves()).then(|| window.only(keys, behind));
         let mut deployment = Deployment::new(0, plan, now);
         self.journal.begin(&mut deployment, &request.who, now)?;
@@ -537,7 +539,7 @@ impl Agent {
             }
         }
         let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
-        let (_, said) = self.publisher.flip(quiet, Need::WillServe).await?;
+        let (_, said) = self.publisher.flip(quiet, Need::Back).await?;
         self.say_of_nginx(&said);
         self.drain(&releases).await;
         for key in keys {
@@ -591,7 +593,11 @@ impl Agent {
             let idle = self.traffic.ask().await.is_some_and(|statistics| {
                 statistics.releases.iter().filter(|one| releases.contains(&one.release)).all(|one| one.in_flight == 0)
             });
-            if idle {
+            let mut of_nginx = Vec::new();
+            for release in releases {
+                of_nginx.push(self.in_flight_of_nginx(release).await);
+            }
+            if idle && of_nginx.iter().all(|count| *count == Some(0)) {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -144,7 +144,7 @@ impl Conductor {
             })
             .collect();
         for (release, count) in &mut counts {
-            let through_nginx = self.agent.connections_of_nginx(release).await;
+            let through_nginx = self.agent.in_flight_of_nginx(release).await;
             *count = count.zip(through_nginx).map(|(count, more)| count + more);
         }
         counts

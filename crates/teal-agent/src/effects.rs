@@ -74,7 +74,7 @@ impl Agent {
                 }
                 self.prepare_diversions(deployment).await?;
                 let need = match deployment.state {
-                    State::Reverting { .. } => Need::WillServe,
+                    State::Reverting { .. } | State::Retiring => Need::Back,
                     _ => Need::Serves,
                 };
                 let (published, said) = self.publisher.flip(deployment.routing(), need).await?;
@@ -110,6 +110,14 @@ impl Agent {
                 Err(fault)
                     if fault.code == Code::ProxyDown
                         && deployment.state == State::Retiring
+                        && since.elapsed() < SILENT_FOR =>
+                {
+                    tokio::time::sleep(AGAIN).await
+                }
+                // Somebody may be in the middle of an edit of nginx's configuration.
+                Err(fault)
+                    if fault.code.is_of_nginx()
+                        && matches!(deployment.state, State::Retiring | State::Reverting { .. })
                         && since.elapsed() < SILENT_FOR =>
                 {
                     tokio::time::sleep(AGAIN).await

@@ -39,6 +39,8 @@ pub struct Publisher {
     store: Arc<ReleaseStore>,
     watch: Watch,
     state: Mutex<Tables>,
+    /// Held while an nginx is told; before the tables' own lock.
+    telling: Mutex<()>,
 }
 
 struct Tables {
@@ -52,8 +54,7 @@ struct Tables {
     diversions: Vec<Diversion>,
     /// What each release was last seen to speak: it may have no replica that runs for a moment.
     doors: HashMap<ReleaseKey, Vec<Door>>,
-    /// What was told to each nginx last; None: it is not known whether that is so.
-    told: Option<behind::Told>,
+    told: behind::Told,
 }
 
 /// What a publisher speaks to, and reads.
@@ -90,9 +91,16 @@ impl Publisher {
         let doors = serving.map(doors_of).unwrap_or_default();
         // A service whose settings cannot be read stays as it was found to be served.
         let last = (serving.cloned().unwrap_or_default(), BTreeSet::new());
-        let tables =
-            Tables { number, routings, last, settings: HashMap::new(), diversions: Vec::new(), doors, told: None };
-        Self { traffic, nginx, journal, store, watch, state: Mutex::new(tables) }
+        let tables = Tables {
+            number,
+            routings,
+            last,
+            settings: HashMap::new(),
+            diversions: Vec::new(),
+            doors,
+            told: behind::Told::default(),
+        };
+        Self { traffic, nginx, journal, store, watch, state: Mutex::new(tables), telling: Mutex::new(()) }
     }
 
     /// Changes the routing of some services and waits until every worker routes by it. On an error the routings are as
@@ -102,6 +110,7 @@ impl Publisher {
         changes: BTreeMap<ServiceKey, Option<Routing>>,
         need: Need,
     ) -> Result<(Published, Vec<Fault>), Fault> {
+        let _telling = self.telling.lock().await;
         let mut tables = self.state.lock().await;
         let mut routings = tables.routings.clone();
         let changed: Vec<ServiceKey> = changes.keys().cloned().collect();
@@ -111,15 +120,15 @@ impl Publisher {
             return Err(built.faults.swap_remove(at).1);
         }
         let began = monotonic_us();
-        let nginx_before = tables.told.clone();
         // It takes longer, and it may refuse.
-        let said = self.tell_nginx(&mut tables, &routings, need).await?;
+        let said = self.tell_nginx(&mut tables, &routings, need, &changed).await?;
+        let told_after_us = monotonic_us() - began;
         tables.routings = routings;
         let publication = tables.number_it(built);
         let published = self.traffic.publish(publication, Some(ACKNOWLEDGE_WITHIN)).await?;
         let mut published =
             published.ok_or_else(|| Fault::new(Code::Internal, "a table was published without waiting"))?;
-        if tables.told != nginx_before {
+        if told_after_us > 1_000 {
             published.sent_us = began;
         }
         Ok((published, said))
@@ -140,11 +149,7 @@ impl Publisher {
         let mut tables = self.state.lock().await;
         let routings = tables.routings.clone();
         let mut built = self.build(&mut tables, &routings)?;
-        let mut faults: Vec<Fault> = std::mem::take(&mut built.faults).into_iter().map(|(_, fault)| fault).collect();
-        match self.tell_nginx(&mut tables, &routings, Need::WillServe).await {
-            Ok(said) => faults.extend(said),
-            Err(fault) => faults.push(fault),
-        }
+        let faults: Vec<Fault> = std::mem::take(&mut built.faults).into_iter().map(|(_, fault)| fault).collect();
         if built.gist() != tables.last || tables.number.n == 0 {
             let publication = tables.number_it(built);
             self.traffic.publish(publication, None).await?;

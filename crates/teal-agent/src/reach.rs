@@ -114,8 +114,7 @@ impl Agent {
         }
         let mut all = Vec::new();
         for target in targets(stored) {
-            let given = stored.service.teal.nginx.as_ref();
-            if let Some(port) = given.and_then(|nginx| given_port(nginx, color, replica, target)) {
+            if let Some(port) = given_port(stored, color, replica, target) {
                 if !is_free(on, port) && !self.is_there(release, replica).await? {
                     return Err(self.taken(color, port).await);
                 }

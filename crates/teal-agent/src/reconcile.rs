@@ -75,6 +75,8 @@ pub async fn keep_whole(agent: Weak<Agent>) {
             () = sleep_until(next) => {
                 let Some(agent) = agent.upgrade() else { return };
                 next = Instant::now() + EVERY;
+                let said = agent.publisher.look_at_nginx().await;
+                agent.say_of_nginx(&said);
                 if let Err(fault) = tidy_up(&agent).await {
                     // The daemon may only be away; what matters of it is an alert where a service is not whole.
                     tracing::warn!(%fault, "not reconciled");
@@ -177,8 +179,6 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             }
         }
     }
-    let said = agent.publisher.look_at_nginx().await.unwrap_or_else(|fault| vec![fault]);
-    agent.say_of_nginx(&said);
     // Those of a holder that has started again are in a namespace that nobody is in any more.
     agent.traffic.retain(&agent.needed_listeners(None).await?).await?;
     let mut needed: BTreeSet<ReleaseKey> =

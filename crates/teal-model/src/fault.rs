@@ -120,6 +120,10 @@ impl Code {
         }
     }
 
+    pub fn is_of_nginx(self) -> bool {
+        matches!(self, Code::NginxDown | Code::NginxFile | Code::NginxRefused | Code::NginxStale)
+    }
+
     /// When it happens, for the manual.
     pub fn when(self) -> &'static str {
         match self {

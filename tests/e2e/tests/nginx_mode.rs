@@ -8,9 +8,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::time::Duration;
 use teal_e2e::prober::{Cause, Pace, Prober, Report};
-use teal_e2e::scenario::crash;
 use teal_e2e::scenario::nginx::mode::compose;
 use teal_e2e::scenario::nginx::{Mode, Standing, load};
+use teal_e2e::scenario::{IMAGE, crash};
 use teal_e2e::stage::{docker, free_port};
 use teal_model::deployment::State;
 use teal_model::fault::Code;
@@ -94,14 +94,14 @@ fn what_is_removed_leaves_nothing_or_what_nginx_cannot_do_without() {
     let mode = Mode::start("gone").unwrap();
     mode.stage.must(&["remove", "--yes"]);
     let text = std::fs::read_to_string(mode.file()).unwrap();
-    assert!(text.contains(" down;") && !text.contains("#  "), "{text}");
+    assert!(text.contains(" down;") && !text.contains("server 127.0.0.1:2"), "{text}");
     let alerts = mode.stage.status().alerts.join("\n");
     assert!(alerts.contains("still names app"), "{alerts}");
     // The team takes its `proxy_pass` out: then the file goes, too.
     let http = format!("  include teal.d/*.conf;\n  server {{ listen {}; return 404; }}", mode.address());
     mode.nginx.configure("", &http).unwrap();
-    mode.stage.until("the file is gone", Duration::from_secs(40), || !mode.file().exists());
-    assert_eq!(std::fs::read_dir(mode.nginx.prefix().join("teal.d")).unwrap().count(), 0);
+    let left = || std::fs::read_dir(mode.nginx.prefix().join("teal.d")).unwrap().count();
+    mode.stage.until("the file is gone, and what was beside it", Duration::from_secs(40), || left() == 0);
 }
 
 #[test]
@@ -125,10 +125,15 @@ fn a_configuration_that_nginx_refuses_changes_nothing() {
     refuses(&mode, "1", Code::NginxRefused, &["refuses the configuration", "nonsense"]);
     std::fs::remove_file(&broken).unwrap();
     // Another one has the name: it is seen when Teal's own is tested.
-    let text = compose(&mode.nginx, 1, "", "").replace("upstream: app", "upstream: other");
+    let text = compose(&mode.nginx, 1, "", "");
+    let web = text.split_once("  web:\n").unwrap().1;
+    let text = format!("{text}  api:\n{}", web.replace("upstream: app", "upstream: other"));
     std::fs::write(&broken, "upstream other { server 127.0.0.1:1; }\n").unwrap();
     mode.stage.compose(&text);
     refuses(&mode, "1", Code::NginxRefused, &["duplicate upstream", "take your own `upstream` block"]);
+    // What nginx leads to cannot be left under its feet.
+    mode.stage.compose(&compose(&mode.nginx, 1, "", "").replace("upstream: app", "upstream: other"));
+    refuses(&mode, "1", Code::NginxRefused, &["web leaves the upstream app", "still leads there"]);
 }
 
 #[test]
@@ -140,12 +145,51 @@ fn an_nginx_that_does_not_run_is_told_before_anything() {
     let output = mode.stage.command(&["deploy"]).env("VERSION", "1").output().unwrap();
     refused(&output, Code::NginxDown, &["nginx on this host does not run", "nginx.pid"]);
     assert_eq!(mode.stage.containers(), containers);
-    assert!(text_of(&mode.stage.teal(&["plan"])).contains("does not run") || version_is_live(&mode));
+    let plan = mode.stage.command(&["plan"]).env("VERSION", "1").output().unwrap();
+    assert!(text_of(&plan).contains("as it stands this is refused: nginx on this host does not run"));
 }
 
-/// `plan` has nothing to say where nothing changes.
-fn version_is_live(mode: &Mode) -> bool {
-    text_of(&mode.stage.teal(&["plan"])).contains("nothing to do")
+#[test]
+fn the_first_deployment_takes_over_from_what_the_team_runs_without_a_gap() {
+    let mode = Mode::waiting("first", "worker_shutdown_timeout 40s;").unwrap();
+    let (name, port) = (format!("{}-theirs", mode.stage.project), free_port());
+    let publish = format!("127.0.0.1:{port}:8080");
+    docker(&["run", "--detach", "--name", &name, "--publish", &publish, "--env=VERSION=theirs", IMAGE]);
+    let own = mode.nginx.prefix().join("teal.d/own.conf");
+    std::fs::write(&own, format!("upstream app {{ server 127.0.0.1:{port}; keepalive 8; }}\n")).unwrap();
+    mode.pass().unwrap();
+    mode.stage.until("their app answers", Duration::from_secs(10), || version(&mode) == "theirs");
+    // As the manual says it: the block goes, nginx is not told yet.
+    std::fs::remove_file(&own).unwrap();
+    mode.stage.compose(&compose(&mode.nginx, 1, "", "      BOOT_MS: \"2000\"")).up();
+    let prober = Prober::start(load(mode.address(), Pace::per_second(20.0))).unwrap();
+    mode.stage.must_deploy("1");
+    let report = prober.stop().unwrap();
+    docker(&["rm", "--force", "--volumes", &name]);
+    fails_by_the_race_alone(&report, &mode);
+    assert!(report.answers_of("theirs") > 0 && version(&mode) == "1", "{:?}", report.totals.by_version);
+    // One that is never ready leaves everything as it was.
+    mode.stage.must(&["remove", "--yes"]);
+}
+
+#[test]
+fn an_upload_that_an_old_worker_still_reads_reaches_its_release() {
+    let mut mode = Mode::start("upload").unwrap();
+    let mut stream = TcpStream::connect(mode.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // nginx passes a request on when it has the whole body: until then nobody behind it knows of it.
+    stream.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nConnection: close\r\n\r\n12").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let rest = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(4));
+        stream.write_all(b"34").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    mode.flip("1").unwrap();
+    let answer = rest.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("1234"), "{answer}");
 }
 
 #[test]

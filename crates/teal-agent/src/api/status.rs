@@ -48,10 +48,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
             continue;
         }
         let of_nginx = match record.routing.as_ref().map(|routing| &routing.settings) {
-            Some(release) if is_behind(agent, release) => Some(OfNginx {
-                counted: agent.nginx.counted().ask().await,
-                open: agent.connections_of_nginx(release).await,
-            }),
+            Some(release) if is_behind(agent, release) => Some(OfNginx { counted: agent.nginx.counted().ask().await }),
             _ => None,
         };
         services.push(service(agent, &record, &doors, statistics.as_deref(), of_nginx));
@@ -78,8 +75,6 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
 /// What an nginx says of a service.
 struct OfNginx {
     counted: Option<Arc<Statistics>>,
-    /// Connections that it holds to the live release.
-    open: Option<u64>,
 }
 
 fn is_behind(agent: &Agent, release: &ReleaseKey) -> bool {
@@ -94,9 +89,9 @@ fn service(
     of_nginx: Option<OfNginx>,
 ) -> ServiceStatus {
     // What other containers call by name is beside it.
-    let (statistics, open) = match &of_nginx {
-        Some(of_nginx) => (of_nginx.counted.as_deref(), Some(of_nginx.open)),
-        None => (statistics, None),
+    let statistics = match &of_nginx {
+        Some(of_nginx) => of_nginx.counted.as_deref(),
+        None => statistics,
     };
     let key: &ServiceKey = &record.service;
     let world = agent.watch.now();
@@ -154,7 +149,8 @@ fn service(
         adopted,
         holding: record.routing.as_ref().is_some_and(|routing| routing.holding),
         replicas: replicas.collect(),
-        in_flight: open.unwrap_or_else(|| sum(&|release| release.in_flight)),
+        // Of nginx its connections are known, and not which of them has a request.
+        in_flight: sum(&|release| release.in_flight).filter(|_| behind.is_none()),
         behind,
         rate: rate.map(|rate| rate.requests),
         connection_rate: rate.map(|rate| rate.connections),

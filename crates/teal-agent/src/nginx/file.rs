@@ -5,13 +5,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{Color, ReleaseKey};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 
 const MARK: &str = "# Written by Teal: do not edit, `teal deploy` writes it again.";
 const CHECKSUM: &str = "# sha256 of the lines below: ";
@@ -21,6 +21,7 @@ pub type Upstreams = BTreeMap<String, Upstream>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
+    pub service: ServiceKey,
     /// Empty: nobody serves, and nginx answers 502.
     pub servers: Vec<Server>,
     pub keepalive: u32,
@@ -68,7 +69,7 @@ pub fn render(agent: &str, log: &str, confirm_port: u16, upstreams: &Upstreams) 
     let _ = write!(
         body,
         "map $upstream_addr $teal_release {{\n    default \"\";\n{releases}}}\n\
-         log_format teal '$teal_release\\t$msec\\t$request_time\\t$upstream_header_time\\t$status\\t$upstream_status\\t\
+         log_format teal '$teal_release\\t$msec\\t$request_time\\t$upstream_header_time\\t$status\\t$upstream_connect_time\\t\
          $request_completion';\n\
          access_log {log} teal if=$teal_release;\n"
     );
@@ -108,7 +109,7 @@ pub enum Found {
 
 impl Found {
     pub fn read(path: &Path, agent: &str) -> io::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error),
@@ -129,8 +130,10 @@ impl Found {
 /// In one step, and with the text before it kept beside: to go back to that needs no room on the disk.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let previous = beside(path, "previous");
-    if std::fs::read_to_string(&previous).is_ok_and(|kept| kept == text) && path.exists() {
-        return Ok(renameat_with(CWD, &previous, CWD, path, RenameFlags::EXCHANGE)?);
+    let is_kept = read(&previous).is_ok_and(|kept| kept == text) && path.exists();
+    // Where the file system cannot exchange two names it is written anew.
+    if is_kept && renameat_with(CWD, &previous, CWD, path, RenameFlags::EXCHANGE).is_ok() {
+        return sync_folder(path);
     }
     let fresh = beside(path, "new");
     let written = write(&fresh, text);
@@ -146,21 +149,52 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
         let _ = std::fs::remove_file(&fresh);
     }
     placed?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
 }
 
+/// Out of nginx's sight; `put_back` or `clear` follows.
+pub fn put_aside(path: &Path) -> io::Result<()> {
+    match std::fs::rename(path, beside(path, "aside")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub fn put_back(path: &Path) -> io::Result<()> {
+    match std::fs::rename(beside(path, "aside"), path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// No link is followed: of a container's files, it would lead out of the container.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// With all that was kept beside it.
 pub fn clear(path: &Path) -> io::Result<()> {
-    for path in [path, &beside(path, "previous"), &beside(path, "new")] {
+    for path in [path, &beside(path, "previous"), &beside(path, "new"), &beside(path, "aside")] {
         remove(path)?;
     }
     Ok(())
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Gone already is fine.
+pub fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -168,7 +202,8 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    remove(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     // The agent's files are nobody else's otherwise; whoever runs `nginx -t` has to read this one.
     file.set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
@@ -237,12 +272,18 @@ pub fn difference(before: &str, now: &str) -> Vec<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use teal_model::ids::ServiceKey;
+
+    fn release_of() -> ServiceKey {
+        ServiceKey::new("shop", "web")
+    }
 
     fn upstreams(port: u16) -> Upstreams {
         let release = ReleaseKey::new(ServiceKey::new("shop", "web"), 3);
         let server = Server { addr: SocketAddr::from(([127, 0, 0, 1], port)), release, color: Color::Green, weight: 1 };
-        BTreeMap::from([("shop_web".to_owned(), Upstream { servers: vec![server], keepalive: 8 })])
+        BTreeMap::from([(
+            "shop_web".to_owned(),
+            Upstream { service: release_of(), servers: vec![server], keepalive: 8 },
+        )])
     }
 
     #[test]
@@ -253,7 +294,8 @@ mod tests {
         assert_ne!(one.generation, other.generation);
         assert!(one.whole.contains("server 127.0.0.1:20001; # shop/web@3, green"), "{}", one.whole);
         assert!(one.whole.contains(r#""~(^| )127\.0\.0\.1:20001$" "shop/web@3";"#), "{}", one.whole);
-        let nobody = BTreeMap::from([("app".to_owned(), Upstream { servers: Vec::new(), keepalive: 0 })]);
+        let nobody =
+            BTreeMap::from([("app".to_owned(), Upstream { service: release_of(), servers: Vec::new(), keepalive: 0 })]);
         let nobody = render("a1", "/l", 29_000, &nobody).whole;
         assert!(nobody.contains(" down;") && !nobody.contains("keepalive"), "{nobody}");
     }

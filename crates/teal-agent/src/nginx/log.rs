@@ -1,6 +1,7 @@
 //! What nginx says of its requests: a log of Teal's own, followed by its offset, counted as the proxy's statistics are.
 
-use super::process::Running;
+use super::file;
+use super::process::{Reached, Running};
 use crate::clock::monotonic_us;
 use crate::runtime::Runtime;
 use crate::traffic::Counts;
@@ -22,6 +23,10 @@ use tokio::task::AbortHandle;
 const EVERY: Duration = Duration::from_millis(100);
 /// A log that has become longer is put aside, and removed once its last line was read.
 const LONGEST: u64 = 64 * 1024 * 1024;
+/// A release of which no request came for so long is gone.
+const FORGOTTEN_MS: u64 = 3_600_000;
+/// So much is read in one turn.
+const AT_A_TIME: u64 = 4 * 1024 * 1024;
 /// Who writes to a log that was put aside has opened the new one after this.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -50,8 +55,16 @@ impl Drop for Follower {
 #[derive(Default)]
 struct Sums {
     sequence: u64,
-    releases: BTreeMap<ReleaseKey, (Counters, Latency)>,
+    told: Option<Instant>,
+    releases: BTreeMap<ReleaseKey, Sum>,
     services: BTreeMap<ServiceKey, Gap>,
+}
+
+#[derive(Default)]
+struct Sum {
+    counters: Counters,
+    latency: Latency,
+    last_ms: u64,
 }
 
 /// The longest time without an answer while a request was waiting.
@@ -115,7 +128,7 @@ impl Counted {
                 }
                 let Some(counted) = counted.upgrade() else { return };
                 counted.read(&its);
-                drop(counted.tell());
+                counted.tell_sometimes();
                 drop(counted);
                 tokio::time::sleep(EVERY).await;
             }
@@ -129,7 +142,7 @@ impl Counted {
         locked(&self.blind).remove(place);
     }
 
-    /// Whether every request of this nginx is in its log.
+    /// Whether every request of this nginx is in its log; `uncounted`: why not, or why nobody knows.
     pub fn sees(&self, process: &NginxProcess, uncounted: Option<String>) {
         let mut blind = locked(&self.blind);
         match uncounted {
@@ -152,10 +165,18 @@ impl Counted {
         }
     }
 
+    /// Of several followers one tells for all.
+    fn tell_sometimes(&self) {
+        if locked(&self.sums).told.is_none_or(|told| told.elapsed() >= EVERY) {
+            self.tell();
+        }
+    }
+
     fn tell(&self) -> Arc<Statistics> {
         let mut sums = locked(&self.sums);
         sums.sequence += 1;
-        let releases = sums.releases.iter().map(|(release, (counters, latency))| ReleaseStatistics {
+        sums.told = Some(Instant::now());
+        let releases = sums.releases.iter().map(|(release, Sum { counters, latency, .. })| ReleaseStatistics {
             release: release.clone(),
             in_flight: 0,
             tunnels: 0,
@@ -215,7 +236,8 @@ impl Sums {
         let mut by_service: BTreeMap<&ServiceKey, Vec<&Line>> = BTreeMap::new();
         for line in lines {
             by_service.entry(&line.release.service).or_default().push(line);
-            let (counters, latency) = self.releases.entry(line.release.clone()).or_default();
+            let Sum { counters, latency, last_ms } = self.releases.entry(line.release.clone()).or_default();
+            *last_ms = line.ended_ms.max(*last_ms);
             counters.requests += 1;
             counters.retries += line.retries;
             match line.outcome {
@@ -233,6 +255,8 @@ impl Sums {
                 latency.buckets[bucket] += 1;
             }
         }
+        let newest = lines.iter().map(|line| line.ended_ms).max().unwrap_or(0);
+        self.releases.retain(|_, sum| sum.last_ms + FORGOTTEN_MS > newest);
         for (service, mut lines) in by_service {
             self.services.entry(service.clone()).or_default().take(&mut lines);
         }
@@ -258,7 +282,7 @@ impl Gap {
 /// A log that is read from where it was left; it may be put aside by anybody (logrotate) and begun anew.
 #[derive(Default)]
 struct Tail {
-    path: Option<PathBuf>,
+    path: Option<Arc<Reached>>,
     master: Option<Running>,
     open: Option<File>,
     /// A line that is not whole yet.
@@ -272,14 +296,15 @@ impl Tail {
     /// Looks where the log is now; what was in it before the first look is not counted.
     fn at(&mut self, running: Option<Running>, process: &NginxProcess) {
         let path = match (&running, &process.container) {
-            (Some(running), _) => Some(running.path(&process.log)),
-            (None, None) => Some(PathBuf::from(&process.log)),
+            // Where its folder is not there yet it is looked for again.
+            (Some(running), _) => running.path(&process.log).ok().map(Arc::new),
+            (None, None) => Some(Arc::new(PathBuf::from(&process.log).into())),
             (None, Some(_)) => self.path.clone(),
         };
         self.master = running;
         self.path = path;
         if !std::mem::replace(&mut self.begun, true)
-            && let Some(file) = self.path.as_ref().and_then(|path| File::open(path).ok())
+            && let Some(file) = self.path.as_ref().and_then(|path| file::open(path).ok())
         {
             let mut file = file;
             if file.seek(SeekFrom::End(0)).is_ok() {
@@ -292,7 +317,7 @@ impl Tail {
         let Some(path) = self.path.clone() else { return Ok(Vec::new()) };
         let mut text = std::mem::take(&mut self.rest);
         if let Some(file) = &mut self.open {
-            let read = file.read_to_string(&mut text)?;
+            let read = file.take(AT_A_TIME).read_to_string(&mut text)?;
             let length = file.stream_position()?;
             match inode(&path) {
                 // Another one is there, and the last writer has had time to change over.
@@ -305,7 +330,7 @@ impl Tail {
                         self.change_over();
                     }
                 }
-                None if self.put_aside.is_none() => self.open = None,
+                // Removed: nginx goes on writing to it until it opens another.
                 Some(_) if length > LONGEST && self.put_aside.is_none() => self.put_it_aside(&path),
                 // Emptied in place.
                 Some(_) if file.metadata()?.len() < length => drop(file.seek(SeekFrom::Start(0))?),
@@ -313,7 +338,7 @@ impl Tail {
             }
         }
         if self.open.is_none() {
-            self.open = match File::open(&path) {
+            self.open = match file::open(&path) {
                 Ok(file) => Some(file),
                 // Nginx makes it when it reads the file that names it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -329,7 +354,7 @@ impl Tail {
         for line in text.lines() {
             match read_line(line) {
                 Some(line) => lines.push(line),
-                None => self.complain(&io::Error::other(format!("a line that is none of Teal's: `{line}`"))),
+                None => self.complain(&io::Error::other("a line that is none of Teal's")),
             }
         }
         Ok(lines)
@@ -337,7 +362,7 @@ impl Tail {
 
     fn put_it_aside(&mut self, path: &Path) {
         let Some(running) = &self.master else { return };
-        let aside = path.with_extension("log.aside");
+        let aside = aside(path);
         let done = std::fs::rename(path, &aside).map_err(|error| error.to_string());
         if let Err(error) = done.and_then(|()| running.signal(Signal::USR1).map_err(|fault| fault.to_string())) {
             self.complain(&io::Error::other(error));
@@ -359,9 +384,28 @@ impl Tail {
     fn complain(&mut self, error: &io::Error) {
         let words = error.to_string();
         if self.complained != words {
-            tracing::warn!(log = ?self.path, %error, "nginx's log for Teal");
+            let log = self.path.as_ref().map(|path| path.display().to_string());
+            tracing::warn!(log, %error, "nginx's log for Teal");
             self.complained = words;
         }
+    }
+}
+
+/// Where a log is put when it has become long.
+pub fn aside(log: &Path) -> PathBuf {
+    let name = log.file_name().unwrap_or_default().to_string_lossy();
+    log.with_file_name(format!("{name}.aside"))
+}
+
+/// It is there, and begins otherwise than with a line of Teal's.
+pub fn is_of_others(log: &Path) -> bool {
+    let mut begin = String::new();
+    let read = file::open(log).and_then(|file| file.take(4096).read_to_string(&mut begin));
+    let first = begin.lines().next();
+    // A text that cannot be read as one is none of ours.
+    match read {
+        Ok(_) => first.is_some_and(|line| read_line(line).is_none()),
+        Err(error) => error.kind() == io::ErrorKind::InvalidData,
     }
 }
 
@@ -369,10 +413,10 @@ fn inode(path: &Path) -> Option<u64> {
     Some(std::fs::metadata(path).ok()?.ino())
 }
 
-/// `release, end, duration, time to the head, status, statuses of the servers asked, whole?`, by tabs (see file.rs).
+/// `release, end, duration, time to the head, status, times to connect to each server asked, whole?`, by tabs (see file.rs).
 fn read_line(line: &str) -> Option<Line> {
     let fields: Vec<&str> = line.split('\t').collect();
-    let [release, end, took, heads, status, statuses, whole] = fields[..] else { return None };
+    let [release, end, took, heads, status, connects, whole] = fields[..] else { return None };
     let release = ReleaseKey::try_from(release.to_owned()).ok()?;
     let ended_ms = thousandths(end)?;
     let status: u16 = status.parse().ok()?;
@@ -384,12 +428,11 @@ fn read_line(line: &str) -> Option<Line> {
         _ if head_ms.is_some() && whole == "OK" => Outcome::Answered(class(status)?),
         _ if head_ms.is_some() => Outcome::Left,
         504 => Outcome::Timeout,
-        // Without a server's status nobody was asked; with one, it was asked in vain.
-        502 if last(statuses).parse::<u16>().is_err() => Outcome::Connect,
+        502 if thousandths(&last(connects)).is_none() => Outcome::Connect,
         502 => Outcome::Reset,
         _ => Outcome::Answered(class(status)?),
     };
-    let asked = statuses.split([',', ':']).filter(|one| !one.trim().is_empty()).count() as u64;
+    let asked = connects.split([',', ':']).filter(|one| !one.trim().is_empty()).count() as u64;
     Some(Line {
         release,
         began_ms: ended_ms.saturating_sub(thousandths(took)?),
@@ -426,16 +469,16 @@ mod tests {
 
     #[test]
     fn a_line_says_how_a_request_ended() {
-        let one = line("0.120 0.100 200 200 OK");
+        let one = line("0.120 0.100 200 0.001 OK");
         assert_eq!((one.began_ms, one.ended_ms), (1_700_000_000_380, 1_700_000_000_500));
         assert_eq!((one.outcome, one.retries, one.header_us), (Outcome::Answered(2), 0, Some(100_000)));
-        assert_eq!(line("0.120 0.100 503 503 OK").outcome, Outcome::Answered(5), "the app's own");
-        assert_eq!(line("0.120 - 502 502 OK").outcome, Outcome::Reset);
+        assert_eq!(line("0.120 0.100 503 0.001 OK").outcome, Outcome::Answered(5), "the app's own");
+        assert_eq!(line("0.120 - 502 0.001 OK").outcome, Outcome::Reset);
         assert_eq!(line("0.000 - 502 - OK").outcome, Outcome::Connect);
-        assert_eq!(line("60.000 - 504 504 OK").outcome, Outcome::Timeout);
-        assert_eq!(line("0.120 0.100 200 200 ").outcome, Outcome::Left);
+        assert_eq!(line("60.000 - 504 0.001 OK").outcome, Outcome::Timeout);
+        assert_eq!(line("0.120 0.100 200 0.001 ").outcome, Outcome::Left);
         assert_eq!(line("0.120 - 499 - ").outcome, Outcome::Left);
-        let again = read_line("shop/web@3\t1.500\t0.120\t-, 0.100\t200\t502, 200\tOK").unwrap();
+        let again = read_line("shop/web@3\t1.500\t0.120\t-, 0.100\t200\t-, 0.001\tOK").unwrap();
         assert_eq!((again.outcome, again.retries), (Outcome::Answered(2), 1));
         for other in ["", "x", "shop/web@3\t1\t0.1\t-\t200\t200\tOK", "web\t1.500\t0.120\t-\t200\t200\tOK"] {
             assert_eq!(read_line(other), None, "{other}");
@@ -460,7 +503,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("teal.log");
         let one = "shop/web@3\t1.500\t0.120\t0.100\t200\t200\tOK\n";
-        let mut tail = Tail { path: Some(path.clone()), begun: true, ..Tail::default() };
+        let mut tail = Tail { path: Some(Arc::new(path.clone().into())), begun: true, ..Tail::default() };
         assert!(tail.lines().unwrap().is_empty(), "it is not there yet");
         std::fs::write(&path, format!("{one}{}", &one[..10])).unwrap();
         assert_eq!(tail.lines().unwrap().len(), 1, "the second is not whole");

@@ -3,13 +3,14 @@
 use crate::agent::fault_of;
 use crate::runtime::{Runtime, Status};
 use crate::sockets::Sockets;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +28,30 @@ const ASK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct Running {
     pub master: u32,
-    /// What its paths begin with here: nothing, or the root of its container.
-    root: PathBuf,
+    /// The root of its container.
+    root: Option<Arc<OwnedFd>>,
     container: Option<String>,
+}
+
+/// A file of nginx, as long as this is kept.
+#[derive(Debug)]
+pub struct Reached {
+    path: PathBuf,
+    _folder: Option<OwnedFd>,
+}
+
+impl std::ops::Deref for Reached {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl From<PathBuf> for Reached {
+    fn from(path: PathBuf) -> Self {
+        Self { path, _folder: None }
+    }
 }
 
 /// A command that has ended.
@@ -51,10 +73,15 @@ impl Running {
             let pid = std::fs::read_to_string(&settings.pid)
                 .map_err(|error| down(format!("its pid file {} cannot be read: {error}", settings.pid)))?;
             let master = pid.trim().parse().ok().filter(|pid| is_master(*pid));
+            // During an upgrade of its binary two masters share the sockets, and each serves by a file of its own.
+            if is_running(&format!("{}.oldbin", settings.pid)) {
+                let what = format!("{} is being upgraded: two masters run", settings.words());
+                return Err(Fault::new(Code::NginxStale, what).hint("finish it: end the old master with SIGQUIT"));
+            }
             let master = master.ok_or_else(|| {
                 down(format!("{} names {}, which is no master process of nginx", settings.pid, pid.trim()))
             })?;
-            return Ok(Self { master, root: PathBuf::new(), container: None });
+            return Ok(Self { master, root: None, container: None });
         };
         let container = runtime.inspect(name).await.map_err(fault_of)?;
         let container = container.ok_or_else(|| down("there is no such container".to_owned()))?;
@@ -62,15 +89,21 @@ impl Running {
         let init = init.ok_or_else(|| down("the container does not run".to_owned()))?;
         let master = descendants(init).into_iter().find(|pid| is_master(*pid));
         let master = master.ok_or_else(|| down("the container has no master process of nginx".to_owned()))?;
-        Ok(Self { master, root: PathBuf::from(format!("/proc/{master}/root")), container: Some(container.id) })
+        let root = openat(CWD, format!("/proc/{master}/root"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        let root = root.map_err(|error| down(format!("its files cannot be reached: {error}")))?;
+        Ok(Self { master, root: Some(Arc::new(root)), container: Some(container.id) })
     }
 
-    /// Where a path of nginx is for us.
-    pub fn path(&self, path: &str) -> PathBuf {
-        match self.container {
-            None => PathBuf::from(path),
-            Some(_) => self.root.join(path.trim_start_matches('/')),
-        }
+    /// Where a path of nginx is for us. In a container links are followed as they are there, never out of it.
+    pub fn path(&self, path: &str) -> io::Result<Reached> {
+        let path = Path::new(path);
+        let (Some(root), Some(folder), Some(name)) = (&self.root, path.parent(), path.file_name()) else {
+            return Ok(Reached { path: path.to_owned(), _folder: None });
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat2(root.as_ref(), folder, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        Ok(Reached { path, _folder: Some(folder) })
     }
 
     /// Its worker processes, and whether each takes no new connection any more.
@@ -115,6 +148,20 @@ impl Running {
     pub fn connections(&self, addrs: &BTreeSet<SocketAddr>) -> io::Result<usize> {
         Sockets::of(self.master)?.connected_to(addrs)
     }
+}
+
+/// The same of an nginx that has no master: on the host its workers may go on without.
+pub fn connections_without(settings: &NginxProcess, addrs: &BTreeSet<SocketAddr>) -> io::Result<usize> {
+    match &settings.container {
+        None => Sockets::of(std::process::id())?.connected_to(addrs),
+        // Its processes have ended with it.
+        Some(_) => Ok(0),
+    }
+}
+
+fn is_running(pid_file: &str) -> bool {
+    let pid = std::fs::read_to_string(pid_file).ok().and_then(|pid| pid.trim().parse().ok());
+    pid.is_some_and(is_master)
 }
 
 fn ask(port: u16) -> io::Result<String> {

@@ -2,69 +2,161 @@
 
 use super::{Publisher, Tables};
 use crate::journal::Slot;
-use crate::nginx::{Need, Server, Upstream, Upstreams};
+use crate::nginx::{Ensured, Need, Server, Upstream, Wanted};
 use crate::store::StoredRelease;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use teal_model::config::{Nginx, NginxProcess};
+use teal_model::config::{Nginx, NginxPlace, NginxProcess, Probe};
 use teal_model::deployment::Routing;
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 
-pub(super) type Told = BTreeMap<NginxProcess, Upstreams>;
+/// By place, what each nginx was told last, and what it had to say. One that is missing may not know.
+#[derive(Default)]
+pub(super) struct Told {
+    wanted: BTreeMap<NginxPlace, Wanted>,
+    said: BTreeMap<NginxPlace, Vec<Fault>>,
+}
+
+impl Told {
+    fn of(&self, service: &ServiceKey) -> impl Iterator<Item = (&NginxPlace, &String, &Upstream)> {
+        let all =
+            self.wanted.iter().flat_map(|(place, one)| one.upstreams.iter().map(move |(name, it)| (place, name, it)));
+        all.filter(move |(_, _, upstream)| upstream.service == *service)
+    }
+
+    fn take(&mut self, wanted: BTreeMap<NginxPlace, Wanted>, ensured: &Ensured) {
+        for (place, said) in &ensured.done {
+            match wanted.get(place) {
+                Some(one) => drop(self.wanted.insert(place.clone(), one.clone())),
+                None => drop(self.wanted.remove(place)),
+            }
+            self.said.insert(place.clone(), said.clone());
+        }
+    }
+
+    fn words(&self, ensured: Ensured) -> Vec<Fault> {
+        self.said.values().flatten().cloned().chain(ensured.said).chain(ensured.failed).collect()
+    }
+}
 
 impl Publisher {
-    /// Each nginx serves by these routings. Returns what is to be said and stops nothing.
+    /// Each nginx serves by these routings. Those of `changed` services must; returns what is to be said of all.
     pub(super) async fn tell_nginx(
         &self,
         tables: &mut Tables,
         routings: &BTreeMap<ServiceKey, Routing>,
         need: Need,
+        changed: &[ServiceKey],
     ) -> Result<Vec<Fault>, Fault> {
-        let told = self.to_tell(tables, routings)?;
-        if tables.told.as_ref() == Some(&told) {
-            return Ok(Vec::new());
+        let wanted = self.to_tell(tables, routings, changed)?;
+        let is_told = |place: &NginxPlace| tables.told.wanted.get(place) == wanted.get(place);
+        let skip: BTreeSet<NginxPlace> = wanted.keys().filter(|place| is_told(place)).cloned().collect();
+        if skip.len() == wanted.len() && tables.told.wanted.len() == wanted.len() {
+            return Ok(tables.told.words(Ensured::default()));
         }
-        // Until it has succeeded nobody knows what was told.
-        tables.told = None;
-        let said = self.nginx.ensure(told.clone(), need).await?;
-        tables.told = Some(told);
-        Ok(said)
+        let is_changed = |one: &Wanted| one.upstreams.values().any(|upstream| changed.contains(&upstream.service));
+        let all = wanted.iter().chain(&tables.told.wanted);
+        let asked = all.filter(|(_, one)| is_changed(one)).map(|(place, _)| place.clone()).collect();
+        tables.told.wanted.retain(|place, _| skip.contains(place));
+        let mut ensured = self.nginx.ensure(&wanted, &skip, need, &asked).await;
+        tables.told.take(wanted, &ensured);
+        match ensured.failed.take() {
+            Some(fault) => Err(fault),
+            None => Ok(tables.told.words(ensured)),
+        }
     }
 
-    /// Looks whether each nginx is as it was left: somebody may have restarted it, or removed its file.
-    pub async fn look_at_nginx(&self) -> Result<Vec<Fault>, Fault> {
+    /// Looks whether each nginx is as it was left: somebody may have restarted it, or removed its file. The tables are not
+    /// locked meanwhile; a flip waits.
+    pub async fn look_at_nginx(&self) -> Vec<Fault> {
+        let _telling = self.telling.lock().await;
+        let wanted = {
+            let mut tables = self.state.lock().await;
+            let routings = tables.routings.clone();
+            self.to_tell(&mut tables, &routings, &[])
+        };
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(fault) => return vec![fault],
+        };
+        let nobody = BTreeSet::new();
+        let ensured = self.nginx.ensure(&wanted, &nobody, Need::Kept, &nobody).await;
         let mut tables = self.state.lock().await;
-        let routings = tables.routings.clone();
-        tables.told = None;
-        self.tell_nginx(&mut tables, &routings, Need::WillServe).await
+        tables.told.take(wanted, &ensured);
+        tables.told.words(ensured)
     }
 
-    fn to_tell(&self, tables: &mut Tables, routings: &BTreeMap<ServiceKey, Routing>) -> Result<Told, Fault> {
+    fn to_tell(
+        &self,
+        tables: &mut Tables,
+        routings: &BTreeMap<ServiceKey, Routing>,
+        changed: &[ServiceKey],
+    ) -> Result<BTreeMap<NginxPlace, Wanted>, Fault> {
         let world = self.watch.now();
-        let mut told = Told::new();
+        let live = self.journal.services()?.into_iter().filter(|record| record.live.is_some());
+        let live: BTreeSet<ServiceKey> = live.map(|record| record.service).collect();
+        let mut wanted: BTreeMap<NginxPlace, Wanted> = BTreeMap::new();
         for (service, routing) in routings {
-            // One whose settings cannot be read: what nginx knows of it stays, by not being told at all.
-            let settings = self.settings(tables, &routing.settings)?;
-            let Some(nginx) = &settings.service.teal.nginx else { continue };
-            let mut servers = Vec::new();
-            for (release, weight) in routing.split.iter().filter(|(_, weight)| *weight > 0) {
-                let stored = self.settings(tables, release)?;
-                let addrs = self.called_at(&world, release, &stored)?;
-                // One share is all of them, whatever its number.
-                let weight = if routing.split.len() == 1 { 1 } else { *weight };
-                let server =
-                    |addr| Server { addr, release: release.clone(), color: stored.color.unwrap_or_default(), weight };
-                servers.extend(addrs.into_iter().map(server));
+            // Nginx goes on as the team has it until the first release has its requests.
+            if routing.split.is_empty() && !live.contains(service) {
+                continue;
             }
-            let upstream = Upstream { servers, keepalive: nginx.keepalive };
-            let of_one = told.entry(nginx.process.clone()).or_default();
-            if of_one.insert(nginx.upstream.clone(), upstream).is_some() {
-                return Err(taken(service, nginx));
+            match self.upstream_of(tables, &world, service, routing) {
+                Ok(None) => {}
+                Ok(Some((nginx, upstream))) => {
+                    let one = wanted.entry(nginx.process.place());
+                    let one =
+                        one.or_insert_with(|| Wanted { process: nginx.process.clone(), upstreams: BTreeMap::new() });
+                    // What a service says that changes now is the newest word on a process that several have.
+                    if changed.contains(service) {
+                        one.process.clone_from(&nginx.process);
+                    }
+                    if one.upstreams.insert(nginx.upstream.clone(), upstream).is_some() {
+                        return Err(taken(service, &nginx));
+                    }
+                }
+                Err(fault) if changed.contains(service) => return Err(fault),
+                // As it was told last.
+                Err(fault) => {
+                    tracing::warn!(%service, %fault, "what its nginx was told of it stays");
+                    let before: Vec<_> =
+                        tables.told.of(service).map(|(at, name, it)| (at.clone(), name.clone(), it.clone())).collect();
+                    for (place, name, upstream) in before {
+                        let process = tables.told.wanted[&place].process.clone();
+                        let one = wanted.entry(place).or_insert_with(|| Wanted { process, upstreams: BTreeMap::new() });
+                        one.upstreams.insert(name, upstream);
+                    }
+                }
             }
         }
-        Ok(told)
+        Ok(wanted)
+    }
+
+    fn upstream_of(
+        &self,
+        tables: &mut Tables,
+        world: &World,
+        service: &ServiceKey,
+        routing: &Routing,
+    ) -> Result<Option<(Nginx, Upstream)>, Fault> {
+        let settings = self.settings(tables, &routing.settings)?;
+        let Some(nginx) = &settings.service.teal.nginx else { return Ok(None) };
+        let mut servers = Vec::new();
+        for (release, weight) in routing.split.iter().filter(|(_, weight)| *weight > 0) {
+            let stored = self.settings(tables, release)?;
+            let addrs = self.called_at(world, release, &stored)?;
+            if addrs.is_empty() {
+                let what = format!("no port of the host is known at which nginx would call {release}");
+                return Err(Fault::new(Code::Internal, what));
+            }
+            // One share is all of them, whatever its number.
+            let weight = if routing.split.len() == 1 { 1 } else { *weight };
+            let color = stored.color.unwrap_or_default();
+            servers.extend(addrs.into_iter().map(|addr| Server { addr, release: release.clone(), color, weight }));
+        }
+        Ok(Some((nginx.clone(), Upstream { service: service.clone(), servers, keepalive: nginx.keepalive })))
     }
 
     /// Where nginx calls the replicas of a release: ports that their color and index keep, or those that an adopted one has.
@@ -79,9 +171,8 @@ impl Publisher {
         let mut addrs = BTreeSet::new();
         if let Some(color) = stored.color {
             for replica in 1..=stored.service.replicas {
-                let given = given_port(nginx, color, replica, target);
                 let slot = Slot { service: release.service.clone(), color, replica, target };
-                let port = match given {
+                let port = match given_port(stored, color, replica, target) {
                     Some(port) => Some(port),
                     None => self.journal.host_port(&slot)?,
                 };
@@ -105,22 +196,31 @@ impl Publisher {
     }
 
     /// Each service behind an nginx, by the settings that hold now.
-    pub async fn all_behind(&self) -> Result<BTreeMap<ServiceKey, Nginx>, Fault> {
+    pub async fn all_behind(&self) -> BTreeMap<ServiceKey, Nginx> {
         let mut tables = self.state.lock().await;
         let mut all = BTreeMap::new();
         for (service, routing) in tables.routings.clone() {
-            let settings = self.settings(&mut tables, &routing.settings)?;
-            all.extend(settings.service.teal.nginx.clone().map(|nginx| (service, nginx)));
+            let settings = self.settings(&mut tables, &routing.settings).ok();
+            all.extend(settings.and_then(|settings| Some((service, settings.service.teal.nginx.clone()?))));
         }
-        Ok(all)
+        all
     }
 }
 
 /// A port of the host that the file gives to a replica: the first of its pair is for the port that nginx calls, the second
 /// for the health port.
-pub fn given_port(nginx: &Nginx, color: teal_model::ids::Color, replica: u32, target: u16) -> Option<u16> {
+pub fn given_port(stored: &StoredRelease, color: Color, replica: u32, target: u16) -> Option<u16> {
+    let nginx = stored.service.teal.nginx.as_ref()?;
     let pair = nginx.ports.get(&color)?.get(replica.checked_sub(1)? as usize)?;
-    pair.get(usize::from(nginx.port != Some(target))).copied()
+    let health = match stored.service.teal.health.probe {
+        Probe::Http { port, .. } | Probe::Tcp { port } => port,
+        Probe::Default | Probe::None => None,
+    };
+    match target {
+        port if nginx.port == Some(port) => pair.first().copied(),
+        port if health == Some(port) => pair.get(1).copied(),
+        _ => None,
+    }
 }
 
 /// A name that leads to one service cannot lead to another.

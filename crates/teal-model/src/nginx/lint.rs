@@ -55,6 +55,12 @@ pub fn lint(configuration: &Configuration, wanted: &Wanted<'_>) -> Lint {
     for pass in passes {
         look_at(pass, wanted, &mut found);
     }
+    // nginx writes the log that it was built with only where no other is named, and Teal's names one.
+    if view.access_logs.iter().all(|node| node.value() == wanted.log) {
+        let why =
+            "nginx's `http` names no `access_log`, and with Teal's its default one is not written any more; name it";
+        found.remarks.push(format!("{why}: `access_log /var/log/nginx/access.log;`"));
+    }
     let drain = wanted.drain_ms / 1000;
     match view.worker_shutdown_timeout {
         None => found.remarks.push(format!(
@@ -155,15 +161,17 @@ mod tests {
         let ours = "access_log /a; access_log /var/log/teal.log teal if=$teal_release;";
         assert_eq!(found("worker_shutdown_timeout 35s;", ours, PASS), Lint::default());
         let own = format!("access_log /b; access_log /var/log/teal.log teal; {PASS}");
-        assert_eq!(found("worker_shutdown_timeout 1m;", "", &own), Lint::default());
+        assert_eq!(found("worker_shutdown_timeout 1m;", "access_log /a;", &own), Lint::default());
         let tunnel = PASS.replace("\"\"", "$connection_upgrade");
-        assert_eq!(found("worker_shutdown_timeout 1m;", "", &tunnel), Lint::default());
+        assert_eq!(found("worker_shutdown_timeout 1m;", "access_log /a;", &tunnel), Lint::default());
+        let lone = found("worker_shutdown_timeout 1m;", "access_log /var/log/teal.log teal;", PASS).remarks;
+        assert!(lone.len() == 1 && lone[0].contains("its default one is not written"), "{lone:?}");
     }
 
     #[test]
     fn a_log_that_takes_requests_away_is_told_with_its_line() {
         let main = "worker_shutdown_timeout 1m;";
-        let ours = "access_log /var/log/teal.log teal if=$teal_release;";
+        let ours = "access_log /a; access_log /var/log/teal.log teal if=$teal_release;";
         for (http, location, place) in [
             (ours, format!("access_log /b; {PASS}"), "nginx.conf:4"),
             (ours, format!("access_log off; {PASS}"), "nginx.conf:4"),

@@ -48,7 +48,8 @@ impl Mode {
         self.nginx.configure(&main(), &http)
     }
 
-    fn pass(&self) -> io::Result<()> {
+    /// It is, and has only workers that know it.
+    pub fn pass(&self) -> io::Result<()> {
         self.lead()?;
         let before = self.nginx.workers();
         self.nginx.signal("reload")?;
