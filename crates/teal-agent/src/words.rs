@@ -53,6 +53,11 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
         State::Releasing { member } if behind(member) => format!("switch nginx to {}", of(member)),
         State::Shifting if all_behind() => format!("switch nginx to {}", candidates()),
         State::Holding { member } if behind(member) => format!("nginx answers 502; let {} finish", live(member)),
+        // As a team with a script for it knows them.
+        State::Pulling if members.iter().all(|member| member.nginx.is_some()) => "pull images, choose ports".to_owned(),
+        State::Starting { member, .. } if behind(member) => format!("run {}", of(member)),
+        State::Warming { member, .. } if behind(member) => format!("health check of {}", of(member)),
+        State::Retiring if all_behind() && !retiring().is_empty() => format!("stop and remove {}", retiring()),
         State::Planned => "plan".to_owned(),
         State::Pulling => "pull images".to_owned(),
         State::Migrating => "migrate: nothing to do".to_owned(),
