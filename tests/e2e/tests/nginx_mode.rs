@@ -227,6 +227,20 @@ fn ports_that_are_given_are_used_and_refused_when_somebody_has_them() {
 }
 
 #[test]
+fn a_first_release_whose_file_nginx_does_not_read_is_taken_back() {
+    let mode = Mode::start("unread").unwrap();
+    let text = compose(&mode.nginx, 1, ", confirm: 1s", "");
+    let web = text.split_once("  web:\n").unwrap().1;
+    let api = |file: &str| web.replace("upstream: app", "upstream: api").replace("teal.d/teal.conf", file);
+    let with = |file: &str| format!("{}  api:\n{}", compose(&mode.nginx, 1, "", ""), api(file));
+    mode.stage.compose(&with("unread.conf"));
+    refuses(&mode, "0", Code::NginxStale, &["unread.conf within `http`"]);
+    assert!(!mode.nginx.prefix().join("unread.conf").exists());
+    mode.stage.compose(&with("nowhere/teal.conf"));
+    refuses(&mode, "0", Code::NginxFile, &["its own folder is not there"]);
+}
+
+#[test]
 fn a_health_port_that_answers_503_is_never_switched_to() {
     let mode = Mode::start("health").unwrap();
     let environment = "      MANAGEMENT_PORT: \"9090\"\n      BOOT_MODE: \"503\"\n      BOOT_MS: \"60000\"";

@@ -203,6 +203,11 @@ impl Nginx {
         let left = self.known.lock().await.get(&process.place()).cloned();
         let running = Running::find(process, &self.runtime).await?;
         let path = running.path(&process.file).map_err(|error| unreadable(Path::new(&process.file), &error))?;
+        if path.is_dir() || !path.parent().is_some_and(Path::is_dir) {
+            let what = format!("{} is a folder, or its own folder is not there", process.file);
+            return Err(Fault::new(Code::NginxFile, what)
+                .hint("name a file in a folder that nginx includes, in `x-teal.nginx.file`"));
+        }
         let found = self.read(&path)?;
         if let Some(fault) = edited(&path, &found, left.as_ref().and_then(Left::text)) {
             return Err(fault);

@@ -318,7 +318,11 @@ impl Nginx {
             sleep(LOOK).await;
         }
         let what = format!("{} was told to reload, and after {} s {last}", process.words(), began.elapsed().as_secs());
-        Err(Fault::new(Code::NginxStale, what))
+        let fault = Fault::new(Code::NginxStale, what);
+        Err(match in_a_row == 0 && left.seen.looked.is_empty() {
+            true => fault.hint(format!("nginx must include {} within `http`; else see its error log", process.file)),
+            false => fault,
+        })
     }
 
     async fn order(&self, running: &Running, process: &NginxProcess) -> Result<(), Fault> {

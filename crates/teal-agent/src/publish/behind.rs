@@ -17,6 +17,8 @@ use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 pub(super) struct Told {
     wanted: BTreeMap<NginxPlace, Wanted>,
     said: BTreeMap<NginxPlace, Vec<Fault>>,
+    /// What an nginx did not take: on the way back, which begins with the same routing, it is not tried again.
+    refused: BTreeMap<NginxPlace, Wanted>,
 }
 
 impl Told {
@@ -52,7 +54,9 @@ impl Publisher {
     ) -> Result<Vec<Fault>, Fault> {
         let wanted = self.to_tell(tables, routings, changed)?;
         let is_told = |place: &NginxPlace| tables.told.wanted.get(place) == wanted.get(place);
-        let skip: BTreeSet<NginxPlace> = wanted.keys().filter(|place| is_told(place)).cloned().collect();
+        let is_refused = |place: &NginxPlace| need == Need::Back && tables.told.refused.get(place) == wanted.get(place);
+        let skip: BTreeSet<NginxPlace> =
+            wanted.keys().filter(|place| is_told(place) || is_refused(place)).cloned().collect();
         if skip.len() == wanted.len() && tables.told.wanted.len() == wanted.len() {
             return Ok(tables.told.words(Ensured::default()));
         }
@@ -61,6 +65,12 @@ impl Publisher {
         let asked = all.filter(|(_, one)| is_changed(one)).map(|(place, _)| place.clone()).collect();
         tables.told.wanted.retain(|place, _| skip.contains(place));
         let mut ensured = self.nginx.ensure(&wanted, &skip, need, &asked).await;
+        tables.told.refused.retain(|place, _| !ensured.done.contains_key(place));
+        if need == Need::Serves {
+            let refused =
+                wanted.iter().filter(|(place, _)| !ensured.done.contains_key(*place) && !skip.contains(*place));
+            tables.told.refused.extend(refused.map(|(place, one)| (place.clone(), one.clone())));
+        }
         tables.told.take(wanted, &ensured);
         match ensured.failed.take() {
             Some(fault) => Err(fault),

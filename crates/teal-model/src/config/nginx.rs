@@ -117,6 +117,13 @@ pub(super) fn settle(read: &mut ReadService<'_>, project: &str) {
     if read.service.network_mode.is_some() {
         item.problem("nginx calls ports that Docker publishes, and this network has none", "Take `network_mode` out.");
     }
+    let default = NginxProcess::default();
+    if nginx.process.container.is_none() && nginx.process.pid != default.pid && nginx.process.test == default.test {
+        item.warning(
+            "`nginx -t` tests the files of another nginx than the one of this `pid`",
+            "Write its own: `test: [nginx, -p, PREFIX, -c, FILE, -t]`.",
+        );
+    }
     let mut seen = BTreeSet::new();
     for (color, all) in &nginx.ports {
         if all.len() < replicas {
