@@ -94,6 +94,8 @@ impl Publisher {
         let nobody = BTreeSet::new();
         let ensured = self.nginx.ensure(&wanted, &nobody, Need::Kept, &nobody).await;
         let mut tables = self.state.lock().await;
+        // All of them were looked at: one that has gone has nothing to say.
+        tables.told.said.clear();
         tables.told.take(wanted, &ensured);
         tables.told.words(ensured)
     }
@@ -105,16 +107,12 @@ impl Publisher {
         changed: &[ServiceKey],
     ) -> Result<BTreeMap<NginxPlace, Wanted>, Fault> {
         let world = self.watch.now();
-        let live = self.journal.services()?.into_iter().filter(|record| record.live.is_some());
-        let live: BTreeSet<ServiceKey> = live.map(|record| record.service).collect();
         let mut wanted: BTreeMap<NginxPlace, Wanted> = BTreeMap::new();
         for (service, routing) in routings {
-            // Nginx goes on as the team has it until the first release has its requests.
-            if routing.split.is_empty() && !live.contains(service) {
-                continue;
-            }
             match self.upstream_of(tables, &world, service, routing) {
                 Ok(None) => {}
+                // Nginx goes on as the team has it until the first release has its requests.
+                Ok(Some((_, upstream))) if upstream.servers.is_empty() && !self.has_live(service)? => {}
                 Ok(Some((nginx, upstream))) => {
                     let one = wanted.entry(nginx.process.place());
                     let one =
@@ -142,6 +140,11 @@ impl Publisher {
             }
         }
         Ok(wanted)
+    }
+
+    fn has_live(&self, service: &ServiceKey) -> Result<bool, Fault> {
+        let records = self.journal.services()?;
+        Ok(records.iter().any(|record| record.service == *service && record.live.is_some()))
     }
 
     fn upstream_of(
