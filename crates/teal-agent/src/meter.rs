@@ -395,13 +395,10 @@ mod tests {
     /// Of one instance: what the proxy says of a database with these connections.
     fn said(sequence: u64, tcp: TcpCounters, held: (u64, u64), tcp_held: (u64, u64)) -> Arc<Statistics> {
         let release = ReleaseStatistics {
-            release: ReleaseKey::new(db(), 1),
             in_flight: tcp.open,
             tunnels: tcp.open,
-            counters: Counters::default(),
             tcp,
-            latency: Latency::default(),
-            backends: Vec::new(),
+            ..ReleaseStatistics::of(ReleaseKey::new(db(), 1))
         };
         let service = ServiceStatistics {
             service: db(),

@@ -293,6 +293,7 @@ impl Publisher {
             releases,
             hold: Hold { for_ms: teal.hold_ms, max_waiting: teal.hold_max_waiting },
             timeouts: Timeouts { connect_ms: teal.connect_timeout_ms, response_ms: teal.response_timeout_ms },
+            ..ServiceEntry::default()
         };
         Ok(Entry { entry, settings, processes })
     }

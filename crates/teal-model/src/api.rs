@@ -9,6 +9,10 @@
 //! | GET /v1/deployments/N | | [`Detail`] |
 //! | GET /v1/deployments/N/events?from= | | [`Notice`] a line, until the deployment has ended |
 //! | POST /v1/deployments/N/abort | [`AbortRequest`] | [`Summary`] |
+//! | POST /v1/deployments/N/promote | [`PromoteRequest`] | [`Summary`] |
+//! | POST /v1/deployments/N/freeze | [`FreezeRequest`] | [`Summary`] |
+//! | POST /v1/rollback | [`RollbackRequest`] | [`RolledBack`] |
+//! | POST /v1/prune | [`PruneRequest`] | [`Pruned`] |
 //! | GET /v1/sharing?port= | | list of [`Holder`]: who else listens on a port of ours, on the same socket |
 //! | POST /v1/remove | [`RemoveRequest`] | [`Removed`] |
 //! | POST /v1/adopt | [`AdoptRequest`] | [`Adoption`] |
@@ -73,6 +77,73 @@ pub struct Accepted {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AbortRequest {
     pub who: String,
+}
+
+/// A canary's next step, now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromoteRequest {
+    /// All requests at once, over the steps that are left.
+    pub full: bool,
+    pub who: String,
+}
+
+/// A canary stays at the share it has, until it is promoted or aborted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FreezeRequest {
+    pub who: String,
+}
+
+/// Back to the release before the live one, or to `to`. A deployment of these services that runs is aborted instead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    pub project: String,
+    /// Empty: every service that the newest deployment of the project changed.
+    pub services: Vec<String>,
+    /// The number of a release; with one service alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "rolled_back")]
+pub enum RolledBack {
+    /// The deployment that ran is taken back.
+    Aborted { deployment: u64 },
+    /// It goes back by a deployment of its own.
+    Deploys(Box<Accepted>),
+    /// With `dry_run`.
+    Would { plan: Box<Plan> },
+}
+
+/// Images of releases that nobody can go back to any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PruneRequest {
+    /// None: every project.
+    pub project: Option<String>,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Pruned {
+    pub images: Vec<PrunedImage>,
+    /// What was to be removed and could not be, with the reason.
+    pub left: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrunedImage {
+    pub id: String,
+    /// Its references.
+    pub names: Vec<String>,
+    pub bytes: u64,
+    /// `shop/web@3`: what it was of.
+    pub releases: Vec<ReleaseKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -25,6 +25,10 @@ pub enum Code {
     ReplicaExited,
     NeverReady,
     NotHttp,
+    MigrationFailed,
+    SmokeFailed,
+    Worse,
+    JustReverted,
     ProxyDown,
     NginxDown,
     NginxFile,
@@ -54,6 +58,10 @@ impl Code {
         Code::ReplicaExited,
         Code::NeverReady,
         Code::NotHttp,
+        Code::MigrationFailed,
+        Code::SmokeFailed,
+        Code::Worse,
+        Code::JustReverted,
         Code::ProxyDown,
         Code::NginxDown,
         Code::NginxFile,
@@ -84,6 +92,10 @@ impl Code {
             Code::ReplicaExited => "replica_exited",
             Code::NeverReady => "never_ready",
             Code::NotHttp => "not_http",
+            Code::MigrationFailed => "migration_failed",
+            Code::SmokeFailed => "smoke_failed",
+            Code::Worse => "worse",
+            Code::JustReverted => "just_reverted",
             Code::ProxyDown => "proxy_down",
             Code::NginxDown => "nginx_down",
             Code::NginxFile => "nginx_file",
@@ -114,7 +126,14 @@ impl Code {
             | Code::NginxFile
             | Code::NginxRefused
             | Code::NginxStale => 7,
-            Code::ImageMissing | Code::ReplicaExited | Code::NeverReady | Code::NotHttp => 8,
+            Code::ImageMissing
+            | Code::ReplicaExited
+            | Code::NeverReady
+            | Code::NotHttp
+            | Code::MigrationFailed
+            | Code::SmokeFailed
+            | Code::Worse
+            | Code::JustReverted => 8,
             Code::Aborted => 9,
             Code::Stuck => 10,
         }
@@ -147,6 +166,10 @@ impl Code {
             Code::NotHttp => {
                 "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does"
             }
+            Code::MigrationFailed => "the migration of a release did not exit 0, or not in time; nothing was changed",
+            Code::SmokeFailed => "a smoke test of the candidate failed, before it had any request of a user",
+            Code::Worse => "the candidate did worse than the live release, and was taken back",
+            Code::JustReverted => "this image with these settings was taken back a moment ago",
             Code::ProxyDown => "the proxy did not acknowledge a route table",
             Code::NginxDown => "the nginx that a service is behind does not run",
             Code::NginxFile => {
@@ -184,6 +207,10 @@ impl Code {
             Code::ReplicaExited => "see its last log lines above; the live release serves as before",
             Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
             Code::NotHttp => "publish the port that speaks HTTP, or pass its bytes on with `x-teal: {mode: tcp}`",
+            Code::MigrationFailed => "see its last log lines above; what it had done already stays done",
+            Code::SmokeFailed => "see its last lines above; the live release serves as before",
+            Code::Worse => "see the numbers and log lines above; the live release serves as before",
+            Code::JustReverted => "deploy another image or other settings; to try it once more, `teal deploy --force`",
             Code::ProxyDown => "see `proxy.log` in the state directory; the agent starts the proxy again by itself",
             Code::NginxDown => "start nginx, or name its pid file or container in `x-teal.nginx`",
             Code::NginxFile => {

@@ -27,8 +27,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 /// The protocol versions that this build speaks. 2: ports are text ([`RoutePort`]), routes may be plain TCP. 3: a
-/// listener may be a socket with a path ([`Address`]).
-pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 3, max: 3 };
+/// listener may be a socket with a path ([`Address`]). 4: sticky shares, previews, the skew guard.
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 4, max: 4 };
 /// Descriptors in one frame; longer lists are sent as several frames.
 pub const MAX_DESCRIPTORS: usize = 200;
 /// Bytes in one frame; a longer one is a protocol error.
@@ -144,6 +144,51 @@ pub struct ServiceEntry {
     pub releases: Vec<ReleaseEntry>,
     pub hold: Hold,
     pub timeouts: Timeouts,
+    /// None: each request is given to a release by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew_guard: Option<SkewGuard>,
+}
+
+/// How a user keeps to one release. What tells users apart gives each of them a place in 0..1 (with [`Sticky::salt`], so that it
+/// is not the same users each time); those below the first release's share get that one, and so on in the order of the split.
+/// So a share that grows takes users along once, and none of those it has goes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sticky {
+    pub by: StickyBy,
+    pub salt: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum StickyBy {
+    /// A cookie that the proxy sets where there is none that it has signed: HMAC-SHA256 by `key` (hex).
+    Cookie { name: String, key: String },
+    Header { name: String },
+    Address,
+}
+
+/// Requests with `Teal-Preview: candidate`, as a field or a cookie, go to this release, whatever its share: from these networks, or
+/// with `candidate TOKEN` (cookie: `candidate.TOKEN`). They are counted apart, and the field is not passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    pub release: ReleaseKey,
+    /// CIDR.
+    pub networks: Vec<String>,
+    /// Any of these.
+    pub tokens: Vec<String>,
+}
+
+/// A GET or HEAD for a path under these prefixes that one of these releases answers with 404 is asked of the other, and that answer is
+/// passed on unless it is 404 too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkewGuard {
+    /// Whole segments, as [`Route::path`].
+    pub prefixes: Vec<String>,
+    pub releases: Vec<ReleaseKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,8 +363,51 @@ pub struct ReleaseStatistics {
     pub counters: Counters,
     #[serde(default)]
     pub tcp: TcpCounters,
+    /// Until the head of the answer; of answers below 500.
     pub latency: Latency,
+    /// How long those have waited that wait for the head of an answer now. Not cumulative. At most 16 ms less than it is.
+    #[serde(default)]
+    pub waiting: Latency,
+    /// Requests of previews, which are in none of the above but `in_flight`.
+    #[serde(default)]
+    pub preview: Counters,
+    /// The newest requests that failed, or were answered 5xx, since the message before: at most [`MAX_SAMPLES`] a release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
     pub backends: Vec<BackendStatistics>,
+}
+
+impl ReleaseStatistics {
+    /// Nothing was counted yet.
+    pub fn of(release: ReleaseKey) -> Self {
+        Self {
+            release,
+            in_flight: 0,
+            tunnels: 0,
+            counters: Counters::default(),
+            tcp: TcpCounters::default(),
+            latency: Latency::default(),
+            waiting: Latency::default(),
+            preview: Counters::default(),
+            samples: Vec::new(),
+            backends: Vec::new(),
+        }
+    }
+}
+
+/// Of [`ReleaseStatistics::samples`], in one message.
+pub const MAX_SAMPLES: usize = 3;
+
+/// A request that failed. No query, no header, no body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    pub method: String,
+    /// The path, cut after 200 bytes.
+    pub path: String,
+    /// None: no answer came, or it broke off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    pub backend: BackendId,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

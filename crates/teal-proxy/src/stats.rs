@@ -226,13 +226,8 @@ impl Collector {
         for worker in &self.workers {
             for (key, counters) in &*lock(&worker.releases) {
                 let sum = by_key.entry(key.clone()).or_insert_with(|| ReleaseStatistics {
-                    release: key.clone(),
-                    in_flight: 0,
-                    tunnels: 0,
-                    counters: Counters::default(),
-                    tcp: TcpCounters::default(),
                     latency: Latency { buckets: vec![0; Latency::BUCKETS] },
-                    backends: Vec::new(),
+                    ..ReleaseStatistics::of(key.clone())
                 });
                 add_release(sum, counters);
             }

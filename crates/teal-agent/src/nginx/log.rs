@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use teal_model::config::{NginxPlace, NginxProcess};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{Connections, Counters, Latency, ReleaseStatistics, ServiceStatistics, Statistics, TcpCounters};
+use teal_model::wire::{Connections, Counters, Latency, ReleaseStatistics, ServiceStatistics, Statistics};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
@@ -177,13 +177,9 @@ impl Counted {
         sums.sequence += 1;
         sums.told = Some(Instant::now());
         let releases = sums.releases.iter().map(|(release, Sum { counters, latency, .. })| ReleaseStatistics {
-            release: release.clone(),
-            in_flight: 0,
-            tunnels: 0,
             counters: *counters,
-            tcp: TcpCounters::default(),
             latency: latency.clone(),
-            backends: Vec::new(),
+            ..ReleaseStatistics::of(release.clone())
         });
         let releases = releases.collect();
         let services = sums.services.iter_mut().map(|(service, gap)| ServiceStatistics {

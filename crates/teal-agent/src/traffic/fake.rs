@@ -103,13 +103,8 @@ impl Counts for FakeTraffic {
         let mut proxy = self.proxy();
         proxy.sequence += 1;
         let releases = proxy.in_flight.iter().map(|(release, in_flight)| ReleaseStatistics {
-            release: release.clone(),
             in_flight: *in_flight,
-            tunnels: 0,
-            counters: Default::default(),
-            tcp: Default::default(),
-            latency: Default::default(),
-            backends: Vec::new(),
+            ..ReleaseStatistics::of(release.clone())
         });
         let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
         let statistics = Arc::new(Statistics {

@@ -7,6 +7,7 @@ mod container;
 mod limits;
 mod network;
 mod nginx;
+mod safety;
 mod settings;
 
 pub use build::{Build, BuildSecret, BuildSecretSource};
@@ -14,6 +15,7 @@ pub use container::*;
 pub use limits::{BlkioLimits, CpuLimits, Limits, Ulimit};
 pub use network::{Attachment, DEFAULT_NETWORK, Ipam, IpamPool, Network, NetworkMode};
 pub use nginx::{Nginx, NginxPlace, NginxProcess};
+pub use safety::*;
 pub use settings::*;
 
 use serde::{Deserialize, Serialize};

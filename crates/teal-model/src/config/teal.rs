@@ -4,7 +4,7 @@ use super::health::read_health;
 use super::keys;
 use super::listen;
 use super::nginx;
-use super::project::{Mode, RouteRule, ServiceSettings, Strategy};
+use super::project::{Mode, Retain, RouteRule, ServiceSettings, Strategy};
 use super::read::{Item, MapReader};
 use std::net::IpAddr;
 
@@ -107,11 +107,11 @@ pub(super) fn read_service<'a>(item: &Item<'a>) -> TealSettings<'a> {
     if let Some(hold) = map.take("hold") {
         read_hold(&hold, settings);
     }
-    for key in ["retain", "bake"] {
-        let Some(time) = map.take(key) else { continue };
-        if time.duration_ms().is_some_and(|ms| ms > 0) {
-            time.problem("only 0 is built yet", "Write 0, or take it out: what is coming is not switched on silently.");
-        }
+    if let Some(retain) = map.take("retain") {
+        settings.retain = Retain::For { ms: retain.duration_ms().unwrap_or(0) };
+    }
+    if let Some(bake) = map.take("bake") {
+        settings.bake_ms = bake.duration_ms().unwrap_or(ServiceSettings::BAKE_MS);
     }
     if let Some(timeouts) = map.take("timeouts")
         && let Some(timeouts) = timeouts.map(&keys::TIMEOUTS)

@@ -1,6 +1,7 @@
 //! What Teal is told about a service beside Compose's own keys.
 
 use super::nginx::Nginx;
+use super::safety::{CanaryStep, Migrate, Preview, Retain, Rollback, Smoke, Sticky, Warmup};
 use crate::wire::UnixSocket;
 use serde::{Deserialize, Serialize};
 
@@ -21,10 +22,26 @@ pub struct ServiceSettings {
     pub drain_ms: u64,
     pub hold_ms: u64,
     pub hold_max_waiting: u32,
-    /// How long the retired release stays warm. Only 0 until rollback is built.
-    pub retain_ms: u64,
-    /// The watch after the flip. Only 0 until the verdict is built.
+    pub retain: Retain,
+    /// Releases whose image and settings are kept.
+    pub keep: u32,
+    /// The watch after the candidate got all requests.
     pub bake_ms: u64,
+    /// `strategy: canary`: empty for any other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub canary: Vec<CanaryStep>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
+    /// Path prefixes under which a 404 of one release is asked of the other while both run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skew_guard: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<Migrate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<Smoke>,
+    pub rollback: Rollback,
     pub connect_timeout_ms: u64,
     /// 0 waits for ever.
     pub response_timeout_ms: u64,
@@ -38,6 +55,8 @@ impl ServiceSettings {
     pub const HOLD_MS: u64 = 120_000;
     pub const HOLD_MAX_WAITING: u32 = 10_000;
     pub const CONNECT_TIMEOUT_MS: u64 = 2_000;
+    pub const BAKE_MS: u64 = 300_000;
+    pub const KEEP: u32 = 5;
 }
 
 impl Default for ServiceSettings {
@@ -51,8 +70,16 @@ impl Default for ServiceSettings {
             drain_ms: Self::DRAIN_MS,
             hold_ms: Self::HOLD_MS,
             hold_max_waiting: Self::HOLD_MAX_WAITING,
-            retain_ms: 0,
-            bake_ms: 0,
+            retain: Retain::DEFAULT,
+            keep: Self::KEEP,
+            bake_ms: Self::BAKE_MS,
+            canary: Vec::new(),
+            sticky: None,
+            preview: None,
+            skew_guard: Vec::new(),
+            migrate: None,
+            smoke: None,
+            rollback: Rollback::default(),
             connect_timeout_ms: Self::CONNECT_TIMEOUT_MS,
             response_timeout_ms: 0,
             nginx: None,
@@ -113,6 +140,8 @@ pub struct Health {
     pub successes: u32,
     /// From the container's start until it must be ready.
     pub deadline_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Warmup>,
 }
 
 impl Health {
@@ -130,6 +159,7 @@ impl Default for Health {
             timeout_ms: Self::TIMEOUT_MS,
             successes: Self::SUCCESSES,
             deadline_ms: Self::DEADLINE_MS,
+            warmup: None,
         }
     }
 }
