@@ -2,6 +2,8 @@
 
 use crate::clock::unix_ms;
 use crate::conduct::Conductor;
+use crate::histories::Histories;
+use crate::keys::Keys;
 use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::meter::Meter;
 use crate::nginx::{Need, Nginx};
@@ -16,11 +18,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
 use teal_model::config::{NetworkMode, PullPolicy, Service};
-use teal_model::deployment::{Deployment, Event, Routing};
+use teal_model::deployment::{Deployment, Event, Promote, Routing};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{ImageFacts, Member, Plan, Running, Unchanged, overlap, plan};
+use teal_model::plan::{ImageFacts, Member, Plan, Running, Unchanged, Warm, overlap, plan};
 use teal_model::wire::{BackendId, ListenerKey, RouteTable};
 use tokio::sync::{broadcast, watch};
 
@@ -38,7 +40,9 @@ pub struct Agent {
     pub publisher: Arc<Publisher>,
     pub nginx: Arc<Nginx>,
     pub meter: Meter,
+    pub histories: Histories,
     salt: String,
+    pub keys: Keys,
     running: Mutex<BTreeMap<u64, Handle>>,
     /// Services that are being removed: nobody else touches their containers.
     removing: Mutex<BTreeSet<ServiceKey>>,
@@ -50,8 +54,16 @@ pub struct Agent {
 /// What others may do with a deployment that runs.
 #[derive(Clone)]
 pub struct Handle {
-    pub abort: watch::Sender<Option<String>>,
+    pub orders: watch::Sender<Orders>,
     pub notices: broadcast::Sender<Notice>,
+}
+
+/// What somebody asked of a deployment that runs, until it is done.
+#[derive(Debug, Clone, Default)]
+pub struct Orders {
+    pub abort: Option<String>,
+    pub promote: Option<Promote>,
+    pub freeze: Option<String>,
 }
 
 impl Agent {
@@ -78,17 +90,22 @@ impl Agent {
         // A proxy that an agent with another journal left behind may have a higher epoch: stay above it.
         let epoch = epoch.max(serving.as_ref().map_or(0, |table| table.number.epoch + 1));
         let nginx = Arc::new(Nginx::open(&state_dir, &id, runtime.clone()));
+        let salt = journal.salt()?;
+        let keys = Keys::of(&salt);
         let surroundings = Surroundings {
             traffic: traffic.clone(),
             nginx: nginx.clone(),
             journal: journal.clone(),
             store: store.clone(),
             watch: watch.clone(),
+            keys: keys.clone(),
         };
         let publisher = Arc::new(Publisher::new(surroundings, epoch, routings, serving.as_ref()));
         let agent = Arc::new(Self {
-            salt: journal.salt()?,
+            salt,
+            keys,
             meter: Meter::start(vec![traffic.clone(), nginx.counted()]),
+            histories: Histories::of(journal.histories()?),
             nginx,
             id,
             state_dir,
@@ -130,6 +147,7 @@ impl Agent {
         }
         tokio::spawn(crate::reconcile::follow(Arc::downgrade(self)));
         tokio::spawn(crate::reconcile::keep_whole(Arc::downgrade(self)));
+        tokio::spawn(crate::histories::keep(Arc::downgrade(self)));
         for kept in unfinished {
             let number = kept.deployment.number;
             tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
@@ -197,12 +215,12 @@ impl Agent {
     }
 
     fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, first: Option<Event>) {
-        let (abort, aborted) = watch::channel(None);
+        let orders = watch::Sender::new(Orders::default());
         let (notices, _) = broadcast::channel(NOTICES);
         let number = kept.deployment.number;
-        self.running().insert(number, Handle { abort, notices: notices.clone() });
+        self.running().insert(number, Handle { orders: orders.clone(), notices: notices.clone() });
         let agent = self.clone();
-        let conductor = Conductor::new(agent.clone(), kept, window, aborted, notices);
+        let conductor = Conductor::new(agent.clone(), kept, window, orders, notices);
         let ended = tokio::spawn(conductor.run(first));
         tokio::spawn(async move {
             if let Err(error) = ended.await {
@@ -242,6 +260,14 @@ impl Agent {
         }
     }
 
+    /// The same, and into the log only when it is new.
+    pub fn alert_once(&self, subject: &str, words: String) {
+        if !self.alerts_now().contains_key(subject) {
+            tracing::error!(subject, "{words}");
+        }
+        self.alerts_now().insert(subject.to_owned(), words);
+    }
+
     pub fn clear_alert(&self, subject: &str) {
         self.alerts_now().remove(subject);
     }
@@ -258,7 +284,8 @@ impl Agent {
     pub async fn forget_settings(&self) -> Result<(), Fault> {
         // A deployment that begins meanwhile stores settings for a claim that was not read yet.
         let _claims = self.claims.lock().await;
-        let (mut releases, mut deployments) = (BTreeSet::new(), BTreeSet::new());
+        let mut deployments = BTreeSet::new();
+        let mut releases: BTreeSet<ReleaseKey> = self.kept_releases()?.into_iter().collect();
         for record in self.journal.services()? {
             releases.extend(record.live.map(|live| live.release));
             releases.extend(
@@ -296,6 +323,7 @@ impl Agent {
             self.journal.refuse_busy(&keys, unix_ms()).map_err(Fault::from),
             self.refuse_taken_routes(&plan, request, None).await,
             self.refuse_nginx(&plan).await.map(|remarks| plan.warnings.extend(remarks)),
+            self.refuse_just_reverted(&plan, &request.choice),
         ];
         let refused = refused.into_iter().filter_map(Result::err);
         plan.warnings.extend(refused.map(|fault| format!("as it stands this is refused: {fault}")));
@@ -324,10 +352,19 @@ impl Agent {
             false => self.runtime.closed().await.map_err(fault_of)?,
         };
         let next = self.journal.next_releases(&project.name)?;
-        let mut running = Running { live: BTreeMap::new(), next, unreachable: engine.unreachable, closed };
+        let mut running = Running { next, unreachable: engine.unreachable, closed, ..Running::default() };
+        for warm in self.journal.retained()?.into_iter().filter(|warm| warm.release.service.project == project.name) {
+            let record = self.journal.release(&warm.release)?;
+            let warm = record.map(|record| Warm { release: warm.release, color: record.color });
+            running.retained.extend(warm.map(|warm| (warm.release.service.service.clone(), warm)));
+        }
+        let known = self.histories.now().into_iter().filter(|(key, history)| key.project == project.name && history.rate().is_some());
+        running.history = known.map(|(key, _)| key.service).collect();
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
             if let Some(mut live) = record.live_release() {
                 live.doors = doors.get(&live.release).cloned().unwrap_or_default();
+                let short = self.short_of_memory(&live.release);
+                running.short_of_memory.extend(short.map(|why| (record.service.service.clone(), why)));
                 if let Some(adopted) = &mut live.adopted {
                     let published = adopted.published.iter().cloned().collect();
                     adopted.gap = self.traffic.cannot_divert(&published).await;
@@ -347,6 +384,7 @@ impl Agent {
         }));
         plan.warnings.extend(self.look_at_take(request).await?);
         match request.choice.remove_orphans {
+            _ if !request.choice.back.is_empty() => {}
             true => plan.orphans.extend(
                 orphans.iter().map(|(_, live)| Unchanged {
                     service: live.release.service.clone(),
@@ -394,6 +432,7 @@ impl Agent {
         }
         self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
         self.refuse_taken_routes(&plan, &request, None).await?;
+        self.refuse_just_reverted(&plan, &request.choice)?;
         let remarks = self.refuse_nginx(&plan).await?;
         plan.warnings.extend(remarks);
         let behind_now = self.publisher.all_behind().await;
@@ -426,7 +465,9 @@ impl Agent {
 
     /// The settings of every candidate, before anything needs them.
     pub fn store_candidates(&self, plan: &Plan, request: &DeployRequest) -> Result<(), Fault> {
-        for member in &plan.members {
+        // One that is warm has its settings.
+        let is_new = |member: &&Member| !member.safety.back.is_some_and(|back| back.retained);
+        for member in plan.members.iter().filter(is_new) {
             let stored = StoredRelease {
                 service: request.project.services[&member.service.service].clone(),
                 volumes: request.project.volumes.clone(),
@@ -442,6 +483,7 @@ impl Agent {
                     .services
                     .values()
                     .any(|other| other.network_mode == Some(NetworkMode::Service(member.service.service.clone()))),
+                directory: request.project.directory.clone(),
             };
             self.store.put_release(&member.candidate, &stored)?;
         }
@@ -453,7 +495,7 @@ impl Agent {
         let kept = self.journal.deployment(deployment)?.ok_or_else(unknown)?;
         match self.handle(deployment) {
             Some(handle) if kept.deployment.state.may_revert() => {
-                handle.abort.send_replace(Some(who.to_owned()));
+                handle.orders.send_modify(|orders| orders.abort = Some(who.to_owned()));
                 Ok(kept)
             }
             Some(_) => Err(Fault::new(

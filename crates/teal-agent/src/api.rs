@@ -49,6 +49,9 @@ pub async fn serve(
         .route("/v1/deployments/{number}", get(detail))
         .route("/v1/deployments/{number}/events", get(events))
         .route("/v1/deployments/{number}/abort", post(abort))
+        .route("/v1/deployments/{number}/promote", post(promote))
+        .route("/v1/deployments/{number}/freeze", post(freeze))
+        .route("/v1/rollback", post(rollback))
         .route("/v1/sharing", get(sharing))
         .route("/v1/remove", post(remove))
         .route("/v1/describe", post(describe))
@@ -177,6 +180,27 @@ async fn abort(
     Json(request): Json<AbortRequest>,
 ) -> Answer<Summary> {
     Ok(axum::Json(shared.agent.abort(number, &request.who)?.summary()))
+}
+
+async fn promote(
+    State(shared): State<Shared>,
+    Path(number): Path<u64>,
+    Json(PromoteRequest { full, who }): Json<PromoteRequest>,
+) -> Answer<Summary> {
+    Ok(axum::Json(shared.agent.promote(number, Promote { full, who })?.summary()))
+}
+
+async fn freeze(
+    State(shared): State<Shared>,
+    Path(number): Path<u64>,
+    Json(request): Json<FreezeRequest>,
+) -> Answer<Summary> {
+    Ok(axum::Json(shared.agent.freeze(number, &request.who)?.summary()))
+}
+
+async fn rollback(State(shared): State<Shared>, Json(request): Json<RollbackRequest>) -> Answer<RolledBack> {
+    let begun = tokio::spawn(async move { shared.agent.rollback(request).await }).await;
+    Ok(axum::Json(begun.map_err(|error| Fault::new(Code::Internal, error.to_string()))??))
 }
 
 #[derive(Deserialize)]

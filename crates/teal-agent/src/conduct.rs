@@ -3,10 +3,12 @@
 //! A journal that cannot write stops the deployment and never the traffic: what may still be taken back is taken back
 //! without asking the disk, and what may not waits until the disk can be written again.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Orders};
 use crate::clock::unix_ms;
 use crate::journal::{JournalError, Kept};
+use crate::jury::Jury;
 use crate::meter::Window;
+use crate::proof::Proving;
 use crate::pulls::Pulls;
 use crate::words::{release_lines, step_words, steps};
 use std::collections::BTreeMap;
@@ -34,7 +36,10 @@ pub struct Conductor {
     kept: Kept,
     deployment: Deployment,
     window: Option<Window>,
-    aborted: watch::Receiver<Option<String>>,
+    orders: watch::Sender<Orders>,
+    ordered: watch::Receiver<Orders>,
+    jury: Option<Jury>,
+    proving: Option<Proving>,
     notices: broadcast::Sender<Notice>,
     sequence: u64,
     pulls: Arc<Pulls>,
@@ -49,7 +54,7 @@ impl Conductor {
         agent: Arc<Agent>,
         kept: Kept,
         window: Option<Window>,
-        aborted: watch::Receiver<Option<String>>,
+        orders: watch::Sender<Orders>,
         notices: broadcast::Sender<Notice>,
     ) -> Self {
         Self {
@@ -57,7 +62,10 @@ impl Conductor {
             agent,
             kept,
             window,
-            aborted,
+            ordered: orders.subscribe(),
+            orders,
+            jury: None,
+            proving: None,
             notices,
             sequence: 0,
             pulls: Arc::default(),
@@ -75,12 +83,22 @@ impl Conductor {
         }
         loop {
             self.wait_for_engine().await;
+            self.attend();
             let seen = self.observe().await;
             match decide(&self.deployment, &seen, unix_ms()) {
                 Step::Finish => break,
                 Step::Wait { until_ms } => self.wait(until_ms, &seen).await,
                 Step::Enter(to) => self.record(Event::Entered { to }).await,
                 Step::Fail(fault) => self.record(Event::Failed { action: None, fault }).await,
+                Step::Promote(promote) => {
+                    self.orders.send_modify(|orders| orders.promote = None);
+                    self.record(Event::Promoted { full: promote.full, who: promote.who }).await;
+                }
+                Step::Freeze(why) => {
+                    self.orders.send_modify(|orders| orders.freeze = None);
+                    self.record(Event::Frozen { why }).await;
+                }
+                Step::Note(words) => self.record(Event::Noted { words }).await,
                 Step::Resolve => self.resolve().await,
                 Step::Do(action) => self.carry_out(action).await,
             }
@@ -95,9 +113,46 @@ impl Conductor {
         let _ = world.wait_for(|world| world.known).await;
     }
 
+    /// Whoever watches the candidates in this state does, and nobody else.
+    fn attend(&mut self) {
+        match &self.deployment.state {
+            State::Shifting { .. } | State::Stepping { .. } | State::Baking => {
+                let jury = self.jury.get_or_insert_with(|| Jury::start(&self.agent, &self.deployment));
+                jury.share(&self.deployment);
+            }
+            _ => self.jury = None,
+        }
+        match &self.deployment.state {
+            State::Proving { member } if self.published() => {
+                self.proving.get_or_insert_with(|| Proving::start(&self.agent, &self.deployment, *member));
+            }
+            _ => self.proving = None,
+        }
+    }
+
+    /// Everything of this state is done.
+    fn published(&self) -> bool {
+        self.deployment.script().iter().all(|action| self.deployment.done.contains(action))
+    }
+
     async fn observe(&self) -> Seen {
         let world = self.agent.watch.now();
-        let mut seen = Seen { abort: self.aborted.borrow().clone(), pulls: self.pulls.all(), ..Seen::default() };
+        let orders = self.orders.borrow().clone();
+        let mut seen = Seen {
+            abort: orders.abort,
+            promote: orders.promote,
+            freeze: orders.freeze,
+            pulls: self.pulls.all(),
+            proof: self.proving.as_ref().map(Proving::now),
+            ..Seen::default()
+        };
+        if let Some(jury) = &self.jury {
+            (seen.judged, seen.unready_since) = (jury.now(), jury.unready_since());
+        }
+        if let State::Migrating { member, .. } = &self.deployment.state {
+            let release = &self.deployment.plan.members[*member].candidate;
+            seen.migrations.extend(self.agent.look_at_migration(release).await.map(|seen| (release.clone(), seen)));
+        }
         let plan = &self.deployment.plan;
         let live = plan.members.iter().filter_map(|member| member.live.as_ref()).map(|live| &live.release);
         for release in plan.members.iter().map(|member| &member.candidate).chain(live) {
@@ -116,9 +171,7 @@ impl Conductor {
     /// The states that wait for requests to end.
     fn drains(&self) -> bool {
         match &self.deployment.state {
-            State::Holding { .. } | State::Draining { .. } => {
-                self.deployment.script().iter().all(|action| self.deployment.done.contains(action))
-            }
+            State::Holding { .. } | State::Draining { .. } => self.published(),
             State::Reverting { phase, .. } => matches!(phase, Phase::Hold { .. } | Phase::Drain),
             _ => false,
         }
@@ -168,7 +221,9 @@ impl Conductor {
         longest = longest.min(Duration::from_secs(1));
         tokio::select! {
             _ = world.changed() => {}
-            _ = self.aborted.changed() => {}
+            _ = self.ordered.changed() => {}
+            () = Jury::changed(&mut self.jury) => {}
+            () = Proving::changed(&mut self.proving) => {}
             () = self.pulls.changed.notified() => {}
             () = sleep(longest) => {}
         }
@@ -189,6 +244,8 @@ impl Conductor {
                 });
                 format!("{ready} of {} ready{}", member.replicas_after(batch + 1), last.unwrap_or_default())
             }
+            State::Proving { .. } => self.proving.as_ref().map(Proving::words).unwrap_or_default(),
+            State::Stepping { .. } | State::Baking => self.jury.as_ref().map(Jury::words).unwrap_or_default(),
             _ if self.drains() => match seen.in_flight.values().copied().collect::<Option<Vec<u64>>>() {
                 Some(counts) => format!("{} in flight", counts.iter().sum::<u64>()),
                 None => "in flight: unknown".to_owned(),
@@ -278,6 +335,7 @@ impl Conductor {
         let before = self.deployment.plan.unchanged.iter().filter(|one| !plan.unchanged.contains(one)).cloned();
         let before: Vec<_> = before.collect();
         plan.unchanged.extend(before);
+        self.agent.refuse_just_reverted(&plan, &request.choice)?;
         self.agent.store_candidates(&plan, &request)?;
         // Their numbers are given back with the plan, and may be another deployment's a moment later.
         for planned in &self.deployment.plan.members {
@@ -306,7 +364,7 @@ impl Conductor {
         // Not interrupted by an abort: the engine goes on with what it was told anyway, and what follows must know how it ended.
         let done = self.agent.perform_patiently(&self.deployment, &action).await;
         if action == Action::Publish
-            && matches!(self.deployment.state, State::Shifting | State::Releasing { .. })
+            && matches!(self.deployment.state, State::Shifting { .. } | State::Releasing { .. })
             && done.is_ok()
             && let Some(window) = &mut self.window
         {
@@ -352,6 +410,8 @@ impl Conductor {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
             Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },
             Event::Resolved { plan } => What::Planned { plan: plan.clone() },
+            Event::Promoted { who, .. } => What::Warning { words: format!("promoted by {who}") },
+            Event::Frozen { why: words } | Event::Noted { words } => What::Warning { words: words.clone() },
             Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
         };
         self.record_as(event, what).await;
@@ -464,6 +524,7 @@ impl Conductor {
             releases: release_lines(&self.deployment),
             steps: steps(&notices, self.kept.started_ms, ended_ms),
             traffic,
+            notes: self.deployment.notes.clone(),
         }
     }
 }

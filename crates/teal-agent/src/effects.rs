@@ -68,8 +68,18 @@ impl Agent {
                     .await
                     .map_err(fault_of)?;
             }
+            Action::Migrate { release } => self.begin_migration(release).await?,
+            Action::EndMigration { release } => self.end_migration(release).await?,
+            Action::Retain { release } => self.retain(release).await?,
+            Action::DropRetained { release } => self.drop_retained(release).await?,
+            Action::Cap { share } => {
+                let capped = Deployment { cap: *share, ..deployment.clone() };
+                let (published, said) = self.publisher.flip(capped.routing(), Need::Serves).await?;
+                self.say_of_nginx(&said);
+                return Ok(Some(published));
+            }
             Action::Publish => {
-                if matches!(deployment.state, State::Shifting | State::Releasing { .. }) {
+                if matches!(deployment.state, State::Shifting { .. } | State::Releasing { .. }) {
                     self.give_back_ports(deployment).await?;
                 }
                 self.prepare_diversions(deployment).await?;
@@ -211,7 +221,7 @@ impl Agent {
     async fn ensure_surroundings(&self, deployment: &Deployment) -> Result<(), Fault> {
         let members = &deployment.plan.members;
         let chosen = match deployment.state {
-            State::Starting { member, .. } => &members[member..=member],
+            State::Starting { member, .. } | State::Migrating { member, .. } => &members[member..=member],
             _ => &members[..],
         };
         for member in chosen {

@@ -6,10 +6,12 @@
 mod places;
 mod record;
 mod rows;
+mod warm;
 
 pub use places::{HostPort, Slot};
 pub use record::{AdoptedReplica, Diversion, Kept, ReleaseRecord, ServiceRecord};
-use rows::{put_entry, put_release, put_routing, put_snapshot, settle_claims, settle_stuck};
+pub use warm::{Retained, TakenBack};
+use rows::{put_entry, put_release, put_releases, put_routing, put_snapshot, settle_claims, settle_stuck};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ CREATE TABLE IF NOT EXISTS entries (
   PRIMARY KEY (deployment, sequence)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS releases (
   service TEXT NOT NULL, number INTEGER NOT NULL, deployment INTEGER NOT NULL, record TEXT NOT NULL,
-  PRIMARY KEY (service, number)) WITHOUT ROWID;
+  was_live INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (service, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS addresses (
   network TEXT NOT NULL, container TEXT NOT NULL, address TEXT NOT NULL,
   PRIMARY KEY (network, container), UNIQUE (network, address)) WITHOUT ROWID;
@@ -42,10 +44,14 @@ CREATE TABLE IF NOT EXISTS diversions (
 CREATE TABLE IF NOT EXISTS host_ports (
   port INTEGER PRIMARY KEY, service TEXT NOT NULL, color TEXT NOT NULL, replica INTEGER NOT NULL, target INTEGER NOT NULL,
   UNIQUE (service, color, replica, target));
+CREATE TABLE IF NOT EXISTS retained (service TEXT PRIMARY KEY, release INTEGER NOT NULL, until_ms INTEGER);
+CREATE TABLE IF NOT EXISTS taken_back (
+  service TEXT PRIMARY KEY, release INTEGER NOT NULL, image_id TEXT NOT NULL, settings_hash TEXT NOT NULL, why TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS histories (service TEXT PRIMARY KEY, history TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS services (service TEXT PRIMARY KEY, live INTEGER, since_ms INTEGER, routing TEXT);
 ";
 /// Raised when a table changes its meaning.
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -194,9 +200,7 @@ impl Journal {
                     params![service, deployment.number as i64],
                 )?;
             }
-            for member in &deployment.plan.members {
-                put_release(t, deployment.number, &ReleaseRecord::of(member, now_ms))?;
-            }
+            put_releases(t, deployment.number, &deployment.plan, now_ms)?;
             let planned = What::Planned { plan: Box::new(deployment.plan.clone()) };
             put_entry(t, deployment.number, now_ms, Some(&Entry::Began { deployment: deployment.number }), planned)?;
             put_snapshot(t, deployment)
@@ -242,20 +246,16 @@ impl Journal {
             put_snapshot(t, deployment)?;
             match event {
                 // What is stuck stays as it was published last.
-                Event::Did { action: Action::Publish, .. } if !matches!(deployment.state, State::Stuck { .. }) => {
+                Event::Did { action: Action::Publish | Action::Cap { .. }, .. }
+                    if !matches!(deployment.state, State::Stuck { .. }) =>
+                {
                     for (service, routing) in deployment.routing() {
                         put_routing(t, &service, routing.as_ref())?;
                     }
                 }
                 Event::Resolved { plan } => settle_claims(t, deployment.number, plan, now_ms)?,
-                Event::Entered { to: State::Retiring } => {
-                    for member in &deployment.plan.members {
-                        t.execute(
-                            "INSERT INTO services (service, live, since_ms) VALUES (?1, ?2, ?3) ON CONFLICT (service) DO UPDATE SET live = ?2, since_ms = ?3",
-                            params![member.service.to_string(), member.candidate.number as i64, now_ms as i64],
-                        )?;
-                    }
-                }
+                Event::Did { action, .. } => warm::put_warmth(t, deployment, action, now_ms)?,
+                Event::Entered { to: State::Retiring } => warm::put_live(t, deployment, now_ms)?,
                 _ => {}
             }
             Ok(notice)
@@ -266,8 +266,10 @@ impl Journal {
     pub fn end(&self, deployment: &Deployment, receipt: &Receipt, now_ms: u64) -> Result<Notice> {
         self.write(|t| {
             t.execute("DELETE FROM unfinished WHERE deployment = ?1", [deployment.number as i64])?;
-            if matches!(deployment.state, State::Stuck { .. }) {
-                settle_stuck(t, deployment, now_ms)?;
+            match &deployment.state {
+                State::Stuck { .. } => settle_stuck(t, deployment, now_ms)?,
+                State::Reverted { why } if deployment.found_bad => warm::put_reverted(t, deployment, &why.what)?,
+                _ => {}
             }
             t.execute(
                 "UPDATE deployments SET ended_ms = ?2, receipt = ?3 WHERE number = ?1",
@@ -299,6 +301,10 @@ impl Journal {
             receipt.deployment = deployment.number;
             for record in releases {
                 put_release(t, deployment.number, record)?;
+                t.execute(
+                    "UPDATE releases SET was_live = 1 WHERE service = ?1 AND number = ?2",
+                    params![record.release.service.to_string(), record.release.number as i64],
+                )?;
                 t.execute(
                     "INSERT INTO services (service, live, since_ms) VALUES (?1, ?2, ?3) ON CONFLICT (service) DO UPDATE SET live = ?2, since_ms = ?3, routing = NULL",
                     params![record.release.service.to_string(), record.release.number as i64, now_ms as i64],
@@ -338,6 +344,9 @@ impl Journal {
                 "UPDATE services SET live = NULL, since_ms = NULL, routing = NULL WHERE service = ?1",
                 [service.to_string()],
             )?;
+            for table in ["retained", "taken_back", "histories"] {
+                t.execute(&format!("DELETE FROM {table} WHERE service = ?1"), [service.to_string()])?;
+            }
             t.execute("DELETE FROM diversions WHERE service = ?1 AND NOT open", [service.to_string()])?;
             places::free_host_ports(t)
         })

@@ -4,7 +4,7 @@ use crate::traffic::Counts;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use teal_model::ids::ServiceKey;
+use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::receipt::{Connections, Failures, Measured, Quantiles, Traffic as Measurement};
 use teal_model::wire::{Counters, Latency, ServiceStatistics, Statistics};
 use tokio::sync::broadcast::error::RecvError;
@@ -32,6 +32,7 @@ struct Source {
 #[derive(Default)]
 struct Past {
     kept: VecDeque<(Instant, Arc<Statistics>)>,
+    newest: Option<Arc<Statistics>>,
     windows: Vec<Weak<Mutex<Tally>>>,
 }
 
@@ -85,6 +86,26 @@ impl Meter {
             parts.push(source.open(services.clone()).await);
         }
         Window { parts }
+    }
+
+    /// Those who count: the proxy first.
+    pub fn sources(&self) -> Vec<Arc<dyn Counts>> {
+        self.sources.iter().map(|source| source.counts.clone()).collect()
+    }
+
+    /// What each of them said last.
+    pub fn newest(&self) -> Vec<Option<Arc<Statistics>>> {
+        self.sources.iter().map(|source| locked(&source.past).newest.clone()).collect()
+    }
+
+    /// Of everything that a release has answered, since those who count began; None: nothing.
+    pub fn latency_of(&self, release: &ReleaseKey) -> Option<Latency> {
+        let newest = self.newest();
+        let counted = newest.iter().flatten().flat_map(|said| &said.releases).filter(|one| &one.release == release);
+        counted.map(|one| one.latency.clone()).reduce(|mut sum, more| {
+            sum.add(&more);
+            sum
+        })
     }
 
     /// Requests and TCP connections a second that a service has served over the last ten seconds.
@@ -162,6 +183,7 @@ pub struct Rate {
 impl Past {
     fn take(&mut self, newest: Arc<Statistics>) {
         let now = Instant::now();
+        self.newest = Some(newest.clone());
         self.windows.retain(|window| match window.upgrade() {
             None => false,
             Some(window) => {

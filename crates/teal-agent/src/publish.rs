@@ -6,6 +6,7 @@ pub use behind::{given_port, taken};
 
 use crate::clock::monotonic_us;
 use crate::journal::{Diversion, Journal};
+use crate::keys::Keys;
 use crate::nginx::{Need, Nginx};
 use crate::reach::Ways;
 use crate::store::{ReleaseStore, StoredRelease};
@@ -16,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use teal_model::config as settings;
 use teal_model::config::{Protocol as Transport, RouteRule, Service};
 use teal_model::deployment::{Health, Published, Routing};
 use teal_model::door::{self, Door};
@@ -23,8 +25,8 @@ use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::plan::listeners;
 use teal_model::wire::{
-    Address, Backend, BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, Route, RoutePort, RouteTable, ServiceEntry,
-    Share, Timeouts,
+    Address, Backend, BackendId, Hold, ListenerKey, Preview, Protocol, ReleaseEntry, Route, RoutePort, RouteTable,
+    ServiceEntry, Share, SkewGuard, Sticky, StickyBy, Timeouts,
 };
 use tokio::sync::Mutex;
 
@@ -38,6 +40,7 @@ pub struct Publisher {
     journal: Arc<Journal>,
     store: Arc<ReleaseStore>,
     watch: Watch,
+    keys: Keys,
     state: Mutex<Tables>,
     /// Held while an nginx is told; before the tables' own lock.
     telling: Mutex<()>,
@@ -64,6 +67,7 @@ pub struct Surroundings {
     pub journal: Arc<Journal>,
     pub store: Arc<ReleaseStore>,
     pub watch: Watch,
+    pub keys: Keys,
 }
 
 /// A table without its number.
@@ -82,7 +86,7 @@ impl Built {
 
 impl Publisher {
     pub fn new(
-        Surroundings { traffic, nginx, journal, store, watch }: Surroundings,
+        Surroundings { traffic, nginx, journal, store, watch, keys }: Surroundings,
         epoch: u64,
         routings: BTreeMap<ServiceKey, Routing>,
         serving: Option<&RouteTable>,
@@ -100,7 +104,7 @@ impl Publisher {
             doors,
             told: behind::Told::default(),
         };
-        Self { traffic, nginx, journal, store, watch, state: Mutex::new(tables), telling: Mutex::new(()) }
+        Self { traffic, nginx, journal, store, watch, keys, state: Mutex::new(tables), telling: Mutex::new(()) }
     }
 
     /// Changes the routing of some services and waits until every worker routes by it. On an error the routings are as
@@ -293,9 +297,32 @@ impl Publisher {
             releases,
             hold: Hold { for_ms: teal.hold_ms, max_waiting: teal.hold_max_waiting },
             timeouts: Timeouts { connect_ms: teal.connect_timeout_ms, response_ms: teal.response_timeout_ms },
-            ..ServiceEntry::default()
+            sticky: self.sticky(routing, teal.sticky.as_ref()),
+            preview: self.preview(tables, routing)?,
+            skew_guard: (!teal.skew_guard.is_empty() && routing.listed.len() > 1)
+                .then(|| SkewGuard { prefixes: teal.skew_guard.clone(), releases: routing.listed.clone() }),
         };
         Ok(Entry { entry, settings, processes })
+    }
+}
+
+impl Publisher {
+    /// Only where there is something to keep to.
+    fn sticky(&self, routing: &Routing, sticky: Option<&settings::Sticky>) -> Option<Sticky> {
+        let [(first, _), _, ..] = &routing.split[..] else { return None };
+        let by = match sticky? {
+            settings::Sticky::Cookie { name } => StickyBy::Cookie { name: name.clone(), key: self.keys.cookie() },
+            settings::Sticky::Header { name } => StickyBy::Header { name: name.clone() },
+            settings::Sticky::Address => StickyBy::Address,
+        };
+        Some(Sticky { by, salt: first.to_string() })
+    }
+
+    fn preview(&self, tables: &mut Tables, routing: &Routing) -> Result<Option<Preview>, Fault> {
+        let Some(release) = &routing.preview else { return Ok(None) };
+        let asked = self.settings(tables, release)?.service.teal.preview.clone().unwrap_or_default();
+        let tokens = asked.token.into_iter().chain([self.keys.preview(release)]).collect();
+        Ok(Some(Preview { release: release.clone(), networks: asked.networks, tokens }))
     }
 }
 

@@ -179,10 +179,12 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             }
         }
     }
+    agent.cool_down(&busy).await?;
     // Those of a holder that has started again are in a namespace that nobody is in any more.
     agent.traffic.retain(&agent.needed_listeners(None).await?).await?;
     let mut needed: BTreeSet<ReleaseKey> =
         services.iter().filter_map(|record| record.live.as_ref()).map(|live| live.release.clone()).collect();
+    needed.extend(agent.warm()?.into_values().map(|warm| warm.release));
     for routing in agent.publisher.routings().await.into_values() {
         needed.extend(routing.listed);
     }

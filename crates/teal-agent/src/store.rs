@@ -36,6 +36,9 @@ pub struct StoredRelease {
     /// Other services live in its network: ports that are open there may be theirs, and those come up after it.
     #[serde(default)]
     pub shares_network: bool,
+    /// Of the project: where commands of its file run.
+    #[serde(default)]
+    pub directory: String,
 }
 
 pub struct ReleaseStore {

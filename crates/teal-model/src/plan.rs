@@ -2,6 +2,7 @@
 
 mod batches;
 mod reach;
+mod safety;
 mod together;
 mod warnings;
 
@@ -17,6 +18,7 @@ use batches::divide;
 pub use batches::{Batches, Span};
 pub use reach::Reach;
 use reach::reach;
+pub use safety::{ALL, Back, Safety};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -92,6 +94,8 @@ pub struct Member {
     pub drain_ms: u64,
     pub bake_ms: u64,
     pub readiness: String,
+    #[serde(default)]
+    pub safety: Safety,
 }
 
 /// Who owns a service's name on its networks.
@@ -150,6 +154,16 @@ impl Member {
     /// release, so that nothing else could answer those who depend on it.
     pub fn takes_its_turn(&self) -> bool {
         self.is_recreate() || self.live.is_none() && self.flips_with.is_none()
+    }
+
+    /// What it replaces stays, out of traffic.
+    pub fn retains(&self) -> bool {
+        self.safety.retain.is_some() && self.live.is_some()
+    }
+
+    /// Its migration runs in its turn, since members that serve nobody yet come before it, and it may need them.
+    pub(crate) fn migrates_late(&self, before: &[Member]) -> bool {
+        before.iter().any(|member| member.live.is_none() && member.takes_its_turn())
     }
 
     /// The live release that goes on, or is started again, when the candidate does not come to be. A job that has run is
@@ -230,6 +244,19 @@ pub struct Running {
     pub unreachable: Option<String>,
     /// Why nobody here may listen inside the networks of its containers; None: the agent does.
     pub closed: Option<String>,
+    /// Releases out of traffic that are kept warm.
+    pub retained: BTreeMap<String, Warm>,
+    /// Services of which it is known how often they fail.
+    pub history: BTreeSet<String>,
+    /// Why a service's release cannot be kept warm beside the next one.
+    pub short_of_memory: BTreeMap<String, String>,
+}
+
+/// A release out of traffic whose containers go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warm {
+    pub release: ReleaseKey,
+    pub color: Color,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -243,6 +270,9 @@ pub struct Choice {
     pub remove_orphans: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<Take>,
+    /// Services that go back to an earlier release; the project has its settings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub back: BTreeMap<String, Back>,
 }
 
 /// Ports of the host that another process has, and that are to be served on its own sockets; or given back to it.
@@ -297,6 +327,7 @@ pub fn plan(
         let key = ServiceKey::new(&project.name, &name);
         if let (Some(live), Some(image)) = (&live, image)
             && !choice.force
+            && !choice.back.contains_key(&name)
             && because.is_none()
             && !image.may_change
             && live.image_id == image.id
@@ -313,11 +344,15 @@ pub fn plan(
             plan.members.iter().any(|member| member.service.service == *joined && !member.takes_its_turn())
         });
         let mut member = member(service, key, live, image, settings_hash, running, flips_with);
+        if let Some(back) = choice.back.get(&name) {
+            safety::go_back(&mut member, *back, running);
+        }
         (member.because, member.optional) = (because, service.is_job && is_optional(project, &name));
         plan.members.push(member);
     }
     keep_together(&mut plan.members);
     divide(project, images, &mut plan);
+    safety::settle(project, running, &mut plan.members, &mut plan.warnings);
     warn(project, &mut plan);
     plan.members.sort_by_key(|member| !member.takes_its_turn());
     Ok(plan)
@@ -333,6 +368,7 @@ fn member(
     flips_with: Option<String>,
 ) -> Member {
     let naming = naming(service, image, running);
+    let safety = Safety::of(service, &key.service, live.is_some(), running);
     let number = running.next.get(&key.service).copied().unwrap_or(1);
     let (strategy, why) = strategy(service, image, live.as_ref(), &naming, flips_with.as_deref());
     let ports = ports(service, image, live.as_ref(), &naming);
@@ -364,6 +400,7 @@ fn member(
         drain_ms: service.teal.drain_ms,
         bake_ms: service.teal.bake_ms,
         readiness: readiness(service, image),
+        safety,
     }
 }
 

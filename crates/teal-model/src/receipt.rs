@@ -15,6 +15,9 @@ pub struct Receipt {
     pub releases: Vec<ReleaseLine>,
     pub steps: Vec<StepTime>,
     pub traffic: Traffic,
+    /// What there is to be told beside: of the verdict, of what somebody did meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

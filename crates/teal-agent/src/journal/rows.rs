@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use teal_model::api::{Notice, What};
 use teal_model::deployment::{Deployment, Routing};
 use teal_model::ids::ServiceKey;
-use teal_model::plan::Plan;
+use teal_model::plan::{Member, Plan};
 
 pub(super) fn put_release(t: &Transaction<'_>, deployment: u64, record: &ReleaseRecord) -> Written<()> {
     t.execute(
@@ -30,7 +30,13 @@ pub(super) fn settle_claims(t: &Transaction<'_>, deployment: u64, plan: &Plan, n
             params![service.to_string(), deployment as i64],
         )?;
     }
-    for member in &plan.members {
+    put_releases(t, deployment, plan, now_ms)
+}
+
+/// The candidates; one that is warm has its record already.
+pub(super) fn put_releases(t: &Transaction<'_>, deployment: u64, plan: &Plan, now_ms: u64) -> Written<()> {
+    let is_new = |member: &&Member| !member.safety.back.is_some_and(|back| back.retained);
+    for member in plan.members.iter().filter(is_new) {
         put_release(t, deployment, &ReleaseRecord::of(member, now_ms))?;
     }
     Ok(())

@@ -1,7 +1,10 @@
 //! The next step of a deployment, from what is seen now: what to do, what to wait for, and what is not waited for.
 
 use super::routing::had_share;
-use super::{Action, CLOSING_MS, Deployment, Health, LOST_AFTER_MS, Phase, Pull, Seen, State, Step};
+use super::{
+    Action, CLOSING_MS, Deployment, End, Health, LOST_AFTER_MS, Migration, Phase, Proof, Pull, Ruling, Seen, State, Step,
+};
+use crate::config::{FailureAction, Pace};
 use crate::fault::{Code, Fault};
 use crate::ids::ReleaseKey;
 use crate::plan::Member;
@@ -15,9 +18,14 @@ pub fn decide(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
         if let Some(who) = &seen.abort {
             return Step::Fail(Fault::new(Code::Aborted, format!("aborted by {who}")));
         }
-        if let Some(fault) = lost_candidate(deployment, seen) {
-            return Step::Fail(fault);
+        if let Some(step) = lost_candidate(deployment, seen, now_ms) {
+            return step;
         }
+    }
+    if deployment.state.is_watched()
+        && let Some(step) = verdict(deployment, seen).or_else(|| ordered(deployment, seen))
+    {
+        return step;
     }
     let Some(action) = deployment.script().into_iter().find(|action| !deployment.done.contains(action)) else {
         return gate(deployment, seen, now_ms);
@@ -35,7 +43,7 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
     let members = &deployment.plan.members;
     let ready = |release: &ReleaseKey, wanted| readiness(seen.replicas.get(release), wanted);
     match &deployment.state {
-        State::Shifting => {
+        State::Shifting { .. } | State::Draining { closing: false } => {
             let candidates = members.iter().filter(|member| !member.takes_its_turn());
             candidates
                 .map(|member| (member, ready(&member.candidate, member.replicas)))
@@ -95,16 +103,88 @@ fn still_there(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step
 }
 
 /// A candidate that had been ready and is not any more: a fact, at once. Jobs end, and may be cleaned away.
-fn lost_candidate(deployment: &Deployment, seen: &Seen) -> Option<Fault> {
+fn lost_candidate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
     deployment.plan.members.iter().enumerate().filter(|(_, member)| !member.job).find_map(|(i, member)| {
         let started = deployment.state.started(i, member);
         let replicas = seen.replicas.get(&member.candidate).filter(|_| started > 0)?;
-        let failed = replicas.iter().find_map(|health| match health {
+        let mut failed = replicas.iter().filter_map(|health| match health {
             Health::Failed { fault } => Some(fault.clone()),
             _ => None,
         });
-        failed.or_else(|| missing(member, replicas, started as usize))
+        let watched = deployment.state.is_watched();
+        if watched && !member.safety.rollback.on.facts {
+            return None;
+        }
+        let tolerated = (f64::from(member.replicas) * member.safety.rollback.max_failure_ratio) as usize;
+        let fault = match (watched, failed.nth(if watched { tolerated } else { 0 })) {
+            (_, Some(fault)) => Some(fault),
+            (true, None) if tolerated > 0 => None,
+            (_, None) => missing(member, replicas, started as usize),
+        };
+        let fault = fault.or_else(|| unready(member, deployment, seen, now_ms))?;
+        if watched { against(member, fault, deployment) } else { Some(Step::Fail(fault)) }
     })
+}
+
+/// Its checks fail while those of the live release pass: that is its own fault, and not that of something both need.
+fn unready(member: &Member, deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Fault> {
+    let since = seen.unready_since.get(&member.candidate).filter(|_| deployment.state.is_watched())?;
+    let live = member.live.as_ref().filter(|_| !member.takes_its_turn())?;
+    let passes = !seen.unready_since.contains_key(&live.release) && serving(seen.replicas.get(&live.release));
+    (now_ms >= since + LOST_AFTER_MS && passes).then(|| {
+        let last = seen.replicas.get(&member.candidate).and_then(|replicas| {
+            replicas.iter().find_map(|health| match health {
+                Health::Warming { last } => Some(last.clone()),
+                _ => None,
+            })
+        });
+        let what = format!("{} is not ready any more, and {} is, by the same check", member.candidate, live.release);
+        Fault::new(Code::NeverReady, what).detail(last.into_iter().collect())
+    })
+}
+
+/// What is done about a bad candidate, as the service wants it. None: it has been done already.
+fn against(member: &Member, fault: Fault, deployment: &Deployment) -> Option<Step> {
+    match member.safety.rollback.action {
+        FailureAction::Rollback => Some(Step::Fail(fault)),
+        FailureAction::Pause => {
+            let why = format!("paused (failure_action): {fault}");
+            deployment.frozen.is_none().then_some(Step::Freeze(why))
+        }
+        FailureAction::Continue => {
+            let words = format!("goes on all the same (failure_action): {fault}");
+            (!deployment.notes.contains(&words)).then_some(Step::Note(words))
+        }
+    }
+}
+
+/// What the requests so far say.
+fn verdict(deployment: &Deployment, seen: &Seen) -> Option<Step> {
+    if let Some(words) = seen.judged.words.iter().find(|words| !deployment.notes.contains(words)) {
+        return Some(Step::Note(words.clone()));
+    }
+    match &seen.judged.ruling {
+        Ruling::Keep => None,
+        Ruling::Cap(share) => (deployment.cap != *share).then_some(Step::Do(Action::Cap { share: *share })),
+        Ruling::Revert(fault) => {
+            let member = deployment.plan.members.iter().find(|member| !member.takes_its_turn())?;
+            against(member, fault.clone(), deployment)
+        }
+    }
+}
+
+/// What somebody asked for.
+fn ordered(deployment: &Deployment, seen: &Seen) -> Option<Step> {
+    if let Some(promote) = &seen.promote {
+        return Some(Step::Promote(promote.clone()));
+    }
+    let who = seen.freeze.as_ref().filter(|_| deployment.frozen.is_none())?;
+    Some(Step::Freeze(format!("frozen by {who}")))
+}
+
+/// A step, or the bake, is not ended before somebody says so.
+fn is_kept(deployment: &Deployment, seen: &Seen) -> bool {
+    deployment.frozen.is_some() || seen.judged.both_fail
 }
 
 /// Containers that were started and are not there any more. Where something is unknown, so is this.
@@ -150,12 +230,53 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             let member = &members[*member];
             drained(member.live.as_ref().map(|live| &live.release), member.drain_ms, deployment, seen, now_ms, next)
         }
+        State::Migrating { member, .. } => {
+            let member = &members[*member];
+            let timeout_ms = member.safety.migrate.as_ref().map_or(0, |migrate| migrate.timeout_ms);
+            match seen.migrations.get(&member.candidate) {
+                Some(Migration::Succeeded) => next(),
+                Some(Migration::Failed(fault) | Migration::Lost(fault)) => Step::Fail(fault.clone()),
+                Some(Migration::Running) | None => before(deployment.entered_ms + timeout_ms, now_ms, || {
+                    let what = format!("the migration for {} did not end within {} s", member.candidate, timeout_ms / 1000);
+                    Step::Fail(Fault::new(Code::MigrationFailed, what))
+                }),
+            }
+        }
+        State::Proving { .. } => match &seen.proof {
+            Some(Proof::Passed) => next(),
+            Some(Proof::Failed(fault)) => Step::Fail(fault.clone()),
+            // Each of its parts has a time limit of its own.
+            Some(Proof::Running) | None => Step::Wait { until_ms: None },
+        },
+        State::Stepping { step } => {
+            let paces: Vec<Pace> = members.iter().filter_map(|member| Some(member.safety.steps.get(*step)?.pace)).collect();
+            let held = |pace: &Pace| match pace {
+                Pace::For { ms } => *ms,
+                Pace::Manual => 0,
+            };
+            let until_ms = deployment.entered_ms + paces.iter().map(held).max().unwrap_or(0);
+            // The next step is no way to make one that was turned down.
+            if paces.contains(&Pace::Manual) || seen.judged.contained || is_kept(deployment, seen) {
+                return Step::Wait { until_ms: None };
+            }
+            before(until_ms, now_ms, next)
+        }
         State::Baking => {
             let bake = members.iter().map(|member| member.bake_ms).max().unwrap_or(0);
-            match still_there(deployment, seen, now_ms) {
-                Some(step) => step,
-                None => before(deployment.entered_ms + bake, now_ms, next),
+            if bake == 0 {
+                return still_there(deployment, seen, now_ms).unwrap_or_else(next);
             }
+            if is_kept(deployment, seen) {
+                return Step::Wait { until_ms: None };
+            }
+            before(deployment.entered_ms + bake, now_ms, || match seen.judged.end {
+                End::Promote => next(),
+                End::Extend { until_ms } => Step::Wait { until_ms: Some(until_ms) },
+                End::Inconclusive => {
+                    let words = "too few requests to judge it by: it goes live all the same".to_owned();
+                    if deployment.notes.contains(&words) { next() } else { Step::Note(words) }
+                }
+            })
         }
         State::Draining { closing } => {
             let retiring =

@@ -1,9 +1,9 @@
 //! The one page that says what a deployment may do: its states, what each of them does, and which may follow which.
 //!
 //! ```text
-//! Planned ─▶ Pulling ─▶ Migrating ─▶ each member in turn ──────────────────────────────▶ Baking ─▶ Draining ─▶ Retiring ─▶ Done
-//!                                     recreate:   Holding ▶ (Stopping ▶ Starting ▶ Warming ▶ Delaying)* ▶ Releasing
-//!                                     blue-green: (Starting ▶ Warming ▶ Delaying)*, and one Shifting after the last
+//! Planned ─▶ Pulling ─▶ Migrating* ─▶ each member in turn ─────────────────────────────▶ Baking ─▶ Draining ─▶ Retiring ─▶ Done
+//!                                      recreate:   Holding ▶ (Stopping ▶ Starting ▶ Warming ▶ Delaying)* ▶ Proving ▶ Releasing
+//!                                      blue-green: (Starting ▶ Warming ▶ Delaying)*; after the last Proving ▶ (Shifting ▶ Stepping)* ▶ Shifting
 //!    any of them before Retiring ─▶ Reverting { Back ▶ (Hold ▶ Swap ▶ Release)* ▶ Drain ▶ Clean } ─▶ Reverted
 //! ```
 //!
@@ -16,11 +16,12 @@ mod state;
 
 pub use decide::decide;
 pub use routing::Routing;
+use routing::had_share;
 pub use state::{Phase, State};
 
-use crate::fault::Fault;
+use crate::fault::{Code, Fault};
 use crate::ids::{ReleaseKey, ServiceKey};
-use crate::plan::{Member, Plan, Span};
+use crate::plan::{ALL, Member, Plan, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,6 +36,26 @@ pub const LOST_AFTER_MS: u64 = 10_000;
 pub enum Action {
     BindListeners,
     EnsureNetwork,
+    /// The migration of a release was begun, once.
+    Migrate {
+        release: ReleaseKey,
+    },
+    /// What it ran in is gone.
+    EndMigration {
+        release: ReleaseKey,
+    },
+    /// Out of traffic, and warm: the release that a rollback goes back to.
+    Retain {
+        release: ReleaseKey,
+    },
+    /// One that was kept warm until now goes.
+    DropRetained {
+        release: ReleaseKey,
+    },
+    /// At most this share for candidates, in hundredths of a percent, whatever the step says; None: as the step says.
+    Cap {
+        share: Option<u32>,
+    },
     /// Every replica of the span exists and runs.
     StartRelease {
         release: ReleaseKey,
@@ -80,6 +101,12 @@ impl Action {
             Action::SetRestart { release } => format!("set the restart policy of {release}"),
             Action::NameRelease { release } => format!("name {release}"),
             Action::RemoveOrphan { service } => format!("remove {service}, which is not in the file"),
+            Action::Migrate { release } => format!("migrate for {release}"),
+            Action::EndMigration { release } => format!("remove the container of the migration for {release}"),
+            Action::Retain { release } => format!("keep {release} warm"),
+            Action::DropRetained { release } => format!("end {release}, which was kept warm"),
+            Action::Cap { share: Some(share) } => format!("at most {} of the requests to the candidate", percent(*share)),
+            Action::Cap { share: None } => "the whole share of this step again".to_owned(),
             Action::Publish => "publish the route table".to_owned(),
             Action::Tidy => "clean up".to_owned(),
         }
@@ -107,6 +134,19 @@ pub enum Event {
         action: Option<Action>,
         fault: Fault,
     },
+    /// Somebody wants the next step now; `full`: the last.
+    Promoted {
+        full: bool,
+        who: String,
+    },
+    /// No step forward until somebody promotes, and why.
+    Frozen {
+        why: String,
+    },
+    /// Something to be told in the receipt.
+    Noted {
+        words: String,
+    },
     /// The route table was found to be back at what was live, for every member: only what is left over is to be cleaned.
     TakenBack {
         fault: Fault,
@@ -130,6 +170,23 @@ pub struct Deployment {
     pub entered_ms: u64,
     /// What was done since the state (or the phase) was entered.
     pub done: Vec<Action>,
+    /// The verdict has turned the candidates' share down to this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<u32>,
+    /// Why it takes no step forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// It was taken back for a fault of the candidates', which had requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found_bad: bool,
+}
+
+/// `12.5 %`, of hundredths of a percent.
+pub fn percent(share: u32) -> String {
+    let text = format!("{}.{:02}", share / 100, share % 100);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// What an observation may say of a replica.
@@ -161,6 +218,71 @@ pub struct Seen {
     /// Read after the current table was acknowledged; None is unknown.
     pub in_flight: BTreeMap<ReleaseKey, Option<u64>>,
     pub abort: Option<String>,
+    /// Since when a release that was ready has no replica that is, where that is so.
+    pub unready_since: BTreeMap<ReleaseKey, u64>,
+    pub migrations: BTreeMap<ReleaseKey, Migration>,
+    /// Of what Proving does; None: it has not begun.
+    pub proof: Option<Proof>,
+    pub judged: Judged,
+    pub promote: Option<Promote>,
+    pub freeze: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promote {
+    pub full: bool,
+    pub who: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Migration {
+    Running,
+    Succeeded,
+    Failed(Fault),
+    /// It was begun, and nobody knows how it ended.
+    Lost(Fault),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Proof {
+    Running,
+    Passed,
+    Failed(Fault),
+}
+
+/// What the verdict says of the candidates, and has said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Judged {
+    pub ruling: Ruling,
+    /// Why it says so, each once.
+    pub words: Vec<String>,
+    pub end: End,
+    /// Candidate and live release fail alike: nothing is decided meanwhile.
+    pub both_fail: bool,
+    /// A candidate has less than its share.
+    pub contained: bool,
+    /// For people.
+    pub progress: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Ruling {
+    #[default]
+    Keep,
+    Cap(Option<u32>),
+    Revert(Fault),
+}
+
+/// Whether the bake, were it over, has said enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum End {
+    /// Or there is nothing to be judged.
+    #[default]
+    Promote,
+    Extend {
+        until_ms: u64,
+    },
+    Inconclusive,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -180,6 +302,9 @@ pub enum Step {
     Resolve,
     Enter(State),
     Do(Action),
+    Promote(Promote),
+    Freeze(String),
+    Note(String),
     Fail(Fault),
     Finish,
 }
@@ -193,7 +318,11 @@ pub struct Illegal {
 
 impl Deployment {
     pub fn new(number: u64, plan: Plan, now_ms: u64) -> Self {
-        Self { number, plan, state: State::Planned, entered_ms: now_ms, done: Vec::new() }
+        // What is warm needs neither an image nor a start.
+        let warm = |member: &Member| member.safety.back.is_some_and(|back| back.retained);
+        let at_once = !plan.members.is_empty() && plan.members.iter().all(warm);
+        let state = if at_once { State::Shifting { step: 0 } } else { State::Planned };
+        Self { number, plan, state, entered_ms: now_ms, done: Vec::new(), cap: None, frozen: None, notes: Vec::new(), found_bad: false }
     }
 
     /// Takes down what happened. An event that this state cannot have is refused and changes nothing.
@@ -212,7 +341,32 @@ impl Deployment {
                     return illegal(&self.state, "resolved".to_owned());
                 }
                 self.plan = (**plan).clone();
-                self.enter(if self.plan.is_empty() { State::Done } else { State::Migrating }, now_ms);
+                self.enter(if self.plan.is_empty() { State::Done } else { self.first_turn() }, now_ms);
+            }
+            Event::Promoted { full, who } => {
+                let next = match &self.state {
+                    State::Stepping { step } => State::Shifting { step: if *full { self.last_step() } else { step + 1 } },
+                    State::Baking => State::Draining { closing: false },
+                    state => return illegal(state, "promoted".to_owned()),
+                };
+                self.frozen = None;
+                self.cap = None;
+                self.notes.push(format!("promoted by {who}"));
+                self.enter(next, now_ms);
+            }
+            Event::Frozen { why } => {
+                if !self.state.is_watched() && !matches!(self.state, State::Shifting { .. }) {
+                    return illegal(&self.state, "frozen".to_owned());
+                }
+                self.frozen = Some(why.clone());
+                self.notes.push(why.clone());
+            }
+            Event::Noted { words } => self.notes.push(words.clone()),
+            Event::Did { action: Action::Cap { share }, .. } => {
+                if !self.state.is_watched() {
+                    return illegal(&self.state, "cap".to_owned());
+                }
+                self.cap = *share;
             }
             Event::Did { action, .. } => {
                 if !self.script().contains(action) {
@@ -233,7 +387,11 @@ impl Deployment {
                 if self.state.has_ended() {
                     return illegal(&self.state, "failed".to_owned());
                 }
-                let next = if self.state.may_revert() {
+                // It may have been done, and is not done twice.
+                let lost = matches!(self.state, State::Migrating { .. }) && fault.code == Code::Stuck;
+                let own = matches!(fault.code, Code::Worse | Code::ReplicaExited | Code::NeverReady);
+                self.found_bad |= own && action.is_none() && had_share(&self.state);
+                let next = if self.state.may_revert() && !lost {
                     State::Reverting { why: fault.clone(), from: Box::new(self.state.clone()), phase: Phase::Back }
                 } else {
                     State::Stuck {
@@ -264,8 +422,18 @@ impl Deployment {
                 vec![Action::Publish, Action::BindListeners]
             }
             State::Planned => vec![Action::BindListeners],
-            State::Holding { .. } | State::Releasing { .. } | State::Shifting | State::Draining { closing: true } => {
-                vec![Action::Publish]
+            State::Holding { .. }
+            | State::Releasing { .. }
+            | State::Proving { .. }
+            | State::Shifting { .. }
+            | State::Draining { closing: true } => vec![Action::Publish],
+            // What the bake has left to the live release.
+            State::Draining { closing: false } => {
+                let whole = |member: &Member| member.takes_its_turn() || self.share(member) == ALL;
+                if members.iter().all(whole) { Vec::new() } else { vec![Action::Publish] }
+            }
+            State::Migrating { member, .. } => {
+                vec![Action::EnsureNetwork, Action::Migrate { release: members[*member].candidate.clone() }]
             }
             State::Stopping { member, batch } => {
                 let span = members[*member].batch(*batch);
@@ -281,6 +449,9 @@ impl Deployment {
                 let mut script = Vec::new();
                 if *batch == 0 {
                     script.extend(waits.then_some(Action::Publish));
+                    // It has the color, and with it the names, that the candidate gets.
+                    let warm = members[*member].safety.retained.iter().filter(|one| **one != members[*member].candidate);
+                    script.extend(warm.map(|release| Action::DropRetained { release: release.clone() }));
                     script.push(Action::EnsureNetwork);
                 }
                 script.push(start(&members[*member].candidate, members[*member].batch(*batch)));
@@ -289,7 +460,9 @@ impl Deployment {
             State::Retiring => {
                 let mut script = vec![Action::Publish];
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
-                let old = || members.iter().filter_map(|member| member.live.as_ref()).map(|live| live.release.clone());
+                let live = |member: &Member| member.live.as_ref().map(|live| live.release.clone());
+                script.extend(members.iter().filter(|member| member.retains()).filter_map(live).map(|release| Action::Retain { release }));
+                let old = || members.iter().filter(|member| !member.retains()).filter_map(live);
                 // Those first that depend on others.
                 script.extend(old().rev().map(|release| stop(&release, Span::ALL)));
                 // The ports of adopted containers are free now, and not before.
@@ -299,6 +472,7 @@ impl Deployment {
                 script.extend(named.map(|member| Action::NameRelease { release: member.candidate.clone() }));
                 let orphans = self.plan.orphans.iter();
                 script.extend(orphans.map(|orphan| Action::RemoveOrphan { service: orphan.service.clone() }));
+                script.extend(self.migrations());
                 script.push(Action::Tidy);
                 script
             }
@@ -317,7 +491,10 @@ impl Deployment {
                 Phase::Drain => Vec::new(),
                 Phase::Clean => {
                     let mut script = vec![Action::Publish];
-                    for member in members.iter().take(from.reached(&self.plan)) {
+                    script.extend(self.migrations());
+                    // One that was warm before is so again.
+                    let made = |member: &&Member| !member.safety.back.is_some_and(|back| back.retained);
+                    for member in members.iter().take(from.reached(&self.plan)).filter(made) {
                         script.push(stop(&member.candidate, Span::ALL));
                         script.push(Action::RemoveRelease { release: member.candidate.clone() });
                     }
@@ -335,7 +512,10 @@ impl Deployment {
         match &self.state {
             State::Planned => vec![State::Pulling],
             State::Pulling | State::Done | State::Reverted { .. } | State::Stuck { .. } => Vec::new(),
-            State::Migrating => vec![self.turn_of(0)],
+            State::Migrating { member, turn: true } => vec![self.begin(*member)],
+            State::Migrating { member, turn: false } => {
+                vec![self.early_migration(member + 1).unwrap_or_else(|| self.turn_of(0))]
+            }
             State::Holding { member } => vec![State::Stopping { member: *member, batch: 0 }],
             State::Stopping { member, batch } => vec![State::Starting { member: *member, batch: *batch }],
             State::Starting { member, batch } => vec![State::Warming { member: *member, batch: *batch }],
@@ -343,14 +523,19 @@ impl Deployment {
                 vec![State::Delaying { member: *member, batch: *batch }]
             }
             State::Warming { member, .. } if plan.members[*member].takes_its_turn() => {
-                vec![State::Releasing { member: *member }]
+                let (member, proves) = (*member, plan.members[*member].safety.proves);
+                vec![if proves { State::Proving { member: Some(member) } } else { State::Releasing { member } }]
             }
+            State::Proving { member: Some(member) } => vec![State::Releasing { member: *member }],
+            State::Proving { member: None } => vec![State::Shifting { step: 0 }],
             State::Warming { member, .. } | State::Releasing { member } => vec![self.turn_of(member + 1)],
             State::Delaying { member, batch } => match plan.members[*member].takes_its_turn() {
                 true => vec![State::Stopping { member: *member, batch: batch + 1 }],
                 false => vec![State::Starting { member: *member, batch: batch + 1 }],
             },
-            State::Shifting => vec![State::Baking],
+            State::Shifting { step } if *step < self.last_step() => vec![State::Stepping { step: *step }],
+            State::Shifting { .. } => vec![State::Baking],
+            State::Stepping { step } => vec![State::Shifting { step: step + 1 }],
             State::Baking => vec![State::Draining { closing: false }],
             State::Draining { closing: false } => vec![State::Retiring, State::Draining { closing: true }],
             State::Draining { closing: true } => vec![State::Retiring],
@@ -364,12 +549,50 @@ impl Deployment {
 
     /// The first state of a member, or of what comes after the last one.
     fn turn_of(&self, member: usize) -> State {
-        match self.plan.members.get(member) {
-            Some(one) if one.takes_its_turn() && one.fallback().is_some() => State::Holding { member },
-            Some(_) => State::Starting { member, batch: 0 },
-            None if self.plan.members.iter().any(|member| !member.takes_its_turn()) => State::Shifting,
-            None => State::Baking,
+        let members = &self.plan.members;
+        match members.get(member) {
+            Some(one) if one.safety.migrate.is_some() && one.migrates_late(&members[..member]) => {
+                State::Migrating { member, turn: true }
+            }
+            Some(_) => self.begin(member),
+            None => {
+                let flips = || members.iter().filter(|member| !member.takes_its_turn());
+                match flips().next() {
+                    None => State::Baking,
+                    Some(_) if flips().any(|member| member.safety.proves) => State::Proving { member: None },
+                    Some(_) => State::Shifting { step: 0 },
+                }
+            }
         }
+    }
+
+    fn begin(&self, member: usize) -> State {
+        let one = &self.plan.members[member];
+        match one.takes_its_turn() && one.fallback().is_some() {
+            true => State::Holding { member },
+            false => State::Starting { member, batch: 0 },
+        }
+    }
+
+    /// The migrations that need nothing of this deployment come before anything of it starts.
+    fn first_turn(&self) -> State {
+        self.early_migration(0).unwrap_or_else(|| self.turn_of(0))
+    }
+
+    fn early_migration(&self, from: usize) -> Option<State> {
+        let members = &self.plan.members;
+        let early = |i: &usize| members[*i].safety.migrate.is_some() && !members[*i].migrates_late(&members[..*i]);
+        (from..members.len()).find(early).map(|member| State::Migrating { member, turn: false })
+    }
+
+    fn migrations(&self) -> impl Iterator<Item = Action> {
+        let members = self.plan.members.iter().filter(|member| member.safety.migrate.is_some());
+        members.map(|member| Action::EndMigration { release: member.candidate.clone() })
+    }
+
+    /// The step in which candidates get what they end with.
+    pub fn last_step(&self) -> usize {
+        self.plan.members.iter().map(|member| member.safety.steps.len()).max().unwrap_or(0)
     }
 
     /// The members as a revert takes them back: the other way round, but whoever lives in another's namespace after that

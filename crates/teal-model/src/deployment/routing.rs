@@ -2,7 +2,7 @@
 
 use super::{Deployment, Phase, State};
 use crate::ids::{ReleaseKey, ServiceKey};
-use crate::plan::Member;
+use crate::plan::{ALL, Member};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ pub struct Routing {
     /// Releases whose connections and counts the proxy keeps.
     pub listed: Vec<ReleaseKey>,
     pub close_tunnels: Vec<ReleaseKey>,
+    /// The release that previews lead to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<ReleaseKey>,
     /// The release whose ports, routes and timeouts hold.
     pub settings: ReleaseKey,
 }
@@ -26,18 +29,38 @@ impl Routing {
             holding: false,
             listed: vec![release.clone()],
             close_tunnels: Vec::new(),
+            preview: None,
             settings: release.clone(),
         }
     }
 
+    /// A share for the candidate, in hundredths of a percent; its settings hold from its first share on.
+    fn shared(candidate: &ReleaseKey, share: u32, live: &ReleaseKey) -> Self {
+        if share >= ALL {
+            return Self::to(candidate).and(Some(live));
+        }
+        let split = [(candidate, share), (live, ALL - share)];
+        let split = split.into_iter().filter(|(_, share)| *share > 0).map(|(release, share)| (release.clone(), share));
+        Self {
+            split: split.collect(),
+            listed: vec![candidate.clone(), live.clone()],
+            ..Self::to(if share > 0 { candidate } else { live })
+        }
+    }
+
     fn held(settings: &ReleaseKey, listed: Vec<ReleaseKey>) -> Self {
-        Self { split: Vec::new(), holding: true, listed, close_tunnels: Vec::new(), settings: settings.clone() }
+        Self { split: Vec::new(), holding: true, listed, close_tunnels: Vec::new(), preview: None, settings: settings.clone() }
     }
 
     /// Also known to the proxy, without a share.
     fn and(mut self, release: Option<&ReleaseKey>) -> Self {
-        self.listed.extend(release.cloned());
+        self.listed.extend(release.filter(|release| !self.listed.contains(release)).cloned());
         self
+    }
+
+    fn previewed(mut self, release: Option<&ReleaseKey>) -> Self {
+        self.preview = release.cloned();
+        self.and(release)
     }
 }
 
@@ -59,8 +82,8 @@ impl Deployment {
         let stays = || Some(live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to));
         let back = || live.map(Routing::to);
         match &self.state {
-            State::Planned | State::Pulling | State::Migrating => stays(),
-            State::Retiring | State::Done => Some(Routing::to(candidate)),
+            State::Planned | State::Pulling | State::Migrating { turn: false, .. } => stays(),
+            State::Retiring | State::Done => Some(Routing::to(candidate).and(live.filter(|_| member.retains()))),
             State::Reverted { .. } => back(),
             State::Stuck { .. } => None,
             State::Reverting { from, phase, .. } => {
@@ -99,7 +122,12 @@ impl Deployment {
                 }
             }
             state if member.takes_its_turn() => Some(self.routing_in_turn(state, i, member)),
-            State::Shifting | State::Baking => Some(Routing::to(candidate).and(live)),
+            State::Proving { member: None } => Some(stays()?.previewed(Some(candidate).filter(|_| member.safety.proves || member.safety.preview))),
+            State::Shifting { .. } | State::Stepping { .. } | State::Baking => Some(match live {
+                Some(live) => Routing::shared(candidate, self.share(member), live)
+                    .previewed(Some(candidate).filter(|_| member.safety.preview)),
+                None => Routing::to(candidate),
+            }),
             State::Draining { closing } => {
                 let mut routing = Routing::to(candidate).and(live);
                 if *closing {
@@ -111,6 +139,15 @@ impl Deployment {
         }
     }
 
+    /// What a blue-green candidate gets of the requests now, in hundredths of a percent.
+    pub fn share(&self, member: &Member) -> u32 {
+        let meant = match &self.state {
+            State::Shifting { step } | State::Stepping { step } => member.safety.share(*step),
+            _ => ALL,
+        };
+        meant.min(ALL - member.safety.compared).min(self.cap.unwrap_or(ALL))
+    }
+
     /// Before a revert, and in it until its own turn comes.
     fn routing_in_turn(&self, state: &State, i: usize, member: &Member) -> Routing {
         let candidate = &member.candidate;
@@ -119,6 +156,10 @@ impl Deployment {
         match state {
             State::Holding { member } if *member == i => {
                 Routing::held(live.unwrap_or(candidate), live.into_iter().cloned().collect())
+            }
+            State::Migrating { member, .. } if *member == i => before(),
+            State::Proving { member: Some(member) } if *member == i => {
+                Routing::held(candidate, Vec::new()).previewed(Some(candidate))
             }
             State::Stopping { member, .. }
             | State::Starting { member, .. }
@@ -137,5 +178,5 @@ impl Deployment {
 
 /// The states in which blue-green candidates have requests.
 pub(super) fn had_share(from: &State) -> bool {
-    matches!(from, State::Shifting | State::Baking | State::Draining { .. })
+    matches!(from, State::Shifting { .. } | State::Stepping { .. } | State::Baking | State::Draining { .. })
 }

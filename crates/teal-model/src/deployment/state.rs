@@ -11,7 +11,11 @@ pub enum State {
     Planned,
     /// Images are fetched; the plan is made again with what they say.
     Pulling,
-    Migrating,
+    /// A release's migration runs; `turn`: the members before it serve already, since it may need them.
+    Migrating {
+        member: usize,
+        turn: bool,
+    },
     /// Recreate: new requests wait, the live release finishes those it has.
     Holding {
         member: usize,
@@ -37,12 +41,24 @@ pub enum State {
         member: usize,
         batch: u32,
     },
+    /// Warmed up with requests, and tested as its users will use it, before it has any of theirs; None: every blue-green candidate.
+    Proving {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member: Option<usize>,
+    },
     /// Recreate: held requests go to the candidate.
     Releasing {
         member: usize,
     },
-    /// Blue-green: every candidate of the group gets its share in one table.
-    Shifting,
+    /// Blue-green: every candidate of the group gets its share of this step in one table; all requests in the last.
+    Shifting {
+        step: usize,
+    },
+    /// A share is held, and watched.
+    Stepping {
+        step: usize,
+    },
+    /// Every candidate has the share that it ends with, and is watched.
     Baking,
     /// The retiring releases finish what they have; `closing`: the drain time is over, tunnels are asked to end.
     Draining {
@@ -87,14 +103,16 @@ impl State {
         match self {
             State::Planned => "planned",
             State::Pulling => "pulling",
-            State::Migrating => "migrating",
+            State::Migrating { .. } => "migrating",
             State::Holding { .. } => "holding",
             State::Stopping { .. } => "stopping",
             State::Starting { .. } => "starting",
             State::Warming { .. } => "warming",
             State::Delaying { .. } => "delaying",
+            State::Proving { .. } => "proving",
             State::Releasing { .. } => "releasing",
-            State::Shifting => "shifting",
+            State::Shifting { .. } => "shifting",
+            State::Stepping { .. } => "stepping",
             State::Baking => "baking",
             State::Draining { .. } => "draining",
             State::Retiring => "retiring",
@@ -114,12 +132,17 @@ impl State {
         !self.has_ended() && !matches!(self, State::Retiring | State::Reverting { .. })
     }
 
+    /// Requests are shared, and the verdict may change by how much.
+    pub fn is_watched(&self) -> bool {
+        matches!(self, State::Stepping { .. } | State::Baking)
+    }
+
     /// The live replicas of a recreate member that had been told to stop by the end of this state; `index`: that of the member.
     pub(super) fn stopped_of_live(&self, index: usize, member: &Member) -> Option<Span> {
         let all_if = |stopped: bool| stopped.then_some(Span::ALL);
         match self {
-            State::Planned | State::Pulling | State::Migrating => None,
-            State::Holding { member: at } => all_if(*at > index),
+            State::Planned | State::Pulling | State::Migrating { turn: false, .. } => None,
+            State::Holding { member: at } | State::Migrating { member: at, .. } => all_if(*at > index),
             State::Stopping { member: at, batch }
             | State::Starting { member: at, batch }
             | State::Warming { member: at, batch }
@@ -135,11 +158,13 @@ impl State {
     /// The member whose turn it is.
     fn at(&self) -> Option<usize> {
         match self {
-            State::Holding { member }
+            State::Migrating { member, turn: true }
+            | State::Holding { member }
             | State::Stopping { member, .. }
             | State::Starting { member, .. }
             | State::Warming { member, .. }
             | State::Delaying { member, .. }
+            | State::Proving { member: Some(member) }
             | State::Releasing { member } => Some(*member),
             _ => None,
         }
@@ -154,8 +179,8 @@ impl State {
             State::Warming { member: at, batch } | State::Delaying { member: at, batch } if *at == index => {
                 member.replicas_after(batch + 1)
             }
-            State::Planned | State::Pulling | State::Migrating => 0,
-            State::Holding { member: at } if *at == index => 0,
+            State::Planned | State::Pulling | State::Migrating { turn: false, .. } => 0,
+            State::Holding { member: at } | State::Migrating { member: at, .. } if *at == index => 0,
             state if state.at().is_none_or(|at| at >= index) => member.replicas,
             _ => 0,
         }
@@ -164,7 +189,7 @@ impl State {
     /// How many members, from the first, this state has touched.
     pub fn reached(&self, plan: &Plan) -> usize {
         match self {
-            State::Planned | State::Pulling | State::Migrating => 0,
+            State::Planned | State::Pulling | State::Migrating { turn: false, .. } => 0,
             state => state.at().map_or(plan.members.len(), |member| member + 1),
         }
     }

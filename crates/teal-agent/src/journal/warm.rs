@@ -1,0 +1,182 @@
+//! What is kept for going back: releases out of traffic that are warm, those that were live, what was taken back and how often a
+//! service has failed.
+
+use super::{Journal, ReleaseRecord, Result, Written};
+use rusqlite::{OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
+use teal_model::config::Retain;
+use teal_model::deployment::{Action, Deployment};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::plan::Member;
+use teal_model::verdict::History;
+
+/// A release out of traffic whose containers go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retained {
+    pub release: ReleaseKey,
+    /// Unix milliseconds; None: until the next deployment.
+    pub until_ms: Option<u64>,
+}
+
+/// The newest release of a service that was taken back for a fault of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenBack {
+    pub release: ReleaseKey,
+    pub image_id: String,
+    pub settings_hash: String,
+    pub why: String,
+}
+
+impl Journal {
+    pub fn retained(&self) -> Result<Vec<Retained>> {
+        let db = self.db();
+        let read = || -> Written<Vec<Retained>> {
+            let mut query = db.prepare("SELECT service, release, until_ms FROM retained ORDER BY service")?;
+            let mut rows = query.query([])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let service = ServiceKey::try_from(row.get::<_, String>(0)?)?;
+                let release = ReleaseKey::new(service, row.get::<_, i64>(1)? as u64);
+                all.push(Retained { release, until_ms: row.get::<_, Option<i64>>(2)?.map(|ms| ms as u64) });
+            }
+            Ok(all)
+        };
+        read().map_err(|error| self.io(error))
+    }
+
+    pub fn forget_retained(&self, release: &ReleaseKey) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "DELETE FROM retained WHERE service = ?1 AND release = ?2",
+                params![release.service.to_string(), release.number as i64],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Every release of a service that was live once, newest first.
+    pub fn were_live(&self, service: &ServiceKey) -> Result<Vec<ReleaseRecord>> {
+        let db = self.db();
+        let read = || -> Written<Vec<ReleaseRecord>> {
+            let mut query = db.prepare("SELECT record FROM releases WHERE service = ?1 AND was_live ORDER BY number DESC")?;
+            let mut rows = query.query([service.to_string()])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                all.push(serde_json::from_str(&row.get::<_, String>(0)?)?);
+            }
+            Ok(all)
+        };
+        read().map_err(|error| self.io(error))
+    }
+
+    pub fn taken_back(&self, service: &ServiceKey) -> Result<Option<TakenBack>> {
+        let db = self.db();
+        let row = db
+            .query_row(
+                "SELECT release, image_id, settings_hash, why FROM taken_back WHERE service = ?1",
+                [service.to_string()],
+                |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
+            .optional()
+            .map_err(|error| self.io(error))?;
+        Ok(row.map(|(number, image_id, settings_hash, why)| TakenBack {
+            release: ReleaseKey::new(service.clone(), number as u64),
+            image_id,
+            settings_hash,
+            why,
+        }))
+    }
+
+    pub fn histories(&self) -> Result<BTreeMap<ServiceKey, History>> {
+        let db = self.db();
+        let read = || -> Written<BTreeMap<ServiceKey, History>> {
+            let mut query = db.prepare("SELECT service, history FROM histories")?;
+            let mut rows = query.query([])?;
+            let mut all = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let service = ServiceKey::try_from(row.get::<_, String>(0)?)?;
+                all.insert(service, serde_json::from_str(&row.get::<_, String>(1)?)?);
+            }
+            Ok(all)
+        };
+        read().map_err(|error| self.io(error))
+    }
+
+    pub fn put_histories(&self, histories: &BTreeMap<ServiceKey, History>) -> Result<()> {
+        self.write(|t| {
+            for (service, history) in histories {
+                t.execute(
+                    "INSERT OR REPLACE INTO histories (service, history) VALUES (?1, ?2)",
+                    params![service.to_string(), serde_json::to_string(history)?],
+                )?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The candidates are live, from here on.
+pub(super) fn put_live(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64) -> Written<()> {
+    for member in &deployment.plan.members {
+        let (service, number) = (member.service.to_string(), member.candidate.number as i64);
+        t.execute(
+            "INSERT INTO services (service, live, since_ms) VALUES (?1, ?2, ?3) ON CONFLICT (service) DO UPDATE SET live = ?2, since_ms = ?3",
+            params![service, number, now_ms as i64],
+        )?;
+        t.execute("UPDATE releases SET was_live = 1 WHERE service = ?1 AND number = ?2", params![service, number])?;
+        // What was warm is live now, or is none any more: the one that it replaces takes its place.
+        t.execute("DELETE FROM retained WHERE service = ?1", [&service])?;
+        match (&member.safety.back, &member.live) {
+            // Somebody went back: what he left is not deployed again by mistake.
+            (Some(_), Some(live)) => {
+                let why = format!("somebody went back from it to release {}", member.candidate.number);
+                put_taken_back(t, &live.release, &live.image_id, &live.settings_hash, &why)?;
+            }
+            _ => drop(t.execute("DELETE FROM taken_back WHERE service = ?1", [&service])?),
+        }
+    }
+    Ok(())
+}
+
+/// Its candidates had requests, and were found bad.
+pub(super) fn put_reverted(t: &Transaction<'_>, deployment: &Deployment, why: &str) -> Written<()> {
+    let made = |member: &&Member| member.safety.back.is_none() && member.live.is_some();
+    for member in deployment.plan.members.iter().filter(made) {
+        let image_id = member.image_id.as_deref().unwrap_or_default();
+        put_taken_back(t, &member.candidate, image_id, &member.settings_hash, why)?;
+    }
+    Ok(())
+}
+
+fn put_taken_back(t: &Transaction<'_>, release: &ReleaseKey, image_id: &str, hash: &str, why: &str) -> Written<()> {
+    t.execute(
+        "INSERT OR REPLACE INTO taken_back (service, release, image_id, settings_hash, why) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![release.service.to_string(), release.number as i64, image_id, hash, why],
+    )?;
+    Ok(())
+}
+
+/// What an action has done to what is warm.
+pub(super) fn put_warmth(t: &Transaction<'_>, deployment: &Deployment, action: &Action, now_ms: u64) -> Written<()> {
+    match action {
+        Action::Retain { release } => {
+            let member = deployment.plan.members.iter().find(|member| member.service == release.service);
+            let until_ms = match member.and_then(|member| member.safety.retain) {
+                Some(Retain::For { ms }) => Some((now_ms + ms) as i64),
+                Some(Retain::UntilNext) | None => None,
+            };
+            t.execute(
+                "INSERT OR REPLACE INTO retained (service, release, until_ms) VALUES (?1, ?2, ?3)",
+                params![release.service.to_string(), release.number as i64, until_ms],
+            )?;
+        }
+        Action::DropRetained { release } => {
+            t.execute(
+                "DELETE FROM retained WHERE service = ?1 AND release = ?2",
+                params![release.service.to_string(), release.number as i64],
+            )?;
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,415 @@
+//! Watches the candidates of one deployment while requests are shared: counts every tenth of a second, checks now and then, and
+//! whoever else was asked.
+//!
+//! ```text
+//! statistics ─▶ verdict::Watch, one a service ─┐
+//! judges (commands, queries) ──────────────────┼─▶ Judged ─▶ decide()
+//! the same checks of both releases ────────────┴─▶ unready since
+//! ```
+
+use crate::agent::Agent;
+use crate::clock::unix_ms;
+use crate::host_command::Surroundings;
+use crate::judges::{Judges, Said};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use teal_model::deployment::{Deployment, End, Judged, Ruling, State};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::plan::{ALL, Member};
+use teal_model::verdict::{self, Lines, Slowness, Tick, Warning, Watch, counts};
+use teal_model::wire::{ReleaseStatistics, Sample, Statistics};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// The share up to which one that was turned down is let again.
+const HALF: u32 = 5_000;
+/// Last log lines that are waited for before a bad release is taken back.
+const LINES_WITHIN: Duration = Duration::from_millis(100);
+const LINES: u32 = 10;
+/// Failing requests that are told.
+const SAMPLES: usize = 5;
+
+pub struct Jury {
+    judged: watch::Receiver<Judged>,
+    unready: watch::Receiver<BTreeMap<ReleaseKey, u64>>,
+    shares: watch::Sender<BTreeMap<ServiceKey, u32>>,
+    /// They end with it.
+    _tasks: JoinSet<()>,
+}
+
+impl Jury {
+    pub fn start(agent: &Arc<Agent>, deployment: &Deployment) -> Self {
+        let members: Vec<Member> = deployment.plan.members.iter().filter(|member| is_judged(member)).cloned().collect();
+        let (judged_to, judged) = watch::channel(Judged::default());
+        let (unready_to, unready) = watch::channel(BTreeMap::new());
+        let (shares, shares_here) = watch::channel(BTreeMap::new());
+        let mut tasks = JoinSet::new();
+        if !members.is_empty() {
+            let session = Session::open(agent.clone(), deployment, &members, shares_here, judged_to);
+            tasks.spawn(session.run());
+        }
+        for member in members {
+            tasks.spawn(check(agent.clone(), member, unready_to.clone()));
+        }
+        Self { judged, unready, shares, _tasks: tasks }
+    }
+
+    /// The shares that candidates have now.
+    pub fn share(&self, deployment: &Deployment) {
+        let shares = deployment.plan.members.iter().map(|member| (member.service.clone(), deployment.share(member)));
+        let shares: BTreeMap<ServiceKey, u32> = shares.collect();
+        self.shares.send_if_modified(|now| std::mem::replace(now, shares.clone()) != shares);
+    }
+
+    pub fn now(&self) -> Judged {
+        self.judged.borrow().clone()
+    }
+
+    pub fn unready_since(&self) -> BTreeMap<ReleaseKey, u64> {
+        self.unready.borrow().clone()
+    }
+
+    /// For people, while it lasts.
+    pub fn words(&self) -> String {
+        self.judged.borrow().progress.clone()
+    }
+
+    /// Something new is to be decided.
+    pub async fn changed(jury: &mut Option<Jury>) {
+        match jury {
+            Some(jury) => {
+                // Both end only with the tasks, which end with it.
+                tokio::select! {
+                    _ = jury.judged.changed() => {}
+                    _ = jury.unready.changed() => {}
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Its requests say something of it, and there is time to listen.
+fn is_judged(member: &Member) -> bool {
+    !member.job && member.live.is_some() && member.serves() && (member.bake_ms > 0 || !member.safety.steps.is_empty())
+}
+
+/// The statistics of one source, as they were last.
+struct Source {
+    statistics: broadcast::Receiver<Arc<Statistics>>,
+    last: Option<Arc<Statistics>>,
+}
+
+struct Session {
+    agent: Arc<Agent>,
+    sources: Vec<Source>,
+    benches: Vec<Bench>,
+    shares: watch::Receiver<BTreeMap<ServiceKey, u32>>,
+    judged: watch::Sender<Judged>,
+}
+
+/// One service under watch.
+struct Bench {
+    member: Member,
+    live: ReleaseKey,
+    watch: Watch,
+    slow: Option<(Slowness, Slowness)>,
+    judges: Option<Judges>,
+    ruling: Ruling,
+    contained: bool,
+    samples: Vec<Sample>,
+    words: Vec<String>,
+    seen: (verdict::Counts, verdict::Counts),
+}
+
+impl Session {
+    fn open(
+        agent: Arc<Agent>,
+        deployment: &Deployment,
+        members: &[Member],
+        shares: watch::Receiver<BTreeMap<ServiceKey, u32>>,
+        judged: watch::Sender<Judged>,
+    ) -> Self {
+        let sources = agent.meter.sources().into_iter();
+        let sources: Vec<Source> =
+            sources.map(|counts| Source { statistics: counts.statistics(), last: None }).collect();
+        let histories = agent.histories.now();
+        let benches = members.iter().filter_map(|member| {
+            let live = member.live.as_ref()?.release.clone();
+            let history = histories.get(&member.service).and_then(verdict::History::rate);
+            let lines = agent.meter.latency_of(&live).as_ref().and_then(Lines::of);
+            let rules = &member.safety.rollback;
+            let watched_ms = member.bake_ms + steps_ms(member);
+            let mut watch = Watch::new(rules, watched_ms, history, lines.clone(), unix_ms());
+            if deployment.state != (State::Shifting { step: 0 }) {
+                let baking_since = match deployment.state {
+                    State::Baking => deployment.entered_ms.saturating_sub(steps_ms(member)),
+                    _ => unix_ms(),
+                };
+                watch = watch.resume(baking_since, deployment.cap.map(|_| ALL));
+            }
+            let judges = agent.judges_of(member);
+            Some(Bench {
+                live,
+                slow: lines.map(|lines| (Slowness::candidate(&lines), Slowness::live(&lines))),
+                contained: watch.contained().is_some(),
+                watch,
+                judges,
+                ruling: deployment.cap.map_or(Ruling::Keep, |cap| Ruling::Cap(Some(cap))),
+                samples: Vec::new(),
+                words: Vec::new(),
+                seen: Default::default(),
+                member: member.clone(),
+            })
+        });
+        Self { sources, benches: benches.collect(), agent, shares, judged }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let mut heard = false;
+            let [proxy, nginx] = &mut self.sources[..] else { return };
+            let (source, newest) = tokio::select! {
+                newest = proxy.statistics.recv() => (0, newest),
+                newest = nginx.statistics.recv() => (1, newest),
+            };
+            match newest {
+                Ok(newest) => {
+                    self.take(source, newest);
+                    heard = true;
+                }
+                // The next one says it all: counters are cumulative.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+            if heard {
+                self.say().await;
+            }
+        }
+    }
+
+    fn take(&mut self, source: usize, newest: Arc<Statistics>) {
+        let now_ms = unix_ms();
+        let last = self.sources[source].last.replace(newest.clone());
+        // Of another instance: all of it is new to nobody.
+        let Some(last) = last.filter(|last| last.instance == newest.instance) else {
+            for bench in &mut self.benches {
+                bench.slowness(&newest);
+            }
+            return;
+        };
+        let shares = self.shares.borrow().clone();
+        for bench in &mut self.benches {
+            let share = shares.get(&bench.member.service).copied().unwrap_or(ALL);
+            bench.take(&newest, &last, share, now_ms);
+        }
+    }
+
+    async fn say(&mut self) {
+        let now_ms = unix_ms();
+        let mut judged = Judged::default();
+        let mut caps: Vec<u32> = Vec::new();
+        for bench in &mut self.benches {
+            bench.hear_judges();
+            match &bench.ruling {
+                Ruling::Keep => {}
+                Ruling::Cap(cap) => caps.extend(cap),
+                Ruling::Revert(fault) => {
+                    judged.ruling = Ruling::Revert(fault.clone());
+                }
+            }
+            let warnings = bench.watch.warnings(now_ms);
+            judged.both_fail |= warnings.iter().any(|warning| matches!(warning, Warning::BothFail { .. }));
+            judged.contained |= bench.contained;
+            let (candidate, live) = bench.names();
+            let subject = format!("verdict of {}", bench.member.service);
+            match warnings.first() {
+                Some(warning) => self.agent.alert_once(&subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
+                None => self.agent.clear_alert(&subject),
+            }
+            judged.words.extend(bench.words.iter().cloned());
+            judged.end = later(judged.end, bench.watch.at_end(now_ms));
+            judged.progress = bench.progress();
+        }
+        if judged.ruling == Ruling::Keep && !caps.is_empty() {
+            judged.ruling = Ruling::Cap(caps.into_iter().min());
+        }
+        if let Ruling::Revert(fault) = &mut judged.ruling
+            && !matches!(self.judged.borrow().ruling, Ruling::Revert(_))
+        {
+            fault.detail.extend(self.last_lines().await);
+        } else if matches!(self.judged.borrow().ruling, Ruling::Revert(_)) {
+            return;
+        }
+        self.judged.send_if_modified(|before| {
+            let news = (&before.ruling, &before.words, before.both_fail, before.contained, before.end)
+                != (&judged.ruling, &judged.words, judged.both_fail, judged.contained, judged.end);
+            *before = judged;
+            news
+        });
+    }
+
+    /// What the replicas that are to be taken back wrote last.
+    async fn last_lines(&self) -> Vec<String> {
+        let world = self.agent.watch.now();
+        let mut lines = Vec::new();
+        for bench in self.benches.iter().filter(|bench| matches!(bench.ruling, Ruling::Revert(_))) {
+            for replica in world.of(&bench.member.candidate).take(2) {
+                let tail = timeout(LINES_WITHIN, self.agent.runtime.tail(&replica.container.id, LINES)).await;
+                let Ok(Ok(tail)) = tail else { continue };
+                lines.push(format!("{} wrote last:", replica.container.name));
+                lines.extend(tail.into_iter().map(|line| line.text));
+            }
+        }
+        lines
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for bench in &self.benches {
+            self.agent.clear_alert(&format!("verdict of {}", bench.member.service));
+        }
+    }
+}
+
+impl Bench {
+    fn names(&self) -> (String, String) {
+        let live = self.member.live.as_ref().map(|live| live.color.to_string()).unwrap_or_default();
+        (self.member.color.to_string(), live)
+    }
+
+    fn slowness(&mut self, newest: &Statistics) -> Option<(verdict::Slow, verdict::Slow)> {
+        let of = |release: &ReleaseKey| newest.releases.iter().find(|one| &one.release == release);
+        let (candidate, live) = self.slow.as_mut()?;
+        let ours = of(&self.member.candidate).map(|now| candidate.take(now));
+        let theirs = of(&self.live).map(|now| live.take(now));
+        Some((ours.unwrap_or_default(), theirs.unwrap_or_default()))
+    }
+
+    fn take(&mut self, newest: &Statistics, last: &Statistics, share: u32, now_ms: u64) {
+        fn of<'a>(statistics: &'a Statistics, release: &ReleaseKey) -> Option<&'a ReleaseStatistics> {
+            statistics.releases.iter().find(|one| &one.release == release)
+        }
+        let newly = |release: &ReleaseKey| {
+            of(newest, release).map_or_else(Default::default, |now| counts(now, of(last, release)))
+        };
+        let (candidate, live) = (newly(&self.member.candidate), newly(&self.live));
+        self.seen.0.n += candidate.n;
+        self.seen.0.bad += candidate.bad;
+        self.seen.1.n += live.n;
+        self.seen.1.bad += live.bad;
+        if let Some(now) = of(newest, &self.member.candidate) {
+            self.samples.extend(now.samples.iter().cloned());
+            let more = self.samples.len().saturating_sub(SAMPLES);
+            self.samples.drain(..more);
+        }
+        let slow = self.slowness(newest);
+        let gone = self.member.takes_its_turn();
+        let tick = Tick { candidate, live: (!gone).then_some(live), slow, share };
+        let (ours, theirs) = self.names();
+        match self.watch.tick(now_ms, &tick) {
+            verdict::Ruling::Keep => {}
+            verdict::Ruling::Contain { share, why } => {
+                self.contained = true;
+                self.ruling = Ruling::Cap(Some(share));
+                self.words.push(format!("turned down: {}", why.words(&ours, &theirs)));
+            }
+            verdict::Ruling::Release { .. } => {
+                self.contained = false;
+                self.ruling = Ruling::Cap(Some(HALF));
+                self.words.push(format!("let again: {ours} has done well for a while"));
+            }
+            verdict::Ruling::Revert { why } => {
+                if !matches!(self.ruling, Ruling::Revert(_)) {
+                    let fault = Fault::new(Code::Worse, why.words(&ours, &theirs)).detail(self.sampled());
+                    self.ruling = Ruling::Revert(fault);
+                }
+            }
+        }
+    }
+
+    fn sampled(&self) -> Vec<String> {
+        let line = |sample: &Sample| {
+            let status = sample.status.map_or_else(|| "no whole answer".to_owned(), |status| status.to_string());
+            format!("{} {} -> {status}", sample.method, sample.path)
+        };
+        self.samples.iter().map(line).collect()
+    }
+
+    /// Others who were asked.
+    fn hear_judges(&mut self) {
+        let Some(judges) = &self.judges else { return };
+        let asked = &self.member.safety.rollback.judges;
+        for opinion in judges.now() {
+            let enough = asked.iter().find(|judge| judge.name == opinion.name).map_or(1, |judge| judge.failures);
+            match &opinion.last {
+                Said::Bad { words } if opinion.bad_in_a_row >= enough => {
+                    let what = format!("the judge {} finds {} bad: {words}", opinion.name, self.member.candidate);
+                    self.ruling = Ruling::Revert(Fault::new(Code::Worse, what));
+                }
+                Said::Unknown { why } => {
+                    let words = format!("the judge {} does not know: {why}", opinion.name);
+                    if !self.words.contains(&words) {
+                        self.words.push(words);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn progress(&self) -> String {
+        let (ours, theirs) = self.names();
+        let (candidate, live) = self.seen;
+        format!("{ours} failed {} of {}, {theirs} {} of {}", candidate.bad, candidate.n, live.bad, live.n)
+    }
+}
+
+fn steps_ms(member: &Member) -> u64 {
+    let paces = member.safety.steps.iter().map(|step| match step.pace {
+        teal_model::config::Pace::For { ms } => ms,
+        teal_model::config::Pace::Manual => 0,
+    });
+    paces.sum()
+}
+
+/// Of a group: that of the member who needs most.
+fn later(end: End, other: verdict::End) -> End {
+    match (end, other) {
+        (End::Extend { until_ms }, verdict::End::Extend { until_ms: other }) => {
+            End::Extend { until_ms: until_ms.max(other) }
+        }
+        (End::Extend { until_ms }, _) | (_, verdict::End::Extend { until_ms }) => End::Extend { until_ms },
+        (End::Inconclusive, _) | (_, verdict::End::Inconclusive { .. }) => End::Inconclusive,
+        (End::Promote, verdict::End::Promote) => End::Promote,
+    }
+}
+
+/// Whether a candidate that was ready still is, by the check that made it so; and whether its live release is, which tells its own
+/// fault from one of something that both need.
+async fn check(agent: Arc<Agent>, member: Member, unready: watch::Sender<BTreeMap<ReleaseKey, u64>>) {
+    let every = match agent.store.release(&member.candidate) {
+        Ok(stored) => Duration::from_millis(stored.service.teal.health.interval_ms.max(1_000)),
+        Err(fault) => {
+            tracing::warn!(release = %member.candidate, %fault, "it is not checked again");
+            return;
+        }
+    };
+    loop {
+        sleep(every).await;
+        let releases = [Some(&member.candidate), member.live.as_ref().map(|live| &live.release)];
+        for release in releases.into_iter().flatten() {
+            let ready = agent.is_ready_now(release).await;
+            unready.send_if_modified(|since| match ready {
+                Some(true) => since.remove(release).is_some(),
+                Some(false) if !since.contains_key(release) => since.insert(release.clone(), unix_ms()).is_none(),
+                // Nobody knows, or it was so before: once its patience is over, that is news too.
+                _ => since.contains_key(release),
+            });
+        }
+    }
+}

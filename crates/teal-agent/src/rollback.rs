@@ -1,0 +1,229 @@
+//! Going back: to a release that is warm by a flip alone, to an older one by a deployment of what was kept of it.
+
+use crate::agent::Agent;
+use crate::journal::{Kept, ReleaseRecord};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use teal_model::api::{Accepted, DeployRequest, RollbackRequest, RolledBack};
+use teal_model::config::{Project, PullPolicy};
+use teal_model::deployment::{Promote, State};
+use teal_model::fault::{Code, Fault};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::plan::{Back, Choice, Member, Plan};
+use tokio::time::{Instant, sleep};
+
+/// A deployment that cannot be taken back any more is about to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+impl Agent {
+    pub async fn rollback(self: &Arc<Self>, request: RollbackRequest) -> Result<RolledBack, Fault> {
+        if let Some(deployment) = self.take_back_what_runs(&request).await? {
+            return Ok(RolledBack::Aborted { deployment });
+        }
+        let targets = self.targets(&request)?;
+        let asked = self.request_for(&request, &targets).await?;
+        if request.dry_run {
+            return Ok(RolledBack::Would { plan: Box::new(self.preview(&asked).await?) });
+        }
+        let Accepted { deployment, plan } = self.deploy(asked).await?;
+        Ok(RolledBack::Deploys(Box::new(Accepted { deployment, plan })))
+    }
+
+    /// A deployment of these services that has not ended: going back is taking it back.
+    async fn take_back_what_runs(&self, request: &RollbackRequest) -> Result<Option<u64>, Fault> {
+        let deadline = Instant::now() + ENDS_WITHIN;
+        loop {
+            let concerns = |kept: &Kept| {
+                let named = |service: &String| request.services.is_empty() || request.services.contains(service);
+                kept.project == request.project && kept.services.iter().any(named)
+            };
+            let unfinished = self.journal.unfinished()?;
+            let Some(kept) = unfinished.iter().find(|kept| concerns(kept)) else { return Ok(None) };
+            let number = kept.deployment.number;
+            if request.dry_run {
+                return Ok(Some(number));
+            }
+            match &kept.deployment.state {
+                State::Reverting { .. } => return Ok(Some(number)),
+                state if state.may_revert() => {
+                    if let Some(to) = request.to.filter(|to| !goes_back_to(&kept.deployment.plan, request, *to)) {
+                        let what = format!("deployment {number} runs, and taking it back does not lead to release {to}");
+                        return Err(Fault::new(Code::Busy, what).hint("take it back first: `teal rollback`"));
+                    }
+                    return self.abort(number, &request.who).map(|_| Some(number));
+                }
+                _ if Instant::now() >= deadline => {
+                    return Err(Fault::new(Code::Busy, format!("deployment {number} is about to end")));
+                }
+                _ => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// The release that each service goes back to.
+    fn targets(&self, request: &RollbackRequest) -> Result<Vec<ReleaseRecord>, Fault> {
+        let names = match request.services.is_empty() {
+            false => request.services.clone(),
+            true => self.changed_last(&request.project)?,
+        };
+        if request.to.is_some() && names.len() != 1 {
+            let what = format!("a release has a number within its service, and {} are meant: {}", names.len(), names.join(", "));
+            return Err(Fault::new(Code::Usage, what).hint("name one: `teal rollback SERVICE --to N`"));
+        }
+        let services = self.journal.services()?;
+        names
+            .into_iter()
+            .map(|name| {
+                let key = ServiceKey::new(&request.project, &name);
+                let record = services.iter().find(|record| record.service == key);
+                let live = record.and_then(|record| record.live.as_ref());
+                let live = live.ok_or_else(|| self.not_here(&request.project, Some(&name)))?;
+                self.target(&key, live, request.to)
+            })
+            .collect()
+    }
+
+    fn target(&self, service: &ServiceKey, live: &ReleaseRecord, to: Option<u64>) -> Result<ReleaseRecord, Fault> {
+        let were = self.journal.were_live(service)?;
+        let known = || {
+            let numbers: Vec<String> = were.iter().take(10).map(|one| one.release.number.to_string()).collect();
+            format!("releases that were live: {}", numbers.join(", "))
+        };
+        if to == Some(live.release.number) {
+            return Err(Fault::new(Code::Usage, format!("{} is live already", live.release)).detail(vec![known()]));
+        }
+        let target = match to {
+            Some(to) => were.iter().find(|one| one.release.number == to),
+            // Further back each time, not to and fro.
+            None => were.iter().find(|one| one.again.is_none() && one.release.number < live.made_from()),
+        };
+        target.cloned().ok_or_else(|| {
+            let what = match to {
+                Some(to) => format!("{service} has no release {to} that was live"),
+                None => format!("{service} has no release before {}", live.release.number),
+            };
+            Fault::new(Code::NotFound, what).hint("see `teal history`").detail(vec![known()])
+        })
+    }
+
+    /// The services that the newest deployment of a project has changed.
+    fn changed_last(&self, project: &str) -> Result<Vec<String>, Fault> {
+        let history = self.journal.history(Some(project), 100)?;
+        let newest = history.into_iter().find(|kept| !kept.deployment.plan.members.is_empty());
+        let Some(kept) = newest else { return Err(self.not_here(project, None)) };
+        let number = kept.deployment.number;
+        if kept.deployment.state != State::Done {
+            let what = format!("deployment {number} was not the one that went live: it is {}", kept.deployment.state.name());
+            let hint = "what was live before it is live; to go further back name a service: `teal rollback SERVICE`";
+            return Err(Fault::new(Code::NotFound, what).hint(hint));
+        }
+        let went = |member: &&Member| member.live.is_some() && !member.job;
+        let names: Vec<String> =
+            kept.deployment.plan.members.iter().filter(went).map(|member| member.service.service.clone()).collect();
+        match names.is_empty() {
+            true => Err(Fault::new(Code::NotFound, format!("deployment {number} replaced no release: there is nothing before it"))
+                .hint("`teal remove` ends what it has started")),
+            false => Ok(names),
+        }
+    }
+
+    /// What was kept of these releases, as a project to be deployed.
+    async fn request_for(&self, request: &RollbackRequest, targets: &[ReleaseRecord]) -> Result<DeployRequest, Fault> {
+        let warm = self.warm()?;
+        let mut project = Project { name: request.project.clone(), ..Project::default() };
+        let mut back = BTreeMap::new();
+        for record in targets {
+            let ReleaseKey { service, number } = &record.release;
+            let stored = self.store.release(&record.release).map_err(|fault| {
+                let what = format!("the settings of {} are not kept any more", record.release);
+                Fault::new(Code::NotFound, what).hint("raise `x-teal.keep`; deploy the earlier file").detail(vec![fault.what])
+            })?;
+            let is_warm = warm.get(service).is_some_and(|warm| warm.release == record.release);
+            let retained = is_warm && self.is_ready_now(&record.release).await == Some(true);
+            let mut settings = stored.service;
+            if let Some(same) = self.same_image(record).await? {
+                settings.container.image = same;
+                settings.pull_policy = PullPolicy::Missing;
+            }
+            back.insert(service.service.clone(), Back { to: *number, retained });
+            project.services.insert(service.service.clone(), settings);
+            project.volumes.extend(stored.volumes);
+            project.networks.extend(stored.networks);
+            project.trusted_proxies = stored.trusted_proxies;
+            project.directory = stored.directory;
+        }
+        let choice = Choice { back, ..Choice::default() };
+        Ok(DeployRequest { project, choice, who: request.who.clone() })
+    }
+
+    /// A name of the image that cannot have moved on to another one.
+    async fn same_image(&self, record: &ReleaseRecord) -> Result<Option<String>, Fault> {
+        let Some(id) = &record.image_id else { return Ok(None) };
+        if self.facts(id).await?.is_some() {
+            return Ok(Some(id.clone()));
+        }
+        record.repo_digests.first().cloned().map(Some).ok_or_else(|| {
+            let what = format!("the image of {} ({}, {id}) is not here any more", record.release, record.image);
+            Fault::new(Code::ImageMissing, what).hint("it was built here and came from no registry: build it again and deploy that")
+        })
+    }
+
+    /// What was taken back a moment ago is not deployed again by whoever did not hear of it.
+    pub fn refuse_just_reverted(&self, plan: &Plan, choice: &Choice) -> Result<(), Fault> {
+        if choice.force || !choice.back.is_empty() {
+            return Ok(());
+        }
+        for member in &plan.members {
+            let Some(before) = self.journal.taken_back(&member.service)? else { continue };
+            if member.image_id.as_ref() == Some(&before.image_id) && member.settings_hash == before.settings_hash {
+                let what = format!("{} is what {} was, which was taken back", member.service, before.release);
+                return Err(Fault::new(Code::JustReverted, what).detail(vec![before.why]));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn promote(&self, deployment: u64, promote: Promote) -> Result<Kept, Fault> {
+        let (kept, handle) = self.watched(deployment, "promoted")?;
+        handle.orders.send_modify(|orders| orders.promote = Some(promote));
+        Ok(kept)
+    }
+
+    pub fn freeze(&self, deployment: u64, who: &str) -> Result<Kept, Fault> {
+        let (kept, handle) = self.watched(deployment, "frozen")?;
+        handle.orders.send_modify(|orders| orders.freeze = Some(who.to_owned()));
+        Ok(kept)
+    }
+
+    /// A deployment whose candidates have a share, and may get another.
+    fn watched(&self, deployment: u64, be: &str) -> Result<(Kept, crate::agent::Handle), Fault> {
+        let unknown = || Fault::new(Code::NotFound, format!("there is no deployment {deployment}"));
+        let kept = self.journal.deployment(deployment)?.ok_or_else(unknown)?;
+        let state = &kept.deployment.state;
+        match self.handle(deployment).filter(|_| state.is_watched()) {
+            Some(handle) => Ok((kept, handle)),
+            None => {
+                let what = format!("deployment {deployment} is {} and cannot be {be} now", state.name());
+                Err(Fault::new(Code::Busy, what).hint("only canary steps and bakes can be: see `teal status`"))
+            }
+        }
+    }
+
+    /// Beside what is live: settings that a rollback needs. Of each service as many releases as it keeps.
+    pub fn kept_releases(&self) -> Result<Vec<ReleaseKey>, Fault> {
+        let mut kept: Vec<ReleaseKey> = self.journal.retained()?.into_iter().map(|one| one.release).collect();
+        for record in self.journal.services()? {
+            let Some(live) = &record.live else { continue };
+            let keep = self.store.release(&live.release).map_or(usize::MAX, |stored| stored.service.teal.keep as usize);
+            let were = self.journal.were_live(&record.service)?;
+            kept.extend(were.into_iter().take(keep).map(|one| one.release));
+        }
+        Ok(kept)
+    }
+}
+
+fn goes_back_to(plan: &Plan, request: &RollbackRequest, to: u64) -> bool {
+    let of = plan.members.iter().find(|member| request.services.contains(&member.service.service));
+    of.and_then(|member| member.live.as_ref()).is_some_and(|live| live.release.number == to)
+}
