@@ -16,4 +16,5 @@ pub mod ids;
 pub mod nginx;
 pub mod plan;
 pub mod receipt;
+pub mod verdict;
 pub mod wire;
