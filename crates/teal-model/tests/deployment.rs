@@ -4,14 +4,16 @@
 
 #[path = "deployment/batches.rs"]
 mod batches;
+#[path = "deployment/watched.rs"]
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use teal_model::config::Strategy;
-use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Reach, Span, Unchanged};
+use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Reach, Safety, Span, Unchanged};
 
 /// xorshift64*: the walk is the same on every machine.
 struct Random(u64);
@@ -74,6 +76,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
         drain_ms: 3_000,
         bake_ms: 1_000,
         readiness: String::new(),
+        safety: Safety::default(),
     }
 }
 
@@ -115,9 +118,14 @@ fn plan(random: &mut Random) -> Plan {
             }
         }
     }
+    for member in &mut members {
+        member.safety = watched::safety(random, member);
+    }
     let orphan = Unchanged { service: ServiceKey::new("shop", "gone"), release: 4, adopted: false };
     let orphans = if random.one_in(4) { vec![orphan] } else { Vec::new() };
-    Plan { project: "shop".to_owned(), members, orphans, ..Plan::default() }
+    let mut plan = Plan { project: "shop".to_owned(), members, orphans, ..Plan::default() };
+    watched::go_back(random, &mut plan);
+    plan
 }
 
 fn seen(random: &mut Random, deployment: &Deployment, world: &World) -> Seen {
@@ -146,6 +154,7 @@ fn seen(random: &mut Random, deployment: &Deployment, world: &World) -> Seen {
         }
     }
     seen.replicas = replicas;
+    watched::look(random, deployment, &mut seen);
     seen.abort = random.one_in(80).then(|| "someone".to_owned());
     seen
 }
@@ -169,6 +178,9 @@ struct World {
     /// Had been running, or run, when the revert began.
     again: Vec<ReleaseKey>,
     orphans_gone: bool,
+    /// Kept warm: those of before, and those that this deployment replaced.
+    warm: BTreeSet<ReleaseKey>,
+    migrated: Vec<ReleaseKey>,
     /// Replicas that run, by their index.
     running: BTreeMap<ReleaseKey, BTreeSet<u32>>,
 }
@@ -178,7 +190,11 @@ impl World {
         let mut world = Self::default();
         for member in &plan.members {
             let live: Vec<ReleaseKey> = member.live.iter().map(|live| live.release.clone()).collect();
-            world.running.insert(member.candidate.clone(), BTreeSet::new());
+            let is_warm = member.safety.back.is_some_and(|back| back.retained);
+            let warm = if is_warm { (1..=member.replicas).collect() } else { BTreeSet::new() };
+            world.running.insert(member.candidate.clone(), warm);
+            world.ready_once.extend(is_warm.then(|| member.candidate.clone()));
+            world.warm.extend(member.safety.retained.clone());
             let replicas = live_replicas(member);
             world.running.extend(live.iter().map(|live| (live.clone(), (1..=replicas).collect())));
             world.shares.insert(member.service.clone(), live.clone());
@@ -189,6 +205,26 @@ impl World {
 
     fn perform(&mut self, deployment: &Deployment, action: &Action) {
         match action {
+            Action::Migrate { release } => {
+                assert!(self.running[release].is_empty(), "before any container of the release starts");
+                self.migrated.push(release.clone());
+            }
+            Action::Retain { release } => {
+                assert!(self.retiring && !self.running[release].is_empty(), "{release} runs");
+                self.warm.insert(release.clone());
+            }
+            Action::DropRetained { release } => {
+                let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
+                assert!(self.running[&member.candidate].is_empty(), "its names are the candidate's");
+                self.warm.remove(release);
+            }
+            Action::Cap { share } => {
+                let capped = Deployment { cap: *share, ..deployment.clone() };
+                for (service, routing) in capped.routing() {
+                    let member = capped.plan.members.iter().find(|member| member.service == service).unwrap();
+                    watched::has_its_share(&capped, member, &routing.unwrap().split);
+                }
+            }
             Action::Publish => {
                 for (service, routing) in deployment.routing() {
                     let member = deployment.plan.members.iter().find(|member| member.service == service).unwrap();
@@ -199,6 +235,7 @@ impl World {
                         continue;
                     };
                     let shares: Vec<ReleaseKey> = routing.split.iter().map(|(release, _)| release.clone()).collect();
+                    watched::has_its_share(deployment, member, &routing.split);
                     // Invariant 1: served, or held; blue-green with a live release never holds.
                     assert!(!shares.is_empty() || routing.holding);
                     assert!(
@@ -249,6 +286,8 @@ impl World {
                 let is_candidate = &member.candidate == release;
                 let replicas = if is_candidate { member.replicas } else { live_replicas(member) };
                 self.running.get_mut(release).unwrap().extend((1..=replicas).filter(|index| span.contains(*index)));
+                assert!(!is_candidate || member.safety.retained.iter().all(|one| !self.warm.contains(one)), "{release}");
+                assert!(!is_candidate || member.safety.migrate.is_none() || self.migrated.contains(release));
                 let other =
                     if is_candidate { member.live.as_ref().map(|live| &live.release) } else { Some(&member.candidate) };
                 let beside = other.is_some_and(|other| !self.running[other].is_disjoint(&self.running[release]));
@@ -295,12 +334,13 @@ impl World {
 /// Invariants 2, 3 and 5: a share for what is ready in this moment, nothing stopped that has requests and time left, and
 /// nothing taken away from behind what does not serve.
 fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms: u64) {
+    watched::is_no_accident(deployment, seen, step, now_ms);
     let waited = now_ms - deployment.entered_ms;
     let none_in_flight = |release: &ReleaseKey| seen.in_flight.get(release) == Some(&Some(0));
     let ready =
         |member: &Member| seen.replicas[&member.candidate].iter().filter(|health| **health == Health::Ready).count();
     match (&deployment.state, step) {
-        (State::Shifting, Step::Do(Action::Publish)) => {
+        (State::Shifting { .. }, Step::Do(Action::Publish)) => {
             assert!(
                 deployment
                     .plan
@@ -375,6 +415,9 @@ fn walk(seed: u64) -> (State, usize) {
             }
             Step::Enter(to) => Event::Entered { to },
             Step::Fail(fault) => Event::Failed { action: None, fault },
+            Step::Promote(Promote { full, who }) => Event::Promoted { full, who },
+            Step::Freeze(why) => Event::Frozen { why },
+            Step::Note(words) => Event::Noted { words },
             Step::Resolve => Event::Resolved { plan: Box::new(deployment.plan.clone()) },
             Step::Do(action) if random.one_in(60) => {
                 Event::Failed { action: Some(action), fault: Fault::new(Code::DockerRefused, "no") }
@@ -405,14 +448,20 @@ fn walk(seed: u64) -> (State, usize) {
             State::Done => {
                 assert_eq!(shares, std::slice::from_ref(&member.candidate), "seed {seed}");
                 whole(&member.candidate, member.replicas);
-                live.iter().for_each(|live| whole(live, 0));
+                if let Some(live) = live {
+                    let warm = member.retains();
+                    assert_eq!(world.warm.contains(live), warm, "seed {seed}");
+                    whole(live, if warm { live_replicas(member) } else { 0 });
+                    assert_eq!(world.listed[&member.service].contains(live), warm, "seed {seed}");
+                }
+                assert!(member.safety.migrate.is_none() || world.migrated.contains(&member.candidate), "seed {seed}");
             }
             State::Reverted { .. } => {
                 assert_eq!(shares.first(), live, "seed {seed}: {:?}", deployment.state);
                 let fallback = member.fallback().map(|live| &live.release);
                 let again = |live| !world.stopped.contains(live) || world.again.contains(live);
                 assert!(fallback.is_none_or(again), "seed {seed}: {fallback:?} is started again");
-                whole(&member.candidate, 0);
+                whole(&member.candidate, if member.safety.back.is_some() { member.replicas } else { 0 });
                 fallback.iter().for_each(|live| whole(live, live_replicas(member)));
             }
             _ => {}
@@ -488,7 +537,7 @@ fn a_member_that_dies_while_others_are_watched_takes_the_group_back_and_a_job_th
     ];
     plan.members[0].job = true;
     let watched =
-        [State::Warming { member: 2, batch: 0 }, State::Shifting, State::Baking, State::Draining { closing: false }];
+        [State::Warming { member: 2, batch: 0 }, State::Shifting { step: 0 }, State::Baking, State::Draining { closing: false }];
     for state in watched.into_iter().chain([State::Draining { closing: true }]) {
         let mut deployment = Deployment::new(1, plan.clone(), 0);
         deployment.state = state.clone();
