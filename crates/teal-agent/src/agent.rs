@@ -416,7 +416,7 @@ impl Agent {
         let mut hasher = Sha256::new();
         hasher.update(self.salt.as_bytes());
         // A Service is plain data: maps with string keys, numbers and text.
-        hasher.update(serde_json::to_vec(service).unwrap_or_default());
+        hasher.update(serde_json::to_vec(&service.as_released()).unwrap_or_default());
         hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 

@@ -18,6 +18,8 @@ mod manual;
 mod mutated;
 #[path = "config/problems.rs"]
 mod problems;
+#[path = "config/safety.rs"]
+mod safety;
 #[path = "config/spec.rs"]
 mod spec;
 #[path = "config/teal.rs"]

@@ -14,7 +14,7 @@ use super::read::{Item, MapReader};
 use super::resolver;
 use super::service::{read_image, read_labels};
 use super::volumes;
-use super::words::{self, Unsplit};
+use super::words;
 use std::collections::BTreeMap;
 
 /// A container's settings, and the services that its namespaces belong to.
@@ -35,8 +35,8 @@ pub(super) fn read<'a>(
     let restart = map.take_filled("restart").and_then(|v| read_restart(&v));
     let settings = ContainerSettings {
         image: read_image(map, name, context).unwrap_or_default(),
-        command: map.take("command").and_then(|v| read_command(&v)),
-        entrypoint: map.take("entrypoint").and_then(|v| read_command(&v)),
+        command: map.take("command").and_then(|v| words::read(&v)),
+        entrypoint: map.take("entrypoint").and_then(|v| words::read(&v)),
         environment: environment::read(map.take("env_file"), map.take("environment"), context),
         labels: labels(map, context),
         annotations: map.take("annotations").and_then(|v| v.string_map()).unwrap_or_default(),
@@ -89,26 +89,6 @@ fn labels(map: &MapReader<'_>, context: &Context<'_>) -> BTreeMap<String, String
     let mut labels = map.take("label_file").map(|v| environment::read_label_files(&v, context)).unwrap_or_default();
     labels.extend(map.take("labels").map(|v| read_labels(&v)).unwrap_or_default());
     labels
-}
-
-fn read_command(item: &Item<'_>) -> Option<Vec<String>> {
-    if item.is_list() {
-        return item.strings();
-    }
-    match words::split(item.text()?) {
-        Ok(words) => Some(words),
-        Err(Unsplit::Open) => {
-            item.problem("a quote that is never closed", "Write a list: `[\"program\", \"argument\"]`.");
-            None
-        }
-        Err(Unsplit::Shell(c)) => {
-            item.problem(
-                format!("`{c}` needs a shell, and none runs here"),
-                "Write `[\"sh\", \"-c\", \"...\"]`, or put quotes around the word.",
-            );
-            None
-        }
-    }
 }
 
 fn read_working_dir(item: &Item<'_>) -> Option<String> {

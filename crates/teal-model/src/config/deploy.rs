@@ -1,8 +1,9 @@
 //! `deploy` and `scale`: how many, in which order, and what Swarm alone heeds.
 
 use super::keys;
-use super::project::{FailureAction, Restart, UpdateConfig, UpdateOrder};
+use super::project::{Restart, UpdateConfig, UpdateOrder};
 use super::read::{Item, MapReader};
+use super::rollback::ACTIONS;
 
 const MAX_REPLICAS: u32 = 100;
 
@@ -75,13 +76,7 @@ fn read_update(item: &Item<'_>, level: &'static keys::Level) -> Option<UpdateCon
     let config = UpdateConfig {
         parallelism: map.take_filled("parallelism").and_then(|v| v.count(0..=1_000)),
         delay_ms: map.take_filled("delay").and_then(|v| v.duration_ms()),
-        failure_action: map.take_filled("failure_action").and_then(|v| {
-            v.choice(&[
-                ("continue", FailureAction::Continue),
-                ("pause", FailureAction::Pause),
-                ("rollback", FailureAction::Rollback),
-            ])
-        }),
+        failure_action: map.take_filled("failure_action").and_then(|v| v.choice(&ACTIONS)),
         monitor_ms: map.take_filled("monitor").and_then(|v| v.duration_ms()),
         max_failure_ratio: map
             .take_filled("max_failure_ratio")

@@ -4,6 +4,7 @@ use super::keys;
 use super::project::{Health, Healthcheck, Probe};
 use super::quantity::show_ms;
 use super::read::{Item, MapReader};
+use super::trial;
 
 /// What Docker takes where neither file nor image says otherwise.
 const DOCKER_INTERVAL_MS: u64 = 30_000;
@@ -77,6 +78,7 @@ fn read_map(item: &Item<'_>, health: &mut Health) {
     health.timeout_ms = time("timeout", Health::TIMEOUT_MS);
     health.deadline_ms = time("deadline", Health::DEADLINE_MS);
     health.successes = map.take("successes").and_then(|v| v.count(1..=1_000)).unwrap_or(Health::SUCCESSES);
+    health.warmup = map.take("warmup").and_then(|warmup| trial::read_warmup(&warmup, &health.probe));
     map.finish();
     if health.deadline_ms < health.interval_ms.saturating_mul(u64::from(health.successes - 1)) {
         item.problem(
@@ -108,12 +110,12 @@ fn read_probe(map: &MapReader<'_>) -> Probe {
     Probe::Http {
         path: read_path(&path, "").unwrap_or_default(),
         port: port_number,
-        status: status.and_then(|v| v.integer(100..=599)).and_then(|n| u16::try_from(n).ok()),
+        status: status.and_then(|v| read_status(&v)),
         host: host.and_then(|host| read_host(&host)),
     }
 }
 
-fn read_host(item: &Item<'_>) -> Option<String> {
+pub(super) fn read_host(item: &Item<'_>) -> Option<String> {
     let fits = |text: &str| {
         let plain =
             !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@'));
@@ -122,8 +124,12 @@ fn read_host(item: &Item<'_>) -> Option<String> {
     item.parsed(fits, "a host name", "Write it as in a `Host` header: `example.com`.")
 }
 
+pub(super) fn read_status(item: &Item<'_>) -> Option<u16> {
+    item.integer(100..=599).and_then(|n| u16::try_from(n).ok())
+}
+
 /// A path with an optional query, as it stands in a request.
-fn read_path(item: &Item<'_>, hint: &str) -> Option<String> {
+pub(super) fn read_path(item: &Item<'_>, hint: &str) -> Option<String> {
     let fits = |text: &str| {
         let whole = text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic() && c != '#');
         whole.then(|| text.to_owned())

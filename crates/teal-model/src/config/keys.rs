@@ -1,4 +1,4 @@
-//! Every key of the Compose specification and what becomes of it (those of `x-teal` are in teal_keys.rs): the tables
+//! Every key of the Compose specification and what becomes of it (those of `x-teal` are in teal_keys.rs and safety_keys.rs): the tables
 //! behind "unknown key", "not supported" and docs/configuration.md.
 
 mod deploy;
@@ -6,6 +6,7 @@ mod lists;
 mod project;
 mod service;
 
+pub use super::safety_keys::{CANARY, JUDGE, MIGRATE, PREVIEW, ROLLBACK, SMOKE, SMOKE_CHECK, STICKY, WARMUP};
 pub use super::teal_keys::{HEALTH, HOLD, LISTEN, NGINX, NGINX_PORTS, ROUTE, TEAL_PROJECT, TEAL_SERVICE, TIMEOUTS};
 pub use deploy::*;
 pub use lists::*;
@@ -70,7 +71,7 @@ pub(super) const fn later(name: &'static str, until: &'static str) -> Key {
 }
 
 /// All levels, in the order of the manual.
-pub static LEVELS: [&Level; 48] = [
+pub static LEVELS: [&Level; 57] = [
     &PROJECT,
     &INCLUDE,
     &SERVICE,
@@ -115,8 +116,17 @@ pub static LEVELS: [&Level; 48] = [
     &ROUTE,
     &LISTEN,
     &HEALTH,
+    &WARMUP,
     &HOLD,
     &TIMEOUTS,
+    &ROLLBACK,
+    &JUDGE,
+    &CANARY,
+    &STICKY,
+    &PREVIEW,
+    &MIGRATE,
+    &SMOKE,
+    &SMOKE_CHECK,
     &NGINX,
     &NGINX_PORTS,
 ];

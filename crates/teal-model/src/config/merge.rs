@@ -135,13 +135,15 @@ fn rule_at(path: &[&str]) -> (Rule, Same) {
         ["networks", _, "ipam", "config"] => (Rule::Kind, Same::Subnet),
         ["networks" | "volumes" | "secrets" | "configs", _, "labels" | "driver_opts"] => (Rule::Pairs, Same::Never),
         ["x-teal", "trusted_proxies"] => (Rule::Sequence, Same::Text),
+        ["x-teal", rest @ ..] => (teal_rule(rest), Same::Never),
         _ => (Rule::Kind, Same::Never),
     }
 }
 
 fn service_rule(path: &[&str]) -> (Rule, Same) {
     match path {
-        ["command" | "entrypoint"] | ["healthcheck", "test"] | ["x-teal", "route"] => (Rule::Replace, Same::Never),
+        ["command" | "entrypoint"] | ["healthcheck", "test"] => (Rule::Replace, Same::Never),
+        ["x-teal", rest @ ..] => (teal_rule(rest), Same::Never),
         ["environment" | "labels" | "annotations" | "sysctls" | "storage_opt"]
         | ["build", "args" | "labels" | "additional_contexts"]
         | ["deploy" | "logging", "labels" | "options"] => (Rule::Pairs, Same::Never),
@@ -149,7 +151,7 @@ fn service_rule(path: &[&str]) -> (Rule, Same) {
         ["networks" | "models"] => (Rule::Names(None), Same::Text),
         ["build"] => (Rule::Build, Same::Never),
         ["logging"] => (Rule::Logging, Same::Never),
-        ["ulimits", _] | ["x-teal", "health" | "hold"] => (Rule::Maps, Same::Never),
+        ["ulimits", _] => (Rule::Maps, Same::Never),
         ["env_file"] => (Rule::Sequence, Same::Path),
         ["tmpfs" | "dns" | "dns_search" | "label_file" | "extra_hosts"] | ["build", "extra_hosts"] => {
             (Rule::Sequence, Same::Text)
@@ -164,6 +166,20 @@ fn service_rule(path: &[&str]) -> (Rule, Same) {
             (Rule::Kind, Same::Text)
         }
         _ => (Rule::Kind, Same::Never),
+    }
+}
+
+/// What may be written in several forms is replaced where they differ; lists of an order of their own always are.
+fn teal_rule(path: &[&str]) -> Rule {
+    match path {
+        ["route" | "canary" | "sticky" | "skew_guard"]
+        | ["migrate", "command"]
+        | ["preview", "networks"]
+        | ["rollback", "on" | "judges"]
+        | ["smoke", "checks" | "command"]
+        | ["health", "warmup", "path" | "paths"] => Rule::Replace,
+        ["health" | "hold" | "migrate" | "preview" | "rollback" | "smoke"] | ["health", "warmup"] => Rule::Maps,
+        _ => Rule::Kind,
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`parse`] takes texts and gives a [`Project`], or every [`Problem`] at once. It opens no file and knows no clock.
 
 mod build;
+mod canary;
 mod check;
 mod container;
 mod depends;
@@ -22,19 +23,26 @@ mod limits;
 mod listen;
 mod load;
 mod merge;
+mod misplaced;
 mod networks;
 mod nginx;
 mod parse;
 mod ports;
+mod preview;
 mod problem;
 mod profiles;
 pub mod project;
 mod quantity;
+mod ranges;
 mod read;
 mod resolver;
+mod rollback;
+mod route;
+mod safety_keys;
 mod service;
 mod teal;
 mod teal_keys;
+mod trial;
 mod volumes;
 mod words;
 pub mod write;
@@ -46,4 +54,4 @@ pub use parse::{
 };
 pub use problem::Problem;
 pub use project::*;
-pub use teal::{PRIVATE_RANGES, is_trusted};
+pub use ranges::{PRIVATE_RANGES, is_trusted};

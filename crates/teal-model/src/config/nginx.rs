@@ -50,9 +50,9 @@ pub(super) fn read(item: &Item<'_>) -> Nginx {
         *path = read.unwrap_or_default();
     }
     if let Some(test) = map.take("test") {
-        process.test = read_command(&test).unwrap_or_default();
+        process.test = words::read_program(&test).unwrap_or_default();
     }
-    process.reload = map.take("reload").and_then(|reload| read_command(&reload));
+    process.reload = map.take("reload").and_then(|reload| words::read_program(&reload));
     process.confirm_ms = map.take("confirm").and_then(|v| v.time_ms()).unwrap_or(NginxProcess::CONFIRM_MS);
     map.finish();
     nginx
@@ -74,21 +74,6 @@ fn read_ports(item: &Item<'_>) -> Vec<Vec<u16>> {
         true => items.iter().map(|item| pair(item.list().unwrap_or_default(), item)).collect(),
         false => vec![pair(items, item)],
     }
-}
-
-/// Words, or a line that is split into words; no shell.
-fn read_command(item: &Item<'_>) -> Option<Vec<String>> {
-    let words = match item.is_list() {
-        true => item.strings()?,
-        false => {
-            item.parsed(|text| words::split(text).ok(), "a command without a shell", "Write a list: `[nginx, -t]`.")?
-        }
-    };
-    if words.first().is_none_or(String::is_empty) {
-        item.problem("an empty command", "Write a list: `[nginx, -t]`.");
-        return None;
-    }
-    Some(words)
 }
 
 /// What only shows when the rest of the service is known; fills in what it implies.

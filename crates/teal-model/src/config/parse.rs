@@ -13,7 +13,7 @@ use super::load::{self, Loaded, Origin, Source, Variables};
 use super::networks;
 use super::problem::{Problem, Report};
 use super::profiles;
-use super::project::{DEFAULT_NETWORK, Network, Project, Volume};
+use super::project::{DEFAULT_NETWORK, Network, Project, ServiceSettings, Volume};
 use super::read::{Item, MapReader};
 use super::service;
 use super::teal;
@@ -70,6 +70,8 @@ pub(super) struct Context<'a> {
     pub network_keys: &'a BTreeSet<String>,
     pub secrets: &'a BTreeMap<String, Definition>,
     pub configs: &'a BTreeMap<String, Definition>,
+    /// Of every service that does not say it itself.
+    pub defaults: &'a ServiceSettings,
     pub report: &'a Report,
     /// Whether the service being read is part of the project, or waits for a profile.
     pub enabled: bool,
@@ -199,6 +201,7 @@ fn read_project(loaded: &Loaded, sources: &Sources<'_>, report: &Report) -> Opti
     let volumes_item = map.take("volumes");
     let volumes = volumes_item.as_ref().map(|item| volumes::read_all(item, &name)).unwrap_or_default();
     let (network_keys, volume_keys) = (keys_of(networks_item), keys_of(volumes_item));
+    let teal = map.take("x-teal").map(|item| teal::read_project(&item)).unwrap_or_default();
     let nothing = BTreeMap::new();
     let mut context = Context {
         sources,
@@ -209,6 +212,7 @@ fn read_project(loaded: &Loaded, sources: &Sources<'_>, report: &Report) -> Opti
         network_keys: &network_keys,
         secrets: &nothing,
         configs: &nothing,
+        defaults: &teal.defaults,
         report,
         enabled: true,
     };
@@ -218,13 +222,12 @@ fn read_project(loaded: &Loaded, sources: &Sources<'_>, report: &Report) -> Opti
     let from_environment = context.variables(Mark::default()).get("COMPOSE_PROFILES").map(String::as_str);
     let disabled = profiles::disabled(&loaded.root, sources.profiles, from_environment, sources.services);
     let mut services = read_services(&map, &mut context, &disabled);
-    let trusted_proxies = map.take("x-teal").map(|item| teal::read_project(&item)).unwrap_or_default();
     map.finish();
     check::check(&mut services, &disabled, &name);
     let services = services.into_iter().map(|(name, read)| (name, read.service)).collect();
     let networks = with_default(networks, &services, &name);
     let directory = sources.directory.to_string_lossy().into_owned();
-    Some(Project { name, directory, services, disabled, networks, volumes, trusted_proxies })
+    Some(Project { name, directory, services, disabled, networks, volumes, trusted_proxies: teal.trusted_proxies })
 }
 
 /// The network that services join which name none.

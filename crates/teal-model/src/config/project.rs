@@ -192,8 +192,9 @@ pub enum UpdateOrder {
     StopFirst,
 }
 
-/// `deploy.update_config` and `deploy.rollback_config` as written. All replicas of a release change in one flip, so only
-/// `order` of the update changes what Teal does (it is in [`Service::order`] too); Compose itself heeds none of them.
+/// `deploy.update_config` and `deploy.rollback_config` as written; Compose itself heeds none of them. Of an update, `order`
+/// is in [`Service::order`] too, and what Teal makes of `failure_action`, `monitor` and `max_failure_ratio` in
+/// [`Service::teal`]. Of a rollback nothing changes what Teal does: it is one flip.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpdateConfig {
@@ -206,15 +207,14 @@ pub struct UpdateConfig {
     pub order: Option<UpdateOrder>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FailureAction {
-    Continue,
-    Pause,
-    Rollback,
-}
-
 impl Service {
+    /// What makes a release of it. A change of anything else is no reason for one, and takes effect with the next.
+    pub fn as_released(&self) -> Service {
+        let update =
+            UpdateConfig { failure_action: None, monitor_ms: None, max_failure_ratio: None, ..self.update.clone() };
+        Service { update, teal: self.teal.as_released(), ..self.clone() }
+    }
+
     /// Why two releases of it, or two replicas, cannot run side by side; None when they can.
     pub fn only_once(&self) -> Option<String> {
         if let Some(name) = &self.container_name {

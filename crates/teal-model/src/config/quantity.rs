@@ -52,10 +52,20 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 
 /// `0.5` -> 500. None: no number, or finer than a thousandth.
 pub(super) fn cpus_milli(text: &str) -> Option<u64> {
+    parts(text, 1_000.0).filter(|milli| *milli <= 10_000_000)
+}
+
+/// `0.5` of a percent -> 50 hundredths. None: no number, finer than that, or more than all.
+pub(super) fn percent(text: &str) -> Option<u32> {
+    parts(text, 100.0).filter(|hundredths| *hundredths <= 10_000).and_then(|hundredths| u32::try_from(hundredths).ok())
+}
+
+/// How many of `scale` parts of one, where it is a whole number of them.
+fn parts(text: &str, scale: f64) -> Option<u64> {
     let (number, rest) = split_number(text)?;
-    let milli = number * 1_000.0;
-    let whole = milli.round();
-    (rest.is_empty() && (milli - whole).abs() < 1e-6 && whole <= 1e7).then_some(whole as u64)
+    let parts = number * scale;
+    let whole = parts.round();
+    (rest.is_empty() && (parts - whole).abs() < 1e-6).then_some(whole as u64)
 }
 
 /// The decimal number at the start: digits with at most one point, no sign, no exponent.
@@ -158,6 +168,25 @@ mod tests {
             ("inf", None),
         ] {
             assert_eq!(cpus_milli(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_hundredths_of_a_percent() {
+        for (text, want) in [
+            ("10", Some(1_000)),
+            ("0.5", Some(50)),
+            ("0.01", Some(1)),
+            ("33.33", Some(3_333)),
+            ("100", Some(10_000)),
+            ("0", Some(0)),
+            ("100.01", None),
+            ("0.001", None),
+            ("-1", None),
+            ("10%", None),
+            ("", None),
+        ] {
+            assert_eq!(percent(text), want, "{text:?}");
         }
     }
 

@@ -2,12 +2,15 @@
 //! took is refused by name at the end.
 
 use super::keys::{Level, Standing};
+use super::misplaced;
 use super::problem::{Report, suggestion};
 use super::quantity;
 use super::yaml::{Entry, Mark, Node, Value, join};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+
+const NO_SIGN: &str = "a blank in a name that has no value";
 
 /// A value, where it stands, and whom to tell about it.
 #[derive(Clone)]
@@ -34,6 +37,10 @@ impl<'a> Item<'a> {
 
     pub fn is_list(&self) -> bool {
         matches!(self.node.value, Value::List(_))
+    }
+
+    pub fn is_word(&self, word: &str) -> bool {
+        matches!(&self.node.value, Value::Scalar { text, .. } if text == word)
     }
 
     pub fn is_map(&self) -> bool {
@@ -87,6 +94,15 @@ impl<'a> Item<'a> {
             self.problem(format!("not {what}"), hint);
         }
         value
+    }
+
+    /// A name of somebody's own that stands in requests or in what is printed, without quotes.
+    pub fn name(&self) -> Option<String> {
+        let read = |text: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            ((1..=64).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
+        };
+        self.parsed(read, "a name", "Write letters, digits, `-`, `_` and `.`.")
     }
 
     pub fn boolean(&self) -> Option<bool> {
@@ -218,6 +234,8 @@ impl<'a> Item<'a> {
                 };
                 if key.is_empty() {
                     item.problem("a pair without a name", "Write `NAME=value`.");
+                } else if value.is_none() && key.contains(char::is_whitespace) {
+                    item.problem(NO_SIGN, "Write `NAME=value`.");
                 } else {
                     // The last one counts, as in Compose.
                     out.insert(key.to_owned(), (value, item.clone()));
@@ -226,7 +244,10 @@ impl<'a> Item<'a> {
         } else {
             for (entry, item) in self.entries()? {
                 let value = if item.node.is_null() { Some(None) } else { item.text().map(|v| Some(v.to_owned())) };
-                if entry.key.is_empty() || entry.key.contains('=') {
+                if item.node.is_null() && entry.key.contains(char::is_whitespace) {
+                    // Out of a list, in a file that goes over another; the key may hold the value, and is not shown.
+                    self.report.problem(entry.key_mark, &self.path, NO_SIGN, Some("Write `NAME=value`.".to_owned()));
+                } else if entry.key.is_empty() || entry.key.contains('=') {
                     item.problem("not a name", "A name is not empty and holds no `=`.");
                 } else if let Some(value) = value {
                     out.insert(entry.key.clone(), (value, item));
@@ -307,14 +328,24 @@ impl<'a> MapReader<'a> {
                 }
                 Some(Standing::Refused(instead)) => ("not supported", Some((*instead).to_owned())),
                 Some(Standing::NotBuilt(instead)) => ("not built yet", Some((*instead).to_owned())),
-                None => ("unknown key", suggestion(&entry.key, self.level.keys.iter().map(|k| k.name))),
+                None => ("unknown key", self.meant(&entry.key)),
             };
             self.item.report.problem(entry.key_mark, &item.path, what, hint.filter(|h| !h.is_empty()));
         }
     }
 
+    fn meant(&self, key: &str) -> Option<String> {
+        let near = suggestion(key, self.level.keys.iter().map(|k| k.name));
+        near.or_else(|| misplaced::suggestion(self.level, &self.item.path, key))
+    }
+
     /// `x-` keys are anyone's, so a slip in `x-teal` would silently do nothing.
     fn warn_of_misspelt_extension(&self, entry: &Entry, item: &Item<'_>) {
+        if entry.key == "x-teal" {
+            let hint = "Write it under a service, or at the top level of the file.".to_owned();
+            self.item.report.warning(entry.key_mark, &item.path, "is not read here", Some(hint));
+            return;
+        }
         let own = self.level.keys.iter().map(|k| k.name).filter(|name| name.starts_with("x-"));
         if let Some(hint) = suggestion(&entry.key, own) {
             self.item.report.warning(entry.key_mark, &item.path, "an extension that Teal does not read", hint);

@@ -10,6 +10,11 @@ pub static TEAL_PROJECT: Level = Level {
             "trusted_proxies",
             "Addresses (CIDR or single) whose forwarding headers are believed; `private` is all private ranges.",
         ),
+        yes("bake", "As a service's, for every service that does not say it itself; so are the four that follow."),
+        yes("retain", "See there."),
+        yes("keep", "See there."),
+        yes("rollback", "See there. A service that has a `rollback` takes nothing from this one."),
+        yes("preview", "See there. A service that has a `preview` takes nothing from this one; `false` is none."),
         later("hosts", "Deploy on each host by itself."),
         later(
             "load_balancer",
@@ -30,7 +35,7 @@ pub static TEAL_SERVICE: Level = Level {
         ),
         yes(
             "strategy",
-            "`blue-green` or `recreate`. Default: recreate for `stop-first` and for writable volumes, else blue-green.",
+            "`blue-green`, `canary` or `recreate`. Default: recreate for `stop-first` and for writable volumes, else blue-green.",
         ),
         yes("route", "Host and path that lead here. Default: all of every published port."),
         yes(
@@ -40,17 +45,37 @@ pub static TEAL_SERVICE: Level = Level {
         yes("health", "When a replica is ready; `none`, a path, or a map. See below."),
         yes("drain", "How long the requests of a release may go on after its last new one. Default 30s."),
         yes("hold", "How long requests wait while no release serves; a duration or a map. Default 2m."),
-        yes("retain", "How long the retired release stays warm. Only 0 for now."),
-        yes("bake", "How long the new release is watched after the flip. Only 0 for now."),
+        yes("bake", "How long the new release is watched after it got all requests. Default 5m; 0 for not at all."),
+        yes("rollback", "What takes a release back by itself; `none`, or a map. See [rollback](#rollback)."),
+        yes("canary", "The steps of `strategy: canary`, which it implies. See [canary](#canary)."),
+        yes(
+            "sticky",
+            "`cookie`, `address`, or a map: each user sees one release while two serve. See [sticky](#sticky).",
+        ),
+        yes(
+            "preview",
+            "`true`, or a map: who may ask for the candidate before its first share. Default: nobody. See [preview](#preview).",
+        ),
+        yes(
+            "skew_guard",
+            "Path prefixes, as `/assets`: what one release does not find there (404) is asked of the other while both run.",
+        ),
+        yes(
+            "retain",
+            "How long the retired release stays warm, for a rollback in a moment: a duration, or `until-next` for until the next deployment. Default 10m; 0 stops it at once.",
+        ),
+        yes("keep", "Releases whose image and settings are kept for a rollback, 1 to 100. Default 5."),
+        yes(
+            "migrate",
+            "A command that runs once a release, before any of its containers starts. See [migrate](#migrate).",
+        ),
+        yes("smoke", "Checks that a candidate must pass before its first request. See [smoke](#smoke)."),
         yes("timeouts", "Between proxy and container. See below."),
         yes(
             "traffic",
             "`teal` (default): the built-in proxy serves the published ports. `nginx`: the team's own nginx does, and Teal tells it where the containers are.",
         ),
         yes("nginx", "With `traffic: nginx`. See below and docs/nginx.md."),
-        later("canary", "Use `strategy: blue-green`."),
-        later("migrate", "Run migrations before the deployment."),
-        later("smoke", "Use `health` with a path that tests what matters."),
     ],
 };
 
@@ -88,6 +113,7 @@ pub static HEALTH: Level = Level {
         yes("timeout", "For one probe. Default 5s."),
         yes("successes", "In a row. Default 1."),
         yes("deadline", "From the container's start until it must be ready. Default 3m."),
+        yes("warmup", "Requests to each replica before the first share: how many, or a map. Default: none. See below."),
     ],
 };
 

@@ -1,15 +1,48 @@
 //! A command line as words, the way Compose splits `command` and `entrypoint`: quotes and backslashes, but no shell.
 
+use super::read::Item;
+
 /// Why a text is no list of words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsplit {
+enum Unsplit {
     /// A quote that is never closed, or a backslash at the end.
     Open,
     /// `&&`, `|`, `>`, `(` ...: only a shell understands them, and there is none.
     Shell(char),
 }
 
-pub(super) fn split(text: &str) -> Result<Vec<String>, Unsplit> {
+/// Words as they are, or a line that is split into words.
+pub(super) fn read(item: &Item<'_>) -> Option<Vec<String>> {
+    if item.is_list() {
+        return item.strings();
+    }
+    match split(item.text()?) {
+        Ok(words) => Some(words),
+        Err(Unsplit::Open) => {
+            item.problem("a quote that is never closed", "Write a list: `[\"program\", \"argument\"]`.");
+            None
+        }
+        Err(Unsplit::Shell(c)) => {
+            item.problem(
+                format!("`{c}` needs a shell, and none runs here"),
+                "Write `[\"sh\", \"-c\", \"...\"]`, or put quotes around the word.",
+            );
+            None
+        }
+    }
+}
+
+/// The same, of a program of somebody's own: at least its name.
+pub(super) fn read_program(item: &Item<'_>) -> Option<Vec<String>> {
+    let words = read(item)?;
+    if words.first().is_none_or(String::is_empty) {
+        item.problem("an empty command", "Write a list: `[\"program\", \"argument\"]`.");
+        return None;
+    }
+    Some(words)
+}
+
+fn split(text: &str) -> Result<Vec<String>, Unsplit> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

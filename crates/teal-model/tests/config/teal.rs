@@ -33,11 +33,8 @@ fn every_setting_is_read_with_its_unit() {
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     each_is_refused(&[
-        ("x-teal: {strategy: canary}", "`canary` is not built yet. Use `blue-green`."),
         ("x-teal: {strategy: bluegreen}", "Did you mean `blue-green`?"),
-        ("x-teal: {strategy: rolling}", "not one of `blue-green`, `recreate`"),
-        ("x-teal: {retain: 10m}", "retain: only 0 is built yet"),
-        ("x-teal: {bake: 5m}", "bake: only 0 is built yet"),
+        ("x-teal: {strategy: rolling}", "not one of `blue-green`, `canary`, `recreate`"),
         ("x-teal: {drain: 30}", "not a duration"),
         ("x-teal: {hold: {for: x}}", "hold.for: not a duration"),
         ("x-teal: {hold: {max_waiting: 0}}", "a whole number from 1 to 1000000"),
@@ -45,10 +42,7 @@ fn settings_that_make_no_sense_are_refused() {
         ("x-teal: {timeouts: {read: 1s}}", "timeouts.read: unknown key"),
         ("x-teal: {stratgy: recreate}", "services.web.x-teal.stratgy: unknown key. Did you mean `strategy`?"),
         ("x-teal: blue-green", "expected a map, found a string"),
-        ("x-teal: {canary: {steps: [1]}}", "x-teal.canary: not built yet"),
         ("x-teal: {mode: nginx}", "x-teal.mode: not one of `auto`, `http`, `tcp`, `direct`"),
-        ("x-teal: {migrate: [x]}", "x-teal.migrate: not built yet"),
-        ("x-teal: {smoke: [x]}", "x-teal.smoke: not built yet"),
         ("x-teal: {nginx: {}}", "x-teal.nginx: has no effect without `traffic: nginx`"),
         ("x-teal: {traffic: apache}", "x-teal.traffic: not one of `teal`, `nginx`"),
         ("x-teal: {traffic: nginx}", "no port is known that nginx could call"),
@@ -61,7 +55,10 @@ fn settings_that_make_no_sense_are_refused() {
             "expose: [80]\nx-teal: {traffic: nginx, nginx: {ports: {blue: [1, 2, 3], green: [4]}}}",
             "neither one port nor two",
         ),
-        ("expose: [80]\nx-teal: {traffic: nginx, nginx: {test: 'nginx -t && x'}}", "not a command without a shell"),
+        (
+            "expose: [80]\nx-teal: {traffic: nginx, nginx: {test: 'nginx -t && x'}}",
+            "`&` needs a shell, and none runs here",
+        ),
     ]);
 }
 
@@ -188,8 +185,14 @@ fn health_is_none_a_path_or_a_map() {
         assert_eq!(web(&format!("ports: ['80:1']\nx-teal: {{health: {health}}}")).teal.health.probe, want, "{health}");
     }
     let health = web("x-teal: {health: {interval: 2s, timeout: 3s, successes: 4, deadline: 5m}}").teal.health;
-    let want =
-        Health { probe: Probe::Default, interval_ms: 2_000, timeout_ms: 3_000, successes: 4, deadline_ms: 300_000 };
+    let want = Health {
+        probe: Probe::Default,
+        interval_ms: 2_000,
+        timeout_ms: 3_000,
+        successes: 4,
+        deadline_ms: 300_000,
+        ..Health::default()
+    };
     assert_eq!(health, want);
 }
 
@@ -256,9 +259,16 @@ fn trusted_proxies_are_networks() {
 
 #[test]
 fn a_misspelt_x_teal_does_not_go_unseen() {
-    let said = web_warnings("x-tael: {strategy: recreate}");
-    assert!(said.contains("x-tael: an extension that Teal does not read. Did you mean `x-teal`?"), "{said}");
+    for slip in ["x-tael", "x-teel", "x-tela", "x-Teal", "x-teals"] {
+        let said = web_warnings(&format!("{slip}: {{strategy: recreate}}"));
+        let want = format!("services.web.{slip}: an extension that Teal does not read. Did you mean `x-teal`?");
+        assert!(said.contains(&want), "{said}");
+        let said = show(&file(&web_and("", &format!("{slip}: {{bake: 0}}\n"))).ok().warnings);
+        assert!(said.contains(&format!(": {slip}: an extension that Teal does not read.")), "{said}");
+    }
     assert_eq!(web_warnings("x-logging: {a: b}"), "");
+    let said = web_warnings("deploy: {x-teal: {bake: 0}}");
+    assert!(said.contains("services.web.deploy.x-teal: is not read here. Write it under a service"), "{said}");
 }
 
 fn two(a: &str, b: &str) -> String {

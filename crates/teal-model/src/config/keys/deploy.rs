@@ -31,9 +31,15 @@ pub static UPDATE_CONFIG: Level = Level {
             "How many replicas change at a time, of a service that nobody calls. Default, and `0`: all at once.",
         ),
         yes("delay", "How long nothing changes between two such batches. Default `0s`."),
-        same("failure_action", "A release that fails before the flip gets no request, and the live one stays."),
-        same("monitor", "Use `x-teal.bake`."),
-        same("max_failure_ratio", "Every replica must be ready before the flip."),
+        yes(
+            "failure_action",
+            "`rollback`, `pause` or `continue`: the same as `x-teal.rollback.action`. Default `rollback`; Swarm's is `pause`.",
+        ),
+        yes("monitor", "The same as `x-teal.bake`, which goes before it."),
+        yes(
+            "max_failure_ratio",
+            "0 to 1: the part of the candidate's replicas that may fail before it is taken back. Default 0.",
+        ),
     ],
 };
 

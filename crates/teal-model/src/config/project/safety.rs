@@ -14,6 +14,17 @@ pub struct CanaryStep {
     pub replicas: Option<u32>,
 }
 
+impl CanaryStep {
+    /// How long a step lasts that says nothing of it.
+    pub const MS: u64 = 120_000;
+    /// `strategy: canary` without steps.
+    pub const DEFAULT: [CanaryStep; 4] = [Self::of(100), Self::of(500), Self::of(2_500), Self::of(5_000)];
+
+    const fn of(share: u32) -> Self {
+        Self { share, pace: Pace::For { ms: Self::MS }, replicas: None }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "pace")]
 pub enum Pace {
@@ -48,6 +59,11 @@ pub struct Preview {
     /// From anywhere with this word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+}
+
+impl Preview {
+    /// Where nothing else is said: processes of this host.
+    pub const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 }
 
 /// `x-teal.retain`: how long a retired release stays warm.

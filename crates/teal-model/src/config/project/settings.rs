@@ -57,6 +57,22 @@ impl ServiceSettings {
     pub const CONNECT_TIMEOUT_MS: u64 = 2_000;
     pub const BAKE_MS: u64 = 300_000;
     pub const KEEP: u32 = 5;
+
+    /// Without what only says how a release arrives, how it is watched, and what stays of it.
+    pub(super) fn as_released(&self) -> Self {
+        let usual = Self::default();
+        Self {
+            health: Health { warmup: None, ..self.health.clone() },
+            retain: usual.retain,
+            keep: usual.keep,
+            bake_ms: usual.bake_ms,
+            canary: usual.canary,
+            migrate: usual.migrate,
+            smoke: usual.smoke,
+            rollback: usual.rollback,
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for ServiceSettings {
