@@ -175,9 +175,14 @@ impl Stage {
 
     /// `teal deploy`, with `VERSION` for the compose file.
     pub fn deploy(&self, version: &str, arguments: &[&str]) -> Deployed {
+        self.deploy_with(version, arguments, &[])
+    }
+
+    /// The same, with more variables for the compose file.
+    pub fn deploy_with(&self, version: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Deployed {
         let mut all = vec!["deploy", "--output", "json"];
         all.extend(arguments);
-        let output = self.command(&all).env("VERSION", version).output();
+        let output = self.command(&all).env("VERSION", version).envs(variables.iter().copied()).output();
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         let (mut notices, mut rest) = (Vec::new(), String::new());
         for line in String::from_utf8_lossy(&output.stdout).lines() {
