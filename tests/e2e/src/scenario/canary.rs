@@ -48,6 +48,7 @@ pub fn weigh(stage: &Stage, percents: &[f64], requests: u64) -> io::Result<Weigh
         steps.push(Step { percent: *percent, from_us, to_us: monotonic_us() });
     }
     promote(stage, &["--full"]);
+    stage.until("the canary is live", PATIENCE, || stage.status().running.is_empty());
     Ok(Weighed { report: prober.stop()?, steps })
 }
 
@@ -68,7 +69,13 @@ pub fn users(stage: &Stage, percents: &[f64]) -> io::Result<Vec<Vec<String>>> {
             }
         }
     }
+    stage.until("the canary is live", PATIENCE, || stage.status().running.is_empty());
     Ok(met)
+}
+
+/// Users who met the candidate, and then the live release again.
+pub fn moved_back(users: &[Vec<String>]) -> usize {
+    users.iter().filter(|met| !met.is_sorted()).count()
 }
 
 /// `1` as a canary of `0`, at its first share.

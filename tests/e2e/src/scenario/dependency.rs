@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use teal_model::api::Summary;
 use teal_model::deployment::State;
 
 /// Of all requests on the candidate before the outage, so that there is something to be mistaken about.
@@ -21,8 +22,8 @@ pub struct Outage {
     pub lasted: Duration,
     /// Of `teal status`, during the outage.
     pub alerts: Vec<String>,
-    /// Where the deployment stood some time after it; None: it had ended well.
-    pub state: Option<State>,
+    /// Where the deployment stood some time after it.
+    pub state: State,
 }
 
 /// A deployment whose bake an outage of this length falls into.
@@ -38,7 +39,7 @@ pub fn run(stage: &Stage, outage: Duration) -> std::io::Result<Outage> {
     std::thread::sleep(BEFORE);
     let begun = stage.deploy_with("1", &["--no-wait"], &needs);
     assert_eq!(begun.exit, 0, "{begun:#?}");
-    let baking = || stage.status().running.iter().any(|running| running.state == State::Baking);
+    let baking = || stage.status().running.iter().any(|running| running.state.name() == "baking");
     stage.until("the candidate has all requests", Duration::from_secs(30), baking);
     std::thread::sleep(BEFORE);
     let before = stage.status().alerts;
@@ -53,8 +54,18 @@ pub fn run(stage: &Stage, outage: Duration) -> std::io::Result<Outage> {
     let lasted = began.elapsed();
     dependency.listen()?;
     std::thread::sleep(AFTER);
-    let state = stage.status().running.into_iter().next().map(|running| running.state);
-    Ok(Outage { report: prober.stop()?, lasted, alerts, state })
+    let report = prober.stop()?;
+    let newest = stage.must(&["history", "--limit", "1", "--output", "json"]);
+    let newest: Summary = serde_json::from_str(newest.trim())?;
+    if !newest.state.has_ended() {
+        // It would go on for as long as its bake.
+        stage.must(&["abort"]);
+    }
+    Ok(Outage { report, lasted, alerts, state: newest.state })
+}
+
+pub fn was_taken_back(state: &State) -> bool {
+    matches!(state, State::Reverting { .. } | State::Reverted { .. } | State::Stuck { .. })
 }
 
 /// A port of this host that takes connections, or refuses them. Containers reach it at `host-gateway`.

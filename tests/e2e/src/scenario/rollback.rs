@@ -29,6 +29,12 @@ impl RolledBack {
         self.rounds.iter().filter_map(of).collect()
     }
 
+    /// After the last command, and nobody else.
+    pub fn first_serves(&self) -> bool {
+        let after = self.rounds.last().map_or(0, |round| round.ended_us);
+        self.report.share_of("0", after, u64::MAX) == Some(1.0)
+    }
+
     /// How long the command took.
     pub fn commands_us(&self) -> Vec<u64> {
         self.rounds.iter().map(|round| round.ended_us - round.began_us).collect()
