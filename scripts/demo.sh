@@ -58,6 +58,8 @@ services:
       replicas: 2
     x-teal:
       health: { path: /health, deadline: 5s }
+# Each deployment ends with its flip here: without this it is watched for five minutes, and can be rolled back at once for ten more.
+x-teal: { bake: 0, retain: 0 }
 COMPOSE
 cd "$place/demo"
 

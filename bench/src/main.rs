@@ -7,6 +7,7 @@ mod cpu;
 mod flip;
 mod nginx;
 mod project;
+mod real;
 mod table;
 
 use std::process::ExitCode;
@@ -18,13 +19,15 @@ fn main() -> ExitCode {
         Some("table") if arguments[1..] == ["nginx"] => table::run(),
         Some("nginx") => nginx::run(&arguments[1..]),
         Some("project") => project::run(&arguments[1..]),
+        Some("real") => real::run(&arguments[1..]),
         _ => {
             eprintln!(
-                "usage: teal-bench flip|project|nginx [--short] [PART...]\n\
+                "usage: teal-bench flip|project|nginx|real [--short] [PART...]\n\
                  usage: teal-bench table nginx\n\
                  parts of flip: flips recreate keepalive agent proxy overhead cpu\n\
                  parts of project: project internal identity data noop\n\
-                 parts of nginx: script script_wait behind edge"
+                 parts of nginx: script script_wait behind edge\n\
+                 parts of real: bad outage rollback canary"
             );
             return ExitCode::from(2);
         }

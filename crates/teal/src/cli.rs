@@ -2,9 +2,7 @@
 
 use crate::verb;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::ffi::OsString;
 use std::path::PathBuf;
-use teal_model::fault::{Code, Fault};
 
 /// Deploys a new version of a containerised service without a failed request, and takes it back just as fast.
 #[derive(Debug, Parser)]
@@ -32,26 +30,6 @@ pub struct Global {
     /// Do not ask
     #[arg(short, long, global = true)]
     pub yes: bool,
-}
-
-/// Whether an answer in JSON was asked for, of a command line that cannot be read as a whole.
-pub fn wants_json(words: impl Iterator<Item = OsString>) -> bool {
-    let words: Vec<OsString> = words.take_while(|word| word != "--").collect();
-    let split = words.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
-    split || words.iter().any(|word| word == "--output=json")
-}
-
-/// What clap has to say, as every other fault: its first line, and its tips below.
-pub fn fault(error: &clap::Error) -> Fault {
-    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
-    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
-        return Fault::new(Code::Usage, "no verb is named");
-    }
-    let text = error.to_string();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let rest = lines.filter(|line| !line.starts_with("For more information")).map(str::to_owned);
-    Fault::new(Code::Usage, what).detail(rest.collect())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,14 +103,22 @@ pub enum Verb {
     Plan(verb::plan::Arguments),
     /// Deploy the project, or some of its services, and follow it to its end
     Deploy(verb::deploy::Arguments),
+    /// Go back to the release before, or take back the deployment that runs
+    Rollback(verb::rollback::Arguments),
     /// Take back the deployment that runs
     Abort(verb::abort::Arguments),
+    /// Let a canary take its next step now
+    Promote(verb::promote::Arguments),
+    /// Let a canary stay at the share it has
+    Freeze(verb::freeze::Arguments),
     /// Take over the containers that `docker compose up` started, without a restart
     Adopt(verb::adopt::Arguments),
     /// Take ports over from nginx, or another process of this host, with no moment in which they are closed
     Takeover(verb::takeover::Arguments),
     /// Remove services: containers, networks and routes, never named volumes
     Remove(verb::remove::Arguments),
+    /// Remove the images of releases that nobody can go back to any more
+    Prune(verb::prune::Arguments),
     /// Show what serves, from where, and how it does
     Status(verb::status::Arguments),
     /// List deployments, newest first

@@ -13,19 +13,23 @@ mod print;
 mod project;
 mod supervisor;
 mod terminal;
+mod usage;
 mod verb;
 mod who;
 
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    match cli::Cli::try_parse() {
-        Ok(cli) => std::process::ExitCode::from(verb::run(cli)),
-        Err(error) if error.use_stderr() && cli::wants_json(std::env::args_os()) => {
-            let fault = cli::fault(&error);
-            print::Out::new(cli::Output::Json).fault(&fault);
-            std::process::ExitCode::from(fault.code.exit())
-        }
-        Err(error) => error.exit(),
-    }
+    let words: Vec<_> = std::env::args_os().collect();
+    let error = match cli::Cli::try_parse_from(&words) {
+        Ok(cli) => return std::process::ExitCode::from(verb::run(cli)),
+        Err(error) => error,
+    };
+    let (output, fault) = match usage::wants_json(&words) && error.use_stderr() {
+        true => (cli::Output::Json, Some(usage::fault(&error, &words))),
+        false => (cli::Output::Text, usage::unknown(&error, &words)),
+    };
+    let Some(fault) = fault else { error.exit() };
+    print::Out::new(output).fault(&fault);
+    std::process::ExitCode::from(fault.code.exit())
 }

@@ -39,24 +39,27 @@ pub fn load(files: &Files, services: &[String]) -> Result<Loaded, Fault> {
 
 /// The project's name alone: `status` and `abort` must work even while the file is being mended. None: no file here, no name.
 pub fn name(files: &Files) -> Result<Option<String>, Fault> {
-    if let Some(name) = &files.names.project_name {
-        if !config::is_project_name(name) {
-            let what = format!("`{name}`, given with -p, is not a project name");
+    let variable = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty());
+    let given = files.names.project_name.clone().map(|name| (name, "with -p"));
+    if let Some((name, how)) = given.or(variable.map(|name| (name, "by COMPOSE_PROJECT_NAME"))) {
+        if !config::is_project_name(&name) {
+            let what = format!("`{name}`, given {how}, is not a project name");
             let hint = "a name is lower-case letters, digits, `-` and `_`, and starts with a letter or a digit";
             return Err(Fault::new(Code::Usage, what).hint(hint));
         }
-        return Ok(Some(name.clone()));
+        return Ok(Some(name));
     }
     let here = here()?;
-    let Some(paths) = find(files, &here)? else {
-        return Ok(std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|name| !name.is_empty()));
-    };
+    let Some(paths) = find(files, &here)? else { return Ok(None) };
     let texts = Texts::read(files, &paths, &here)?;
     let written = |(_, text): &(String, String)| text.lines().find(|l| l.starts_with("name:")).map(str::to_owned);
-    let written = texts.files.iter().filter_map(written).next_back().unwrap_or_default();
-    let stub = format!("{written}\nservices: {{any: {{image: any}}}}\n");
+    let written = texts.files.iter().filter_map(written).next_back();
+    let stub = format!("{}\nservices: {{any: {{image: any}}}}\n", written.as_deref().unwrap_or_default());
     let stub = Texts { files: vec![(texts.name(), stub)], ..texts.clone() };
-    match texts.parse(files, &[]).or_else(|problems| stub.parse(files, &[]).map_err(|_| problems)) {
+    // A whole file is read only where its name is not on a line of its own, or is wrong.
+    let quick = if written.is_some() { stub.parse(files, &[]) } else { Err(Vec::new()) };
+    let whole = |_| texts.parse(files, &[]).or_else(|problems| stub.parse(files, &[]).map_err(|_| problems));
+    match quick.or_else(whole) {
         Ok(parsed) => Ok(Some(parsed.project.name)),
         Err(problems) => Err(invalid(&texts.name(), &problems)),
     }

@@ -25,6 +25,11 @@ pub async fn answer() -> Answer {
     receive.await.unwrap_or(Answer::Gone)
 }
 
+/// Whether the next line says yes; no answer is none.
+pub async fn confirmed() -> bool {
+    matches!(answer().await, Answer::Line(line) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str()))
+}
+
 /// While it lives, every key goes to the program in the container: no echo, no line editing, no signals from the keyboard.
 #[derive(Debug)]
 pub struct Raw {

@@ -10,7 +10,10 @@ mod made_up;
 use common::{Fake, Reply, Request, fault, finish, json, lines};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use teal_model::api::{Accepted, DeployRequest, Log, Notice, Removed, What};
+use teal_model::api::{
+    Accepted, DeployRequest, Log, Notice, PromoteRequest, PruneRequest, Pruned, PrunedImage, Removed, RollbackRequest,
+    RolledBack, What,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::receipt::Outcome;
 
@@ -321,6 +324,128 @@ fn an_abort_that_came_too_late_says_so() {
     assert_eq!(fake.teal(&["abort"]).code, Some(6));
 }
 
+fn asked_to_roll_back(fake: &Fake) -> RollbackRequest {
+    serde_json::from_str(&fake.seen.lock().unwrap()[0].body).unwrap()
+}
+
+#[test]
+fn a_rollback_is_one_request_and_is_followed_to_its_end() {
+    let fake = Fake::new(|request| match request.line.as_str() {
+        "POST /v1/rollback" => json(&RolledBack::Deploys(Box::new(Accepted { deployment: 12, plan: made_up::plan() }))),
+        _ => Reply::Stream(lines(&made_up::notices()), true),
+    });
+    let ran = fake.teal(&["rollback", "web", "--to", "3"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("Deployment 12 of shop is done"), "{}", ran.stdout);
+    assert_eq!(fake.asked(), ["POST /v1/rollback", "GET /v1/deployments/12/events?from=0"]);
+    let asked = asked_to_roll_back(&fake);
+    assert_eq!((asked.project.as_str(), asked.services, asked.to), ("shop", vec!["web".to_owned()], Some(3)));
+    assert_eq!((asked.dry_run, asked.who.as_str()), (false, "ana@web1"));
+    fake.seen.lock().unwrap().clear();
+    let ran = fake.teal(&["rollback", "--no-wait"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "12\n"), "{ran:?}");
+    assert_eq!(fake.asked(), ["POST /v1/rollback"]);
+}
+
+#[test]
+fn a_rollback_of_a_running_deployment_takes_it_back_and_that_is_what_was_asked_for() {
+    let reverted = made_up::reverted();
+    let fake = Fake::new(move |request| match request.line.as_str() {
+        "POST /v1/rollback" => json(&RolledBack::Aborted { deployment: 13 }),
+        "GET /v1/deployments/13" => json(&reverted),
+        "GET /v1/deployments/13/events?from=10" => {
+            let receipt = Box::new(reverted.receipt.clone().unwrap());
+            Reply::Stream(lines(&[made_up::notice(10, 3_500, What::Ended { receipt })]), true)
+        }
+        other => panic!("{other}"),
+    });
+    let ran = fake.teal(&["rollback"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("was reverted"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_rollback_needs_no_compose_file_that_can_be_read() {
+    let fake = Fake::new(|_| json(&RolledBack::Would { plan: Box::new(made_up::plan()) }));
+    let broken = "name: shop\nservices:\n  web: {prots: ['80:80']\n";
+    std::fs::write(fake.path().join("compose.yaml"), broken).unwrap();
+    let ran = fake.teal(&["rollback", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("2 services to deploy"), "{}", ran.stdout);
+    assert!(asked_to_roll_back(&fake).dry_run);
+    // No file is opened at all where the name is given: this one cannot be.
+    std::fs::write(fake.path().join("compose.yaml"), [0xff]).unwrap();
+    assert_eq!(fake.teal(&["rollback", "--dry-run"]).code, Some(3));
+    assert_eq!(fake.teal(&["rollback", "--dry-run", "-p", "shop"]).code, Some(0));
+    let given = finish(fake.command(&["rollback", "--dry-run"]).env("COMPOSE_PROJECT_NAME", "shop").spawn().unwrap());
+    assert_eq!(given.code, Some(0), "{given:?}");
+}
+
+#[test]
+fn a_canary_is_promoted_or_frozen_as_the_one_deployment_that_runs() {
+    let fake = Fake::new(|request| match request.line.as_str() {
+        "GET /v1/deployments?project=shop&limit=50" => json(&made_up::history()),
+        "POST /v1/deployments/13/promote" | "POST /v1/deployments/13/freeze" => json(&made_up::summary()),
+        other => panic!("{other}"),
+    });
+    for (verb, says, full) in [
+        (&["promote"][..], "takes its next step", Some(false)),
+        (&["promote", "13", "--full"], "gets all requests", Some(true)),
+        (&["freeze"], "stays as it is until `teal promote`", None),
+    ] {
+        fake.seen.lock().unwrap().clear();
+        let ran = fake.teal(verb);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stdout.contains(says), "{}", ran.stdout);
+        let body = fake.seen.lock().unwrap().last().unwrap().body.clone();
+        assert_eq!(serde_json::from_str::<PromoteRequest>(&body).ok().map(|asked| asked.full), full, "{body}");
+    }
+}
+
+#[test]
+fn pruning_lists_first_and_removes_what_was_confirmed() {
+    let image = PrunedImage {
+        id: "sha256:0123456789abcdef".to_owned(),
+        names: vec!["app:1".to_owned()],
+        bytes: 61_300_000,
+        releases: Vec::new(),
+    };
+    let pruned = Pruned { images: vec![image], left: Vec::new() };
+    let fake = Fake::new(move |_| json(&pruned));
+    let dry_runs = || {
+        let seen: Vec<Request> = fake.seen.lock().unwrap().drain(..).collect();
+        let request = |seen: &Request| serde_json::from_str::<PruneRequest>(&seen.body).unwrap();
+        seen.iter().map(request).map(|asked| (asked.project, asked.dry_run)).collect::<Vec<_>>()
+    };
+    let shop = || Some("shop".to_owned());
+    let ran = fake.teal(&["prune", "--dry-run"]);
+    assert!(ran.code == Some(0) && ran.stdout.contains("would remove 1 image, 61.3 MB\n  app:1"), "{ran:?}");
+    assert_eq!(dry_runs(), [(shop(), true)]);
+    let ran = fake.teal(&["prune"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("--yes"), "{ran:?}");
+    assert_eq!(dry_runs(), [(shop(), true)]);
+    let ran = fake.teal(&["prune", "--all", "--yes"]);
+    assert!(ran.code == Some(0) && ran.stdout.starts_with("removed 1 image"), "{ran:?}");
+    assert_eq!(dry_runs(), [(None, false)]);
+}
+
+#[test]
+fn a_project_that_is_named_and_not_here_is_told_with_the_nearest_name() {
+    let fake = Fake::new(|request| match request.line.as_str() {
+        "GET /v1/status" => json(&made_up::status()),
+        line if line.starts_with("GET /v1/status") => {
+            json(&teal_model::api::Status { services: Vec::new(), running: Vec::new(), ..made_up::status() })
+        }
+        _ => json(&Vec::<u8>::new()),
+    });
+    for verb in ["status", "history"] {
+        let ran = fake.teal(&[verb, "-p", "shpo"]);
+        assert_eq!(ran.code, Some(6), "{ran:?}");
+        assert!(ran.stderr.contains("there is no project `shpo` here. Did you mean `shop`?"), "{ran:?}");
+        assert_eq!(fake.teal(&[verb]).code, Some(0), "the project of this folder, not deployed yet");
+    }
+}
+
 #[test]
 fn removing_asks_first_and_names_the_data_that_stays() {
     let removed = Removed {
@@ -498,8 +623,8 @@ fn wrong_usage_exits_with_2() {
 fn wrong_usage_is_a_fault_in_json_too() {
     let fake = Fake::absent();
     for (line, says) in [
-        (&["--output", "json", "deploi"][..], "unrecognized subcommand 'deploi'"),
-        (&["status", "--output=json", "--al"], "unexpected argument '--al'"),
+        (&["--output", "json", "deploi"][..], "teal has no verb `deploi`. Did you mean `deploy`?"),
+        (&["status", "--output=json", "--al"], "`teal status` has no flag `--al`. Did you mean `--all`?"),
         (&["--output", "json", "history", "-n", "0"], "invalid value '0'"),
         (&["--output", "json"], "no verb is named"),
     ] {
@@ -509,6 +634,8 @@ fn wrong_usage_is_a_fault_in_json_too() {
         assert_eq!(answer["error"]["code"], "usage");
         assert!(answer["error"]["what"].as_str().unwrap().contains(says), "{answer}");
     }
+    let ran = fake.teal(&["ps"]);
+    assert_eq!(ran.stderr, "error: teal has no verb `ps`\nhint: `teal status` shows what serves\n");
     let ran = fake.teal(&["exec", "--output", "text", "--", "--output", "json"]);
     assert!(ran.stderr.starts_with("error: "), "{ran:?}");
     assert!(!fake.teal(&["--output", "json", "--help"]).stdout.starts_with('{'), "help is for people");

@@ -5,6 +5,7 @@ use crate::connection::{Peer, Role, tag};
 use crate::request::{Framing, Gone, Head, Reader};
 use crate::serve::App;
 use crate::settings::{EarlyAnswer, LogRequests};
+use crate::trouble::Fate;
 use crate::{log, sha1};
 use std::io::Write;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub enum After {
     Close(&'static str),
     /// Closed so that the peer gets a reset.
     Reset,
+    /// Open, without a word, until the peer gives up.
+    Silence,
     WebSocket,
 }
 
@@ -71,7 +74,15 @@ impl Exchange<'_, '_> {
             self.send_text(503, b"booting\n", false)?;
             return Ok(self.after());
         }
-        self.route(&body)
+        let fate = if head.path == "/health" { Fate::Good } else { self.app.trouble.next() };
+        match fate {
+            Fate::Good => self.route(&body),
+            Fate::Fails => {
+                self.send_text(500, b"failing, as asked\n", false)?;
+                Ok(self.after())
+            }
+            Fate::Hangs => Ok(After::Silence),
+        }
     }
 
     fn route(&mut self, body: &Body) -> Result<After, Gone> {
@@ -105,12 +116,22 @@ impl Exchange<'_, '_> {
             }
             "/ws" => return self.upgrade(),
             "/rude" => return self.be_rude(),
+            path if self.is_own_asset(path) => {
+                let text = format!("// version {}\n", self.app.settings.version);
+                self.send_text(200, text.as_bytes(), false)?;
+            }
             path => match path.strip_prefix("/status/").and_then(|status| status.parse().ok()) {
                 Some(status @ 200..=599) => self.send_text(status, b"as the path asked\n", false)?,
                 _ => self.send_text(404, b"no such path\n", false)?,
             },
         }
         Ok(self.after())
+    }
+
+    /// As a bundler writes them: each version has its own, and none of another's.
+    fn is_own_asset(&self, path: &str) -> bool {
+        let name = path.strip_prefix("/assets/").and_then(|file| file.strip_suffix(".js"));
+        name == Some(self.app.settings.version.as_str())
     }
 
     /// Some(rude) when this request is answered with its body unread.

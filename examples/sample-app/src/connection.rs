@@ -181,6 +181,7 @@ impl<'a> Exchanges<'a> {
                 let _ = rustix::net::sockopt::set_socket_linger(&self.peer.stream, Some(Duration::ZERO));
                 Some(("app", RESET))
             }
+            Ok(After::Silence) => Some(keep_silent(&self.peer.stream)),
             Ok(After::WebSocket) => {
                 self.peer.state.store(TUNNEL, Ordering::SeqCst);
                 if self.app.draining.load(Ordering::SeqCst) {

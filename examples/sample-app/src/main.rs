@@ -4,6 +4,7 @@
 //!   env ──▶ settings ──▶ life (boot, signals, leak, exit)
 //!                          │
 //!   socket ──▶ serve ──▶ connection: request ──▶ answer ──▶ socket
+//!                                                  ├─ trouble
 //!                                                  ├─ websocket
 //!                                                  └─ orders ──▶ Postgres, Redis
 //!   socket ──▶ serve ──▶ echo: line by line
@@ -24,6 +25,7 @@ mod serve;
 mod settings;
 mod sha1;
 mod store;
+mod trouble;
 mod websocket;
 mod worker;
 

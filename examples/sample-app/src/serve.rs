@@ -3,6 +3,7 @@
 use crate::connection::{self, Peer, Role};
 use crate::orders::Orders;
 use crate::settings::{BootMode, Settings};
+use crate::trouble::Trouble;
 use crate::{echo, life, log};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -23,6 +24,7 @@ pub struct App {
     pub draining: AtomicBool,
     /// Where there is a database.
     pub orders: Option<Orders>,
+    pub trouble: Trouble,
     next_connection: AtomicU64,
     peers: Mutex<HashMap<u64, Arc<Peer>>>,
     ports: Mutex<Vec<u16>>,
@@ -30,11 +32,13 @@ pub struct App {
 
 /// Serves until the process ends; returns when a drain is over.
 pub fn run(settings: Settings) -> std::io::Result<()> {
+    let started = Instant::now();
     let app = Arc::new(App {
         instance: instance(),
         orders: Orders::new(&settings),
+        trouble: Trouble::new(&settings, started),
         settings,
-        started: Instant::now(),
+        started,
         draining: AtomicBool::new(false),
         next_connection: AtomicU64::new(1),
         peers: Mutex::default(),

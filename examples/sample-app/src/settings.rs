@@ -25,6 +25,15 @@ pub struct Settings {
     pub exit_after: Option<Duration>,
     pub exit_code: i32,
     pub crash_on: Option<String>,
+    /// Of all requests but those for health, 0 to 1.
+    pub fail: f64,
+    pub fail_after: Duration,
+    /// The same, and how much longer they take.
+    pub slow: f64,
+    pub slow_by: Duration,
+    pub hang: bool,
+    /// `HOST:PORT` without which every request but those for health fails.
+    pub dependency: Option<String>,
     pub speak: Speak,
     pub log_requests: LogRequests,
     /// `HOST:PORT` of a Postgres and a Redis.
@@ -122,6 +131,12 @@ impl Settings {
             exit_after: millis("EXIT_AFTER_MS")?,
             exit_code: number(&get, "EXIT_CODE")?.unwrap_or(1),
             crash_on: get("CRASH_ON"),
+            fail: part(&get, "FAIL")?,
+            fail_after: millis("FAIL_AFTER_MS")?.unwrap_or_default(),
+            slow: part(&get, "SLOW")?,
+            slow_by: millis("SLOW_MS")?.unwrap_or(Duration::from_millis(300)),
+            hang: flag("HANG")?,
+            dependency: get("DEPENDENCY"),
             speak: choice(
                 &get,
                 "SPEAK",
@@ -141,6 +156,14 @@ impl Settings {
 
 fn number<T: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<T>, String> {
     get(name).map(|text| text.parse().map_err(|_| format!("{name}={text}: not a number in range"))).transpose()
+}
+
+/// From none to all of something.
+fn part(get: &impl Fn(&str) -> Option<String>, name: &str) -> Result<f64, String> {
+    match number::<f64>(get, name)? {
+        Some(part) if !(0.0..=1.0).contains(&part) => Err(format!("{name}={part}: must be from 0 to 1")),
+        part => Ok(part.unwrap_or(0.0)),
+    }
 }
 
 /// The first choice is the default.
@@ -171,5 +194,7 @@ mod tests {
         assert_eq!(problem, "SIGTERM=maybe: must be one of obey, ignore, drain");
         let problem = Settings::from_lookup(|name| (name == "PORT").then(|| "99999".to_owned())).unwrap_err();
         assert_eq!(problem, "PORT=99999: not a number in range");
+        let problem = Settings::from_lookup(|name| (name == "FAIL").then(|| "10".to_owned())).unwrap_err();
+        assert_eq!(problem, "FAIL=10: must be from 0 to 1");
     }
 }

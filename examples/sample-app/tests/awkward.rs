@@ -259,6 +259,50 @@ fn it_crashes_on_the_path_it_was_told_to_and_exits_when_planned() {
     assert_eq!(app.wait(), Some(3));
 }
 
+fn statuses(app: &App, path: &str, times: usize) -> Vec<u16> {
+    let status = |answer: String| answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (0..times).map(|_| status(app.get(path))).collect()
+}
+
+#[test]
+fn a_part_of_the_requests_fails_or_is_slow_and_health_stays_good() {
+    let app = App::start(&[("FAIL", "0.1")]);
+    assert_eq!(statuses(&app, "/", 50).iter().filter(|status| **status == 500).count(), 5);
+    assert_eq!(statuses(&app, "/health", 20), [200; 20]);
+    let app = App::start(&[("FAIL", "1"), ("FAIL_AFTER_MS", "3600000")]);
+    assert_eq!(statuses(&app, "/", 5), [200; 5]);
+    let app = App::start(&[("SLOW", "0.5"), ("SLOW_MS", "60")]);
+    let started = Instant::now();
+    assert_eq!(statuses(&app, "/", 4), [200; 4]);
+    assert!(started.elapsed() >= Duration::from_millis(120));
+}
+
+#[test]
+fn a_hanging_app_answers_health_alone() {
+    let app = App::start(&[("HANG", "1")]);
+    assert_eq!(statuses(&app, "/health", 2), [200; 2]);
+    let mut stream = app.connect();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut stream), "");
+}
+
+#[test]
+fn without_its_dependency_every_request_but_health_fails() {
+    let dependency = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let app = App::start(&[("DEPENDENCY", &dependency.local_addr().unwrap().to_string())]);
+    assert_eq!(statuses(&app, "/", 3), [200; 3]);
+    drop(dependency);
+    assert_eq!(statuses(&app, "/", 3), [500; 3]);
+    assert_eq!(statuses(&app, "/health", 3), [200; 3]);
+}
+
+#[test]
+fn each_version_has_assets_of_its_own() {
+    let app = App::start(&[]);
+    assert_eq!((statuses(&app, "/assets/v7.js", 1), statuses(&app, "/assets/v6.js", 1)), (vec![200], vec![404]));
+}
+
 #[test]
 fn a_port_may_speak_something_else_or_nothing() {
     let app = App::start(&[("SPEAK", "garbage")]);

@@ -123,9 +123,10 @@ impl Stage {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// `compose.yaml` of the project; `"PORT:` of a published port stands for its own.
+    /// `compose.yaml` of the project; `"PORT:` of a published port stands for its own, and deployments end with their flip
+    /// unless the text has a project's `bake` or `retain`.
     pub fn compose(&self, text: &str) -> &Self {
-        let text = text.replace("\"PORT:", &format!("\"127.0.0.1:{}:", self.port));
+        let text = brief(text).replace("\"PORT:", &format!("\"127.0.0.1:{}:", self.port));
         std::fs::write(self.folder().join("compose.yaml"), text)
             .unwrap_or_else(|error| panic!("compose.yaml: {error}"));
         self
@@ -174,9 +175,14 @@ impl Stage {
 
     /// `teal deploy`, with `VERSION` for the compose file.
     pub fn deploy(&self, version: &str, arguments: &[&str]) -> Deployed {
+        self.deploy_with(version, arguments, &[])
+    }
+
+    /// The same, with more variables for the compose file.
+    pub fn deploy_with(&self, version: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Deployed {
         let mut all = vec!["deploy", "--output", "json"];
         all.extend(arguments);
-        let output = self.command(&all).env("VERSION", version).output();
+        let output = self.command(&all).env("VERSION", version).envs(variables.iter().copied()).output();
         let output = output.unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         let (mut notices, mut rest) = (Vec::new(), String::new());
         for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -288,6 +294,27 @@ impl Drop for Stage {
     }
 }
 
+/// Nobody watches after the flip, and nothing stays warm, as far as the text does not say it itself.
+fn brief(text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let at = lines.iter().position(|line| line.starts_with("x-teal:")).unwrap_or_else(|| {
+        lines.push("x-teal:".to_owned());
+        lines.len() - 1
+    });
+    let inside = lines[at + 1..].iter().take_while(|line| line.starts_with(' '));
+    let own: Vec<String> = [&lines[at]].into_iter().chain(inside).cloned().collect();
+    let has = |key: &str| own.iter().any(|line| line.contains(&format!("{key}:")));
+    let missing: Vec<&str> = ["bake", "retain"].into_iter().filter(|key| !has(key)).collect();
+    if let Some(flow) = lines[at].strip_prefix("x-teal: {") {
+        let added: String = missing.iter().map(|key| format!("{key}: 0, ")).collect();
+        lines[at] = format!("x-teal: {{{added}{flow}");
+    } else {
+        let indent: String = own.get(1).map_or("  ", String::as_str).chars().take_while(|c| *c == ' ').collect();
+        lines.splice(at + 1..at + 1, missing.iter().map(|key| format!("{indent}{key}: 0")));
+    }
+    lines.join("\n") + "\n"
+}
+
 /// `docker` with these arguments; what it printed. A failure is told in it, since most callers clean up.
 pub fn docker(arguments: &[&str]) -> String {
     match Command::new("docker").args(arguments).stdin(Stdio::null()).output() {
@@ -319,4 +346,20 @@ fn processes_of(dir: &Path) -> Vec<u32> {
             environment.windows(dir.len()).any(|window| window == dir)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::brief;
+
+    #[test]
+    fn a_test_says_itself_when_it_is_about_the_time_after_the_flip() {
+        let services = "services:\n  web: {image: app}\n";
+        assert_eq!(brief(services), format!("{services}x-teal:\n  bake: 0\n  retain: 0\n"));
+        let believed = "x-teal:\n    trusted_proxies: [127.0.0.1]\n";
+        let both = format!("{believed}{services}").replace("x-teal:\n", "x-teal:\n    bake: 0\n    retain: 0\n");
+        assert_eq!(brief(&format!("{believed}{services}")), both);
+        assert_eq!(brief("x-teal: {bake: 5s}\n"), "x-teal: {retain: 0, bake: 5s}\n");
+        assert_eq!(brief("x-teal:\n  bake: 5s\n  retain: 1m\n"), "x-teal:\n  bake: 5s\n  retain: 1m\n");
+    }
 }

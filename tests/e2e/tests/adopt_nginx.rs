@@ -74,7 +74,7 @@ server {{
     edit(&stage, "VERSION: \"0\"", "VERSION: \"1\"");
     let file = stage.folder().join("compose.yaml");
     let compose = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{compose}x-teal:\n  trusted_proxies: [127.0.0.1]\n")).unwrap();
+    std::fs::write(&file, compose.replace("\nx-teal:\n", "\nx-teal:\n  trusted_proxies: [127.0.0.1]\n")).unwrap();
     deploy(&stage);
 
     let (_, text) = adopt(&["--dry-run"]);

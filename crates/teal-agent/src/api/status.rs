@@ -40,11 +40,14 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     let doors = agent.publisher.all_doors().await;
     let mut services = Vec::new();
     let running = agent.journal.unfinished()?;
+    let world = agent.watch.now();
     for record in agent.journal.services()?.into_iter().filter(|record| of_project(&record.service.project)) {
         let deploying = running
             .iter()
             .any(|kept| kept.deployment.plan.members.iter().any(|member| member.service == record.service));
-        if record.live.is_none() && !deploying {
+        // What a deployment that got stuck left.
+        let runs = world.replicas.values().any(|replica| replica.release.service == record.service);
+        if record.live.is_none() && !deploying && !runs {
             continue;
         }
         let of_nginx = match record.routing.as_ref().map(|routing| &routing.settings) {

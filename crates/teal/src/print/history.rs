@@ -5,7 +5,8 @@ use crate::print::words::{date, ms, table};
 use teal_model::api::Summary;
 use teal_model::deployment::State;
 
-pub fn text(summaries: &[Summary], paint: Paint) -> String {
+/// `of_all`: of several projects, so that each line names its own.
+pub fn text(summaries: &[Summary], of_all: bool, paint: Paint) -> String {
     if summaries.is_empty() {
         return "no deployment yet\n".to_owned();
     }
@@ -19,6 +20,10 @@ pub fn text(summaries: &[Summary], paint: Paint) -> String {
             if summary.releases.is_empty() { summary.services.join(", ") } else { summary.releases.join(", ") },
             summary.who.clone(),
         ]);
+    }
+    if of_all {
+        let names = ["PROJECT"].into_iter().chain(summaries.iter().map(|summary| summary.project.as_str()));
+        rows.iter_mut().zip(names).for_each(|(row, name)| row.insert(1, name.to_owned()));
     }
     table(&rows, paint)
 }
@@ -39,7 +44,8 @@ mod tests {
 
     #[test]
     fn history_is_one_line_a_deployment() {
-        golden("history.txt", &text(&made_up::history(), Paint::NONE));
-        assert_eq!(text(&[], Paint::NONE), "no deployment yet\n");
+        golden("history.txt", &text(&made_up::history(), false, Paint::NONE));
+        golden("history-all.txt", &text(&made_up::history(), true, Paint::NONE));
+        assert_eq!(text(&[], false, Paint::NONE), "no deployment yet\n");
     }
 }

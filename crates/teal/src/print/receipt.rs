@@ -16,7 +16,10 @@ pub fn text(receipt: &Receipt, paint: Paint) -> String {
     if receipt.outcome == Outcome::Unchanged {
         return text;
     }
-    text.push_str(&format!("\n{}", traffic(&receipt.traffic, paint)));
+    let traffic = traffic(&receipt.traffic, paint);
+    if !traffic.is_empty() {
+        text.push_str(&format!("\n{traffic}"));
+    }
     if !receipt.steps.is_empty() {
         text.push_str(&format!("\n{}", steps(&receipt.steps, paint)));
     }
@@ -59,11 +62,11 @@ fn of_release(line: &ReleaseLine) -> String {
 
 fn traffic(traffic: &Traffic, paint: Paint) -> String {
     match traffic {
+        Traffic::Measured(measured) if *measured == Measured::default() => format!("{}none\n", label("Traffic", paint)),
         Traffic::Measured(measured) => measured_words(measured, paint),
         Traffic::Unknown { why } => format!("{}unknown: {why}\n", label("Traffic", paint)),
-        Traffic::None => {
-            format!("{}not counted: the proxy serves no service of this deployment\n", label("Traffic", paint))
-        }
+        // Workers and jobs have none that could be counted.
+        Traffic::None => String::new(),
     }
 }
 
@@ -209,7 +212,9 @@ mod tests {
         golden("receipt-stuck.txt", &text(&receipt, Paint::NONE));
         receipt.traffic = Traffic::None;
         receipt.outcome = Outcome::Done;
-        assert!(text(&receipt, Paint::NONE).contains("not counted"));
+        assert!(!text(&receipt, Paint::NONE).to_lowercase().contains("request"));
+        receipt.traffic = Traffic::Measured(Measured::default());
+        assert!(text(&receipt, Paint::NONE).contains("\nTraffic      none\n"));
     }
 
     #[test]

@@ -46,6 +46,15 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `61.3 MB`, as Docker counts: a thousand to a step.
+pub fn bytes(bytes: u64) -> String {
+    let steps = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match steps.into_iter().find(|(step, _)| bytes >= *step) {
+        Some((step, unit)) => format!("{}.{} {unit}", bytes / step, bytes % step * 10 / step),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// `1 replica`, `2 replicas`.
 pub fn counted(number: u64, one: &str) -> String {
     format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
@@ -143,6 +152,7 @@ mod tests {
     #[test]
     fn counts_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1_000, 12_034_567].map(count), ["0", "999", "1,000", "12,034,567"]);
+        assert_eq!([12, 1_400, 61_349_999, 2_000_000_000].map(bytes), ["12 B", "1.4 kB", "61.3 MB", "2.0 GB"]);
         assert_eq!(counted(1, "replica"), "1 replica");
         assert_eq!(counted(2, "replica"), "2 replicas");
     }

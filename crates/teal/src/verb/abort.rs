@@ -24,18 +24,20 @@ pub struct Arguments {
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?;
-    let number = match arguments.deployment {
-        Some(number) => number,
-        None => running(&client, &context.needed_project_name(arguments.files)?).await?,
-    };
+    let number = chosen(context, &client, "abort", arguments.deployment, arguments.files).await?;
     let _: Summary = client.post(&format!("/v1/deployments/{number}/abort"), &AbortRequest { who: who() }).await?;
+    follow(context, &client, number).await
+}
+
+/// A deployment that is being taken back, to its end.
+pub async fn follow(context: &Context, client: &Client, number: u64) -> Result<u8, Fault> {
     let detail: Detail = client.get(&format!("/v1/deployments/{number}")).await?;
     let seen: Vec<_> = detail
         .notices
         .into_iter()
         .filter(|notice| !matches!(notice.what, teal_model::api::What::Ended { .. }))
         .collect();
-    let receipt = match Follow::new(&client, &context.out, number, detail.plan).after(&seen).until_the_end().await? {
+    let receipt = match Follow::new(client, &context.out, number, detail.plan).after(&seen).until_the_end().await? {
         Ending::Ended(receipt) => receipt,
         Ending::Detached(code) => return Ok(code),
     };
@@ -48,16 +50,27 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
         }
         Outcome::Done | Outcome::Unchanged => {
             Err(Fault::new(Code::NotFound, format!("there was nothing left to abort: deployment {number} is done"))
-                .hint("to go back, deploy the image from before: `teal history` and `teal show` name it"))
+                .hint("`teal rollback` goes back to the release before"))
         }
         Outcome::Stuck { .. } => Ok(conclude(&context.out, &receipt)),
     }
 }
 
-async fn running(client: &Client, project: &str) -> Result<u64, Fault> {
+/// The deployment that `teal VERB` is about: this one, or the one of the project that runs.
+pub async fn chosen(
+    context: &Context,
+    client: &Client,
+    verb: &str,
+    number: Option<u64>,
+    files: Files,
+) -> Result<u64, Fault> {
+    if let Some(number) = number {
+        return Ok(number);
+    }
+    let project = context.needed_project_name(files)?;
     // One project may have several at once, each of other services.
     let summaries: Vec<Summary> =
-        client.get(&format!("/v1/deployments?project={}&limit={RECENT}", encode(project))).await?;
+        client.get(&format!("/v1/deployments?project={}&limit={RECENT}", encode(&project))).await?;
     let running: Vec<u64> =
         summaries.iter().filter(|summary| !summary.state.has_ended()).map(|summary| summary.deployment).collect();
     match running[..] {
@@ -66,7 +79,7 @@ async fn running(client: &Client, project: &str) -> Result<u64, Fault> {
         _ => {
             let numbers: Vec<String> = running.iter().map(u64::to_string).collect();
             Err(Fault::new(Code::Usage, format!("several deployments of {project} run: {}", numbers.join(", ")))
-                .hint("say which: `teal abort N`"))
+                .hint(format!("say which: `teal {verb} N`")))
         }
     }
 }

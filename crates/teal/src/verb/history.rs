@@ -21,14 +21,17 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
-    let project = if arguments.all { None } else { context.project_name(arguments.files)? };
-    let of_project = project.map_or_else(String::new, |project| format!("project={}&", encode(&project)));
-    let summaries: Vec<Summary> =
-        context.client()?.get(&format!("/v1/deployments?{of_project}limit={}", arguments.limit)).await?;
+    let project = if arguments.all { None } else { context.project_name(arguments.files.clone())? };
+    let of_project = project.as_ref().map_or_else(String::new, |project| format!("project={}&", encode(project)));
+    let client = context.client()?;
+    let summaries: Vec<Summary> = client.get(&format!("/v1/deployments?{of_project}limit={}", arguments.limit)).await?;
+    if project.is_some() && summaries.is_empty() {
+        context.not_here(&client, &arguments.files).await?;
+    }
     if context.out.is_json() {
         summaries.iter().for_each(|summary| context.out.json(summary));
     } else {
-        context.out.text(&history::text(&summaries, context.out.paint()));
+        context.out.text(&history::text(&summaries, project.is_none(), context.out.paint()));
     }
     Ok(0)
 }

@@ -8,12 +8,16 @@ pub mod completions;
 pub mod deploy;
 pub mod down;
 pub mod exec;
+pub mod freeze;
 pub mod history;
 pub mod init;
 pub mod logs;
 pub mod plan;
+pub mod promote;
 pub mod proxy;
+pub mod prune;
 pub mod remove;
+pub mod rollback;
 pub mod show;
 pub mod status;
 pub mod takeover;
@@ -25,7 +29,8 @@ use crate::dirs::Dirs;
 use crate::print::Out;
 use crate::project;
 use std::future::Future;
-use teal_model::fault::{Code, Fault};
+use teal_model::api::Status;
+use teal_model::fault::{Code, Fault, did_you_mean};
 
 /// What every verb may need.
 #[derive(Debug)]
@@ -57,6 +62,16 @@ impl Context {
         project::name(&files.or(self.before.clone()))
     }
 
+    /// A project that `-p` names, of which nothing was found.
+    pub async fn not_here(&self, client: &Client, files: &Files) -> Result<(), Fault> {
+        let Some(project) = files.names.project_name.as_ref().or(self.before.names.project_name.as_ref()) else {
+            return Ok(());
+        };
+        let all: Status = client.get("/v1/status").await?;
+        let near = did_you_mean(project, all.services.iter().map(|one| one.service.project.as_str()));
+        Err(Fault::new(Code::NotFound, format!("there is no project `{project}` here{near}")))
+    }
+
     pub fn needed_project_name(&self, files: Files) -> Result<String, Fault> {
         self.project_name(files)?.ok_or_else(|| {
             Fault::new(Code::Usage, "there is no compose file here that says which project is meant").hint(
@@ -86,10 +101,14 @@ fn dispatch(context: &Context, verb: Verb) -> Result<u8, Fault> {
         Verb::Proxy(arguments) => proxy::run(&arguments),
         Verb::Plan(arguments) => wait(plan::run(context, arguments)),
         Verb::Deploy(arguments) => wait(deploy::run(context, arguments)),
+        Verb::Rollback(arguments) => wait(rollback::run(context, arguments)),
         Verb::Abort(arguments) => wait(abort::run(context, arguments)),
+        Verb::Promote(arguments) => wait(promote::run(context, arguments)),
+        Verb::Freeze(arguments) => wait(freeze::run(context, arguments)),
         Verb::Adopt(arguments) => wait(adopt::run(context, arguments)),
         Verb::Takeover(arguments) => wait(takeover::run(context, arguments)),
         Verb::Remove(arguments) => wait(remove::run(context, arguments)),
+        Verb::Prune(arguments) => wait(prune::run(context, arguments)),
         Verb::Status(arguments) => wait(status::run(context, arguments)),
         Verb::History(arguments) => wait(history::run(context, arguments)),
         Verb::Show(arguments) => wait(show::run(context, arguments)),

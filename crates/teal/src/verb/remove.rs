@@ -79,9 +79,7 @@ async fn confirmed(context: &Context, what: &str, data: &str) -> Result<bool, Fa
             .hint("say it with --yes"));
     }
     context.out.ask(&format!("Remove {what}? Its requests will be refused.{data} [y/N]"));
-    Ok(
-        matches!(terminal::answer().await, Answer::Line(line) if ["y", "yes"].contains(&line.trim().to_lowercase().as_str())),
-    )
+    Ok(terminal::confirmed().await)
 }
 
 /// Data is not lost by a word that one says by habit: no `--yes` stands for this.

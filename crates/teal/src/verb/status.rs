@@ -19,10 +19,15 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
-    let project = if arguments.all { None } else { context.project_name(arguments.files)? };
-    let path =
-        project.map_or_else(|| "/v1/status".to_owned(), |project| format!("/v1/status?project={}", encode(&project)));
-    let answer: Status = context.client()?.get(&path).await?;
+    let project = if arguments.all { None } else { context.project_name(arguments.files.clone())? };
+    let client = context.client()?;
+    let answer: Status = match &project {
+        Some(project) => client.get(&format!("/v1/status?project={}", encode(project))).await?,
+        None => client.get("/v1/status").await?,
+    };
+    if project.is_some() && answer.services.is_empty() && answer.running.is_empty() {
+        context.not_here(&client, &arguments.files).await?;
+    }
     context.out.show(&answer, |answer, paint| status::text(answer, now().as_millis() as u64, paint));
     Ok(0)
 }

@@ -201,6 +201,22 @@ impl Report {
         self.good().filter(of_it).map(Record::sent_us).max()
     }
 
+    /// When the last request was sent that failed, or that this version answered, well or not.
+    pub fn last_exposed_to(&self, version: &str) -> Option<u64> {
+        let version = self.version(version);
+        let exposed = |record: &&Record| !record.ok() || Some(record.version) == version;
+        self.records.iter().filter(exposed).map(Record::sent_us).max()
+    }
+
+    /// The part of the good answers to requests of a stretch of time that this version gave. None without answers.
+    pub fn share_of(&self, version: &str, from_us: u64, to_us: u64) -> Option<f64> {
+        let version = self.version(version);
+        let sent = self.good().filter(|record| (from_us..to_us).contains(&record.sent_us()));
+        let (all, its) =
+            sent.fold((0u64, 0u64), |(all, its), record| (all + 1, its + u64::from(Some(record.version) == version)));
+        (all > 0).then(|| its as f64 / all as f64)
+    }
+
     /// The whole run in slices of `width_us`.
     pub fn windows(&self, width_us: u64) -> Vec<Window> {
         let width_us = width_us.max(1);

@@ -40,9 +40,8 @@ impl Whole {
 /// The files of `examples/project` in the stage's folder, with a free port.
 pub fn lay_out(stage: &Stage) -> std::io::Result<()> {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/project");
-    for file in ["compose.yaml", "nginx.conf"] {
-        std::fs::copy(example.join(file), stage.folder().join(file))?;
-    }
+    stage.compose(&std::fs::read_to_string(example.join("compose.yaml"))?);
+    std::fs::copy(example.join("nginx.conf"), stage.folder().join("nginx.conf"))?;
     set_tag(stage, "v1")
 }
 
