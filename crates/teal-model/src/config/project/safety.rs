@@ -1,6 +1,5 @@
 //! What a service says of how a new release proves itself, and of how it is taken back.
 
-use super::FailureAction;
 use serde::{Deserialize, Serialize};
 
 /// One step of `x-teal.canary`: a share of the requests, and what it is held for.
@@ -199,6 +198,18 @@ impl Default for RollbackOn {
     fn default() -> Self {
         Self { errors: true, latency: false, facts: true, history: false }
     }
+}
+
+/// Compose's `deploy.update_config.failure_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureAction {
+    #[default]
+    Rollback,
+    /// The share stays as it is until somebody promotes or aborts.
+    Pause,
+    /// A warning.
+    Continue,
 }
 
 /// Somebody else who may say that a release is bad.
