@@ -4,7 +4,7 @@ use super::keys::{LEVELS, Level, PROJECT, Standing, TEAL_PROJECT};
 
 const SERVICE: &str = "services.<name>";
 /// Steps up and down in the file; farther away a key of the same name is something else.
-const NEAR: usize = 3;
+const NEAR: usize = 4;
 
 /// ``Did you mean `services.web.deploy.replicas`?`` The nearest place counts, and none where there are many.
 pub(super) fn suggestion(level: &Level, path: &str, key: &str) -> Option<String> {

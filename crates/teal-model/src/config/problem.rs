@@ -164,6 +164,16 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
         .map(|(_, k)| k)
 }
 
+/// The first known word that this one leaves letters out of: `img`, `cmd`, `env`.
+pub(super) fn written_out<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let leaves_out = |known: &str| {
+        let mut letters = known.chars();
+        known.starts_with(word.chars().next()?).then(|| word.chars().all(|c| letters.any(|letter| letter == c)))
+    };
+    // Two letters are in many words.
+    known.into_iter().find(|k| word.len() >= 3 && leaves_out(k) == Some(true))
+}
+
 /// `Did you mean `ports`?`
 pub(super) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     did_you_mean(word, known).map(|k| format!("Did you mean `{k}`?"))
@@ -204,6 +214,23 @@ mod tests {
             ("volumes", None),
         ] {
             assert_eq!(did_you_mean(word, known), want, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_short_word_finds_the_long_one() {
+        let known = ["image", "command", "environment", "env_file", "volumes"];
+        for (word, want) in [
+            ("img", Some("image")),
+            ("cmd", Some("command")),
+            ("env", Some("environment")),
+            ("vol", Some("volumes")),
+            ("mage", None),
+            ("im", None),
+            ("gim", None),
+            ("", None),
+        ] {
+            assert_eq!(written_out(word, known), want, "{word}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::keys::{Level, Standing};
 use super::misplaced;
-use super::problem::{Report, suggestion};
+use super::problem::{Report, suggestion, written_out};
 use super::quantity;
 use super::yaml::{Entry, Mark, Node, Value, join};
 use std::cell::RefCell;
@@ -334,21 +334,22 @@ impl<'a> MapReader<'a> {
         }
     }
 
+    /// A word of this level, or the same one elsewhere, or what it is short for.
     fn meant(&self, key: &str) -> Option<String> {
-        let near = suggestion(key, self.level.keys.iter().map(|k| k.name));
-        near.or_else(|| misplaced::suggestion(self.level, &self.item.path, key))
+        suggestion(key, self.level.keys.iter().map(|k| k.name))
+            .or_else(|| misplaced::suggestion(self.level, &self.item.path, key))
+            .or_else(|| {
+                let honoured = self.level.keys.iter().filter(|k| matches!(k.standing, Standing::Honoured(_)));
+                written_out(key, honoured.map(|k| k.name)).map(|name| format!("Did you mean `{name}`?"))
+            })
     }
 
-    /// `x-` keys are anyone's, so a slip in `x-teal` would silently do nothing.
+    /// `x-` keys are anyone's, so a slip in `x-teal`, or one at a level that has none, would silently do nothing.
     fn warn_of_misspelt_extension(&self, entry: &Entry, item: &Item<'_>) {
-        if entry.key == "x-teal" {
-            let hint = "Write it under a service, or at the top level of the file.".to_owned();
-            self.item.report.warning(entry.key_mark, &item.path, "is not read here", Some(hint));
-            return;
+        let Some(mut hint) = suggestion(&entry.key, ["x-teal"]) else { return };
+        if self.level.standing("x-teal").is_none() {
+            "Teal reads `x-teal` under a service, and at the top level of the file.".clone_into(&mut hint);
         }
-        let own = self.level.keys.iter().map(|k| k.name).filter(|name| name.starts_with("x-"));
-        if let Some(hint) = suggestion(&entry.key, own) {
-            self.item.report.warning(entry.key_mark, &item.path, "an extension that Teal does not read", hint);
-        }
+        self.item.report.warning(entry.key_mark, &item.path, "an extension that Teal does not read", Some(hint));
     }
 }

@@ -67,17 +67,14 @@ fn read_number(item: &Item<'_>, range: RangeInclusive<f64>) -> Option<f64> {
 /// The parts that are named; the others are off.
 fn read_on(item: &Item<'_>) -> RollbackOn {
     let mut on = NEVER;
-    let parts: [(&str, fn(&mut RollbackOn)); 5] = [
-        ("errors", |on| on.errors = true),
-        ("latency", |on| on.latency = true),
-        ("facts", |on| on.facts = true),
-        ("history", |on| on.history = true),
-        ("none", |_| {}),
-    ];
     let items = item.one_or_list().unwrap_or_default();
     for item in &items {
-        if let Some(set) = item.choice(&parts) {
-            set(&mut on);
+        match item.choice(&["errors", "latency", "facts", "history", "none"].map(|word| (word, word))) {
+            Some("errors") => on.errors = true,
+            Some("latency") => on.latency = true,
+            Some("facts") => on.facts = true,
+            Some("history") => on.history = true,
+            _ => {}
         }
     }
     if items.is_empty() {

@@ -1,6 +1,6 @@
 //! Everything that is wrong is told at once, with its place, and without secrets.
 
-use crate::common::{Input, file, show};
+use crate::common::{Input, file, show, web_and};
 use std::path::Path;
 
 /// Compares with the file, or writes it when `UPDATE_GOLDEN` is set.
@@ -44,6 +44,63 @@ fn problems_point_at_the_text_that_is_wrong() {
     let problems = file(text).read().unwrap_err();
     let places: Vec<_> = problems.iter().map(|p| (p.line, p.column, p.key.as_str())).collect();
     assert_eq!(places, [(6, 9, "services.web.ports[1]"), (7, 5, "services.web.prots")]);
+}
+
+#[test]
+fn a_key_at_the_wrong_level_is_told_its_place() {
+    for (lines, want) in [
+        ("replicas: 2", "services.web.replicas: unknown key. Did you mean `services.web.deploy.replicas`?"),
+        ("health: /up", "services.web.health: unknown key. Did you mean `services.web.x-teal.health`?"),
+        ("bake: 5m", "Did you mean `services.web.x-teal.bake`?"),
+        ("retain: 5m", "Did you mean `services.web.x-teal.retain`?"),
+        ("canary: 10%", "Did you mean `services.web.x-teal.canary`?"),
+        ("strategy: canary", "Did you mean `services.web.x-teal.strategy`?"),
+        ("interval: 5s", "Did you mean `services.web.healthcheck.interval`?"),
+        ("mode: tcp", "Did you mean `services.web.deploy.mode` or `services.web.x-teal.mode`?"),
+        ("memory: 1g", "Did you mean `services.web.deploy.resources.limits.memory` or"),
+        ("dockerfile: x", "Did you mean `services.web.build.dockerfile`?"),
+        (
+            "x-teal: {replicas: 2}",
+            "services.web.x-teal.replicas: unknown key. Did you mean `services.web.deploy.replicas`?",
+        ),
+        ("x-teal: {ports: []}", "Did you mean `services.web.ports` or `services.web.x-teal.nginx.ports`?"),
+        ("deploy: {canary: 10%}", "Did you mean `services.web.x-teal.canary`?"),
+        ("x-teal: {health: {bake: 0}}", "Did you mean `services.web.x-teal.bake`?"),
+        ("img: a", "services.web.img: unknown key. Did you mean `image`?"),
+        ("env: []", "Did you mean `environment`?"),
+        ("cmd: a", "Did you mean `command`?"),
+        ("port: []", "Did you mean `ports`?"),
+        ("networks: {default: {image: a}}", "services.web.networks.default.image: unknown key\n"),
+    ] {
+        let said = file(&web_and(lines, "")).fail();
+        assert!(said.contains(want), "{lines}\nwants: {want}\nsays:  {said}");
+    }
+    for (top, want) in [
+        ("x-teal: {strategy: canary}", "x-teal.strategy: unknown key. Did you mean `services.<name>.x-teal.strategy`?"),
+        ("bake: 5m", "bake: unknown key. Did you mean `x-teal.bake`?"),
+        ("ports: []", "ports: unknown key. Did you mean `services.<name>.ports`?"),
+        ("networks: {default: {ports: []}}", "networks.default.ports: unknown key\n"),
+    ] {
+        let said = file(&web_and("", &format!("{top}\n"))).fail();
+        assert!(said.contains(want), "{top}\nwants: {want}\nsays:  {said}");
+    }
+}
+
+#[test]
+fn a_variable_without_its_sign_is_told_and_not_shown() {
+    let list = web_and("environment: [A=1, VERSION sesame]", "");
+    let want = "services.web.environment[1]: a blank in a name that has no value. Write `NAME=value`.\n";
+    assert!(file(&list).fail().ends_with(want), "{}", file(&list).fail());
+    let over = [("over.yaml", "services: {web: {environment: {B: c}}}\n")];
+    let said = Input { text: &list, over: &over, ..Input::default() }.fail();
+    assert_eq!(
+        said,
+        "compose.yaml:4: services.web.environment: a blank in a name that has no value. Write `NAME=value`.\n"
+    );
+    for fine in ["[A=b c, D]", "{A: b c}", "['A B=c']"] {
+        file(&web_and(&format!("environment: {fine}"), "")).ok();
+    }
+    assert!(file(&web_and("labels: [a b]", "")).fail().contains("a blank in a name"));
 }
 
 #[test]

@@ -267,8 +267,12 @@ fn a_misspelt_x_teal_does_not_go_unseen() {
         assert!(said.contains(&format!(": {slip}: an extension that Teal does not read.")), "{said}");
     }
     assert_eq!(web_warnings("x-logging: {a: b}"), "");
-    let said = web_warnings("deploy: {x-teal: {bake: 0}}");
-    assert!(said.contains("services.web.deploy.x-teal: is not read here. Write it under a service"), "{said}");
+    for key in ["x-teal", "x-tael"] {
+        let said = web_warnings(&format!("deploy: {{{key}: {{bake: 0}}}}"));
+        let want =
+            format!("services.web.deploy.{key}: an extension that Teal does not read. Teal reads `x-teal` under");
+        assert!(said.contains(&want), "{said}");
+    }
 }
 
 fn two(a: &str, b: &str) -> String {
