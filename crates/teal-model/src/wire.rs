@@ -155,7 +155,8 @@ pub struct ServiceEntry {
 
 /// How a user keeps to one release. What tells users apart gives each of them a place in 0..1 (with [`Sticky::salt`], so that it
 /// is not the same users each time); those below the first release's share get that one, and so on in the order of the split.
-/// So a share that grows takes users along once, and none of those it has goes back.
+/// So a share that grows takes users along once, and none of those it has goes back. A user whose release has no backend that
+/// takes connections is served by another one until it has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sticky {
     pub by: StickyBy,
@@ -165,19 +166,18 @@ pub struct Sticky {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum StickyBy {
-    /// A cookie that the proxy sets where there is none that it has signed: HMAC-SHA256 by `key` (hex).
-    Cookie {
-        name: String,
-        key: String,
-    },
-    Header {
-        name: String,
-    },
+    /// A cookie that the proxy sets where there is none that it has signed: HMAC-SHA256 by `key` (hex, 16 bytes or more).
+    /// First requests that a browser sends at the same time may each get one, and the last stays.
+    Cookie { name: String, key: String },
+    /// A request without it goes by the weights.
+    Header { name: String },
+    /// The client's, as the forwarding fields of trusted proxies tell it. TCP connections too.
     Address,
 }
 
 /// Requests with `Teal-Preview: candidate`, as a field or a cookie, go to this release, whatever its share: from these networks, or
-/// with `candidate TOKEN` (cookie: `candidate.TOKEN`). They are counted apart, and the field is not passed on.
+/// with `candidate TOKEN` (cookie: `candidate.TOKEN`). They are counted apart, and the field is not passed on. They are served while
+/// the service is holding, and get 503 at once where the release has no backend. The answer says `Teal-Preview: SERVICE@NUMBER`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
     pub release: ReleaseKey,
@@ -199,7 +199,8 @@ pub struct SkewGuard {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     pub release: ReleaseKey,
-    /// Relative to the sum of the weights of the split.
+    /// Relative to the sum of the weights of the split. As long as all of them stay the same, a split goes on over tables
+    /// where it was, so that a share of one in 10,000 has its turn too.
     pub weight: u32,
 }
 
@@ -361,7 +362,7 @@ pub struct Statistics {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseStatistics {
     pub release: ReleaseKey,
-    /// Exchanges (tunnels and TCP connections included) that have claimed this release and have not ended.
+    /// Exchanges (previews, tunnels and TCP connections included) that have claimed this release and have not ended.
     pub in_flight: u64,
     /// Of these, upgraded connections, and TCP connections that a backend has taken.
     pub tunnels: u64,
@@ -377,6 +378,7 @@ pub struct ReleaseStatistics {
     #[serde(default)]
     pub preview: Counters,
     /// The newest requests that failed, or were answered 5xx, since the message before: at most [`MAX_SAMPLES`] a release.
+    /// Only in messages on the tick, so that none is lost with an answer to [`FromAgent::Ask`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Sample>,
     pub backends: Vec<BackendStatistics>,
@@ -447,7 +449,7 @@ impl TcpCounters {
 }
 
 /// What became of the requests that claimed a release. `requests = answered + failed.* + client_aborts + in flight`, where
-/// in flight is [`ReleaseStatistics::in_flight`] without [`TcpCounters::open`].
+/// in flight is [`ReleaseStatistics::in_flight`] without [`TcpCounters::open`] and without the previews under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Counters {
     pub requests: u64,

@@ -6,7 +6,7 @@
 //!   └── sweep: closes what the application closed, and learns how long it grants
 //! ```
 
-use crate::stats::{BackendCounters, ReleaseCounters};
+use crate::counters::{BackendCounters, ReleaseCounters};
 use rustix::net::RecvFlags;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
 //! What a table must be free of before anyone routes by it.
 
-use crate::table::Network;
+use crate::network::Network;
+use crate::sticky;
 use std::collections::{HashMap, HashSet};
-use teal_model::ids::ServiceKey;
-use teal_model::wire::{ListenerKey, Protocol, Route, RouteTable, ServiceEntry};
+use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::wire::{ListenerKey, Protocol, Route, RouteTable, ServiceEntry, StickyBy};
 
 /// What is wrong with a table, if anything: it must hang together as a whole.
 pub(crate) fn contradiction(table: &RouteTable) -> Option<String> {
@@ -39,7 +40,51 @@ fn of_service(key: &ServiceKey, entry: &ServiceEntry) -> Option<String> {
             return Some(format!("{key} gives {} two shares", share.release));
         }
     }
-    None
+    of_preview(entry, &listed)
+        .or_else(|| of_skew_guard(entry, &listed))
+        .or_else(|| of_sticky(entry))
+        .map(|why| format!("{key} {why}"))
+}
+
+fn of_preview(entry: &ServiceEntry, listed: &HashSet<&ReleaseKey>) -> Option<String> {
+    let preview = entry.preview.as_ref()?;
+    if !listed.contains(&preview.release) {
+        return Some(format!("has a preview of {}, which it does not list", preview.release));
+    }
+    if let Some(wrong) = preview.networks.iter().find(|text| Network::parse(text).is_none()) {
+        return Some(format!("permits previews from `{wrong}`, which is not a network"));
+    }
+    preview.tokens.iter().any(String::is_empty).then(|| "permits previews with an empty token".into())
+}
+
+fn of_skew_guard(entry: &ServiceEntry, listed: &HashSet<&ReleaseKey>) -> Option<String> {
+    let guard = entry.skew_guard.as_ref()?;
+    if let Some(unlisted) = guard.releases.iter().find(|release| !listed.contains(release)) {
+        return Some(format!("has a skew guard over {unlisted}, which it does not list"));
+    }
+    let wrong = guard.prefixes.iter().find(|prefix| !prefix.starts_with('/'))?;
+    Some(format!("has a skew guard for the path `{wrong}`, which does not start with `/`"))
+}
+
+/// Its key is not told.
+fn of_sticky(entry: &ServiceEntry) -> Option<String> {
+    match &entry.sticky.as_ref()?.by {
+        StickyBy::Cookie { name, .. } if !is_token(name) => {
+            Some(format!("is sticky by the cookie `{name}`, which is no name"))
+        }
+        StickyBy::Cookie { key, .. } if sticky::key_bytes(key).is_none() => {
+            Some("is sticky by a cookie whose key is no hex, or shorter than 16 bytes".into())
+        }
+        StickyBy::Header { name } if !is_token(name) => {
+            Some(format!("is sticky by the field `{name}`, which is no name"))
+        }
+        _ => None,
+    }
+}
+
+/// RFC 9110 5.6.2.
+fn is_token(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn of_route(route: &Route, table: &RouteTable) -> Option<String> {

@@ -10,9 +10,10 @@
 
 use crate::agent::{self, Agent, Heard};
 use crate::contradiction::contradiction;
+use crate::counters::WorkerCounters;
 use crate::processes::Processes;
 use crate::run::{Options, RunError};
-use crate::stats::{Collector, WorkerCounters};
+use crate::stats::Collector;
 use crate::worker::{Command, Report};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -6,7 +6,10 @@
 //!   └────────── on the current table ────────┘ and safe to repeat, and within the budget
 //! ```
 
+use crate::backend::Backend;
 use crate::claim::{Claim, Outcome, Waiting};
+use crate::counters::Failure;
+use crate::gap;
 use crate::hold::{self, Held};
 use crate::http1::body::Decoder;
 use crate::http1::buffer::Buffer;
@@ -14,11 +17,12 @@ use crate::http1::request::Request;
 use crate::http1::response::{self, Response};
 use crate::journey::{self, Journey, Onward};
 use crate::serve::Connection;
-use crate::stats::Failure;
-use crate::table::{Choice, Target};
+use crate::table::Release;
+use crate::target::{Choice, Target, Way};
 use crate::tcp;
 use crate::transfer::{Download, NoAnswer, Passed, Upload, UploadEvent, UploadIo};
 use crate::tunnel::Tunnel;
+use crate::visit::Visit;
 use crate::worker::{Listener, Scratch, Worker};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -46,11 +50,23 @@ pub(crate) enum Next {
 }
 
 /// Why an attempt brought no answer.
-enum Failed {
+pub(crate) enum Failed {
     /// No connection.
     Connect,
     NoAnswer(NoAnswer),
     Timeout,
+}
+
+impl Failed {
+    /// None: it is the client's doing.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match self {
+            Failed::NoAnswer(NoAnswer::Upload(_)) => None,
+            Failed::Connect => Some(Failure::Connect),
+            Failed::NoAnswer(NoAnswer::Closed { .. } | NoAnswer::Malformed) => Some(Failure::Reset),
+            Failed::Timeout => Some(Failure::Timeout),
+        }
+    }
 }
 
 /// What an attempt brought.
@@ -75,9 +91,12 @@ pub(crate) async fn forward(
         let answer = Answer { status: "404 Not Found", text: "No route leads to a service.", extra: "" };
         return answer.send(connection, scratch, request, upload).await;
     };
-    let waiting = Waiting::new(&target.service, worker.shared.epoch, arrived);
-    let journey = Journey::new(arrived);
-    Exchange { worker, connection, scratch, request, upload, waiting, journey }.run(target).await
+    let visit = Visit::new(&target, &connection.peer, &worker, &mut scratch.head);
+    upload.head_is(scratch.head.len());
+    let since = gap::slot(worker.shared.epoch, arrived);
+    let waiting = (visit.way != Way::Preview).then(|| Waiting::new(&target.service, worker.shared.epoch, since));
+    let journey = Journey::new(arrived, visit.way);
+    Exchange { worker, connection, scratch, request, upload, visit, since, waiting, journey }.run(target).await
 }
 
 fn route(listener: &Listener, head: &[u8], request: &Request) -> Option<Rc<Target>> {
@@ -85,36 +104,84 @@ fn route(listener: &Listener, head: &[u8], request: &Request) -> Option<Rc<Targe
 }
 
 /// A request that is routed, and what it works with.
-struct Exchange<'a> {
-    worker: Rc<Worker>,
-    connection: &'a mut Connection,
-    scratch: &'a mut Scratch,
-    request: &'a Request,
-    upload: &'a mut Upload,
-    waiting: Waiting,
+pub(crate) struct Exchange<'a> {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: &'a mut Connection,
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) request: &'a Request,
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) visit: Visit,
+    /// When it arrived, as [`gap::slot`] tells it.
+    since: u64,
+    /// None for a preview, which is no user's request.
+    waiting: Option<Waiting>,
     journey: Journey,
+}
+
+/// An answer whose head is there.
+pub(crate) struct Incoming {
+    pub(crate) response: Response,
+    pub(crate) decoder: Decoder,
+    pub(crate) backend: TcpStream,
+    pub(crate) input: Buffer,
+    pub(crate) claim: Claim,
+    /// When its head arrived, or was taken up again.
+    pub(crate) at: Instant,
+}
+
+impl Incoming {
+    pub(crate) fn new(response: Response, backend: TcpStream, input: Buffer, claim: Claim, at: Instant) -> Self {
+        let decoder = Decoder::new(response.framing);
+        Self { response, decoder, backend, input, claim, at }
+    }
+
+    /// What can be used again goes back. `sent`: the whole request.
+    pub(crate) fn give_back(self, worker: &Worker, sent: bool) -> Claim {
+        if self.response.reusable && sent && self.input.is_empty() {
+            self.claim.backend().checkin(self.backend, self.at, self.response.idle);
+        }
+        worker.give_block(self.input.into_block());
+        self.claim
+    }
 }
 
 impl Exchange<'_> {
     async fn run(mut self, mut target: Rc<Target>) -> Next {
         loop {
-            let claim = match target.choose(&self.journey.tried) {
-                Choice::Use(release, backend) => Some(Claim::new(release, backend)),
-                Choice::Hold => None,
-            };
-            let attempt = match claim {
-                Some(claim) => self.attempt(&target, claim).await,
-                None => self.wait(target.clone()).await,
+            let attempt = match target.choose(self.journey.way, &self.journey.tried) {
+                Choice::Use(release, backend) => {
+                    let claim = self.claim(&target, release, backend);
+                    self.attempt(&target, claim).await
+                }
+                Choice::Hold if self.journey.way == Way::Preview => {
+                    let text = "The release of this preview has no replica at the moment.";
+                    return self.answer("503 Service Unavailable", text, "").await;
+                }
+                Choice::Hold => self.wait(target.clone()).await,
             };
             match attempt {
                 Attempt::Ended(next) => return next,
                 Attempt::Failed(claim, failed) => return self.give_up(claim, failed).await,
                 Attempt::Again => {}
             }
-            match route(&self.connection.listener, &self.scratch.head, self.request) {
+            match self.route() {
                 Some(current) => target = current,
                 None => return self.answer("404 Not Found", "No route leads to a service now.", "").await,
             }
+        }
+    }
+
+    /// By the table of this moment.
+    pub(crate) fn route(&self) -> Option<Rc<Target>> {
+        route(&self.connection.listener, &self.scratch.head, self.request)
+    }
+
+    fn claim(&mut self, target: &Target, release: &Rc<Release>, backend: &Rc<Backend>) -> Claim {
+        self.visit.leads_to(release, target);
+        self.journey.way = self.visit.way;
+        match self.visit.way {
+            Way::Preview => Claim::of_preview(release, backend),
+            Way::Weights | Way::User(_) => Claim::new(release, backend, self.since),
         }
     }
 
@@ -156,16 +223,19 @@ impl Exchange<'_> {
         let mut input = Buffer::with_block(self.worker.block());
         match self.exchange_heads(target, &mut backend, &mut input).await {
             Ok(response) => {
-                let now = Instant::now();
-                self.waiting.answered(now);
+                let (now, status) = (Instant::now(), response.status);
+                claim.answer_begins(status, now - self.journey.arrived);
                 claim.backend().answered();
-                if response.status == 101 {
+                if status == 101 {
+                    self.answered(now);
                     return Attempt::Ended(self.tunnel(backend, &input, claim));
                 }
-                claim.release().counters.latency(now - self.journey.arrived);
-                let next = self.pass_on(&response, backend, &mut input, claim, now).await;
-                self.worker.give_block(input.into_block());
-                Attempt::Ended(next)
+                let incoming = Incoming::new(response, backend, input, claim, now);
+                Attempt::Ended(match status {
+                    // Boxed, so that the others' task stays small.
+                    404 if self.may_ask_other(target, incoming.claim.release()) => Box::pin(self.guard(incoming)).await,
+                    _ => self.pass_on(incoming).await,
+                })
             }
             Err(failed) => {
                 self.worker.give_block(input.into_block());
@@ -187,7 +257,7 @@ impl Exchange<'_> {
     }
 
     /// None: the client has gone. Some(None): no connection.
-    async fn connect(&mut self, claim: &Claim, within_ms: u64) -> Option<Option<TcpStream>> {
+    pub(crate) async fn connect(&mut self, claim: &Claim, within_ms: u64) -> Option<Option<TcpStream>> {
         let connecting = claim.backend().connect(within_ms);
         unless_client_leaves(&mut self.connection.stream, &mut self.scratch.input, connecting).await
     }
@@ -218,7 +288,7 @@ impl Exchange<'_> {
         }
         let safe =
             silent && self.upload.is_replayable() && ((self.request.idempotent && !self.request.upgrade) || unseen);
-        let elsewhere = reused || target.has_other(&journey.tried) || claim.backend().is_retired();
+        let elsewhere = reused || target.has_other(journey.way, &journey.tried) || claim.backend().is_retired();
         if safe && elsewhere && journey.attempts < ATTEMPTS && self.worker.budget.retry(now) {
             claim.ends(journey.retried());
             return Attempt::Again;
@@ -227,13 +297,13 @@ impl Exchange<'_> {
     }
 
     /// Sends the request, and reads until the answer's head is there.
-    async fn exchange_heads(
+    pub(crate) async fn exchange_heads(
         &mut self,
         target: &Target,
         backend: &mut TcpStream,
         input: &mut Buffer,
     ) -> Result<Response, Failed> {
-        let Self { connection, scratch, request, upload, .. } = self;
+        let Self { connection, scratch, request, upload, visit, .. } = self;
         let keep_alive = request.keep_alive && !self.worker.is_finishing();
         let Scratch { input: client_input, out, head } = scratch;
         let (mut client_read, mut client_write) = connection.stream.split();
@@ -255,7 +325,7 @@ impl Exchange<'_> {
                     Poll::Pending => break,
                 }
             }
-            if let Poll::Ready(head) = download.poll_head(cx, request, keep_alive) {
+            if let Poll::Ready(head) = download.poll_head(cx, request, keep_alive, &visit.told) {
                 return Poll::Ready(head.map_err(Failed::NoAnswer));
             }
             if target.timeouts.response_ms > 0 && upload.is_sent() {
@@ -268,25 +338,25 @@ impl Exchange<'_> {
         .await
     }
 
+    fn answered(&mut self, now: Instant) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.answered(now);
+        }
+    }
+
     /// The answer's body, while the rest of the request's body may still be on its way.
-    async fn pass_on(
-        &mut self,
-        response: &Response,
-        mut backend: TcpStream,
-        input: &mut Buffer,
-        claim: Claim,
-        now: Instant,
-    ) -> Next {
+    pub(crate) async fn pass_on(&mut self, mut incoming: Incoming) -> Next {
+        self.answered(incoming.at);
         let Self { connection, scratch, request, upload, .. } = self;
-        let Scratch { input: client_input, out, head } = scratch;
-        let mut decoder = Decoder::new(response.framing);
+        let Scratch { input: client_input, out, head } = &mut **scratch;
+        let Incoming { response, decoder, backend, input, .. } = &mut incoming;
         let mut upload_works = true;
         let passed = {
             let (mut client_read, mut client_write) = connection.stream.split();
             let (mut backend_read, mut backend_write) = backend.split();
             let alarm = &connection.alarm;
             let (backend, client) = (&mut backend_read, &mut client_write);
-            let mut download = Download { backend, input: &mut *input, client, out, sent: 0, alarm, heard: true };
+            let mut download = Download { backend, input, client, out, sent: 0, alarm, heard: true };
             poll_fn(|cx| {
                 if upload_works {
                     let (client, backend) = (&mut client_read, &mut backend_write);
@@ -296,7 +366,7 @@ impl Exchange<'_> {
                         Poll::Pending => {}
                     }
                 }
-                download.poll_body(cx, &mut decoder, response.chunked, request.accepts_trailers)
+                download.poll_body(cx, decoder, response.chunked, request.accepts_trailers)
             })
             .await
         };
@@ -304,17 +374,20 @@ impl Exchange<'_> {
         match passed {
             Passed::ClientGone => return Next::Drop,
             Passed::Cut => {
-                claim.ends(Outcome::Failed(Failure::Cut));
+                self.sample(&incoming.claim, None);
+                incoming.claim.ends(Outcome::Failed(Failure::Cut));
                 return Next::Drop;
             }
             Passed::Whole => {}
         }
-        if response.reusable && upload.is_sent() && input.is_empty() {
-            claim.backend().checkin(backend, now, response.idle);
+        let (status, keep_alive) = (incoming.response.status, incoming.response.keep_alive);
+        let claim = incoming.give_back(&self.worker, self.upload.is_sent());
+        if status >= 500 {
+            self.sample(&claim, Some(status));
         }
-        claim.ends(Outcome::Answered(response.status));
+        claim.ends(Outcome::Answered(status));
         // A body framed wrongly: where the next request starts is not known.
-        if response.keep_alive && (upload_works || upload.is_received()) { Next::Keep } else { Next::Close }
+        if keep_alive && (upload_works || self.upload.is_received()) { Next::Keep } else { Next::Close }
     }
 
     fn tunnel(&mut self, backend: TcpStream, input: &Buffer, claim: Claim) -> Next {
@@ -325,26 +398,32 @@ impl Exchange<'_> {
     }
 
     async fn give_up(&mut self, claim: Claim, failed: Failed) -> Next {
-        let (failure, status, text) = match failed {
-            Failed::NoAnswer(NoAnswer::Upload(UploadEvent::BadBody)) => {
-                drop(claim);
-                return match self.answer("400 Bad Request", "The body is malformed.", "").await {
-                    Next::Keep => Next::Close,
-                    next => next,
-                };
-            }
-            Failed::NoAnswer(NoAnswer::Upload(_)) => return Next::Drop,
-            Failed::Connect => (Failure::Connect, "502 Bad Gateway", "The service takes no connection."),
-            Failed::NoAnswer(NoAnswer::Closed { .. }) => {
-                (Failure::Reset, "502 Bad Gateway", "The service closed the connection without an answer.")
-            }
-            Failed::NoAnswer(NoAnswer::Malformed) => {
-                (Failure::Reset, "502 Bad Gateway", "The service's answer is not HTTP.")
-            }
-            Failed::Timeout => (Failure::Timeout, "504 Gateway Timeout", "The service did not answer in time."),
+        let Some(failure) = failed.failure() else {
+            drop(claim);
+            return match failed {
+                Failed::NoAnswer(NoAnswer::Upload(UploadEvent::BadBody)) => {
+                    match self.answer("400 Bad Request", "The body is malformed.", "").await {
+                        Next::Keep => Next::Close,
+                        next => next,
+                    }
+                }
+                _ => Next::Drop,
+            };
         };
+        let (status, text) = match failed {
+            Failed::Timeout => ("504 Gateway Timeout", "The service did not answer in time."),
+            Failed::Connect => ("502 Bad Gateway", "The service takes no connection."),
+            Failed::NoAnswer(NoAnswer::Malformed) => ("502 Bad Gateway", "The service's answer is not HTTP."),
+            Failed::NoAnswer(_) => ("502 Bad Gateway", "The service closed the connection without an answer."),
+        };
+        self.sample(&claim, None);
         claim.ends(Outcome::Failed(failure));
         self.answer(status, text, "").await
+    }
+
+    pub(crate) fn sample(&self, claim: &Claim, status: Option<u16>) {
+        let head = &self.scratch.head;
+        claim.sample(self.request.method(head), self.request.bare_path(head), status);
     }
 
     async fn answer(&mut self, status: &str, text: &str, extra: &str) -> Next {

@@ -1,6 +1,7 @@
 //! Requests that wait while a service has no backend (a recreate, a pause), bounded in number and time.
 
-use crate::table::{Service, Target};
+use crate::table::Service;
+use crate::target::Target;
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;

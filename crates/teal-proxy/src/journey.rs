@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::claim::Outcome;
-use crate::table::Target;
+use crate::target::{Target, Way};
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Journey {
     pub(crate) arrived: Instant,
+    pub(crate) way: Way,
     pub(crate) tried: Vec<Rc<Backend>>,
     pub(crate) attempts: usize,
     /// Until when a backend is looked for, once none took a connection.
@@ -30,8 +31,8 @@ pub(crate) enum Onward {
 }
 
 impl Journey {
-    pub(crate) fn new(arrived: Instant) -> Self {
-        Self { arrived, tried: Vec::new(), attempts: 0, reconnect_until: None, retried: false }
+    pub(crate) fn new(arrived: Instant, way: Way) -> Self {
+        Self { arrived, way, tried: Vec::new(), attempts: 0, reconnect_until: None, retried: false }
     }
 
     pub(crate) fn retried(&mut self) -> Outcome {
@@ -43,7 +44,7 @@ impl Journey {
         let now = Instant::now();
         backend.failed(now);
         self.tried.push(backend.clone());
-        if target.has_other(&self.tried) {
+        if target.has_other(self.way, &self.tried) {
             return if worker.budget.retry(now) { Onward::Elsewhere } else { Onward::GiveUp };
         }
         let within = Duration::from_millis(target.timeouts.connect_ms);

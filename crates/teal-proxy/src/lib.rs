@@ -3,10 +3,12 @@
 //! ```text
 //!  agent ──Link──▶ control thread ──Command──▶ worker threads (one a core, nothing shared)
 //!                                               │
-//!  client ──▶ listen ─▶ serve ─▶ forward ─▶ table ─▶ backend (pool) ──▶ application
+//!  client ──▶ listen ─▶ serve ─▶ forward ─▶ table ─▶ target ─▶ backend (pool) ──▶ application
+//!                │        │         ├─ visit     a preview, or a user who keeps to a release
 //!                │        │         ├─ hold      waits while there is no backend
+//!                │        │         ├─ skew      asks another release for what one has not
 //!                │        └ park    └─ transfer  the bytes, both ways at once ─▶ tunnel
-//!                └─▶ plain (TCP) ─▶ table ─▶ hold, backend ─▶ tunnel
+//!                └─▶ plain (TCP) ─▶ target ─▶ hold, backend ─▶ tunnel
 //! ```
 
 mod agent;
@@ -16,6 +18,7 @@ mod budget;
 mod claim;
 mod contradiction;
 mod control;
+mod counters;
 mod forward;
 mod gap;
 pub mod harness;
@@ -23,16 +26,26 @@ mod hold;
 mod http1;
 mod journey;
 mod listen;
+mod network;
+mod peer;
 mod pidfd;
 mod plain;
+mod pool;
+mod preview;
 mod processes;
 mod run;
 mod serve;
+mod skew;
+mod split;
 mod stats;
+mod sticky;
 mod table;
+mod target;
 mod tcp;
 mod transfer;
 mod tunnel;
+mod visit;
+mod waits;
 mod worker;
 
 pub use run::{Options, RunError, run};

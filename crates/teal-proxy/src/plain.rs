@@ -10,12 +10,14 @@
 //! its backend whatever later tables say.
 
 use crate::claim::{Claim, Outcome, Waiting};
+use crate::counters::Failure;
+use crate::gap;
 use crate::hold::{self, Held};
 use crate::journey::{self, Journey, Onward};
-use crate::stats::Failure;
-use crate::table::{Choice, Target};
+use crate::target::{Choice, Target, Way};
 use crate::tcp;
 use crate::tunnel::Tunnel;
+use crate::visit::Visit;
 use crate::worker::{Listener, Worker};
 use std::rc::Rc;
 use std::time::Instant;
@@ -29,7 +31,7 @@ const EARLY: usize = 16 * 1024;
 pub(crate) async fn connection(worker: Rc<Worker>, listener: Rc<Listener>, client: TcpStream) {
     worker.counters.open.up();
     let exchange = worker.exchange_begins();
-    let journey = Journey::new(Instant::now());
+    let journey = Journey::new(Instant::now(), Way::Weights);
     let mut plain = Plain { worker, listener, client, early: Vec::new(), journey };
     // Boxed, so that an open connection's task is small.
     match Box::pin(plain.arrive()).await {
@@ -77,9 +79,12 @@ impl Plain {
             self.worker.counters.refused.up();
             return Arrival::Refused;
         };
-        let mut waiting = Waiting::new(&target.service, self.worker.shared.epoch, self.journey.arrived);
+        let epoch = self.worker.shared.epoch;
+        let mut waiting = Waiting::new(&target.service, epoch, gap::slot(epoch, self.journey.arrived));
         loop {
-            let claim = match target.choose(&self.journey.tried) {
+            let client = || Some(self.client.peer_addr().ok()?.ip());
+            self.journey.way = Visit::of_connection(&target, client);
+            let claim = match target.choose(self.journey.way, &self.journey.tried) {
                 Choice::Use(release, backend) => Some(Claim::of_connection(release, backend)),
                 Choice::Hold => None,
             };

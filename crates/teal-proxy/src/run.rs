@@ -1,7 +1,7 @@
 //! The process `teal proxy`: one control thread, one thread a worker.
 
 use crate::control::Control;
-use crate::stats::WorkerCounters;
+use crate::counters::WorkerCounters;
 use crate::worker::{Command, Report, Shared, Worker};
 use std::io;
 use std::num::NonZeroUsize;

@@ -12,8 +12,9 @@
 use crate::alarm::Alarm;
 use crate::forward::{self, Next};
 use crate::http1::buffer::Buffer;
-use crate::http1::request::{self, MAX_HEAD, Peer, Refusal, Request};
+use crate::http1::request::{self, MAX_HEAD, Refusal, Request};
 use crate::http1::response;
+use crate::peer::JudgedPeer;
 use crate::transfer::Upload;
 use crate::tunnel::Tunnel;
 use crate::worker::{Listener, Scratch, Worker};
@@ -22,7 +23,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
-use teal_model::ids::TableNumber;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -46,37 +46,7 @@ pub(crate) struct Connection {
     pub(crate) listener: Rc<Listener>,
     pub(crate) stream: TcpStream,
     pub(crate) alarm: Alarm,
-    peer: JudgedPeer,
-}
-
-/// The client, and whether its word on earlier clients is believed.
-#[derive(Debug)]
-struct JudgedPeer {
-    /// None: it came by a socket with a path.
-    addr: Option<IpAddr>,
-    words: Peer,
-    by: TableNumber,
-}
-
-impl JudgedPeer {
-    fn new(addr: Option<IpAddr>, listener: &Listener, worker: &Worker) -> Self {
-        let table = worker.table();
-        let inside = listener.key.namespace.is_some();
-        let words = match addr {
-            Some(addr) => Peer::new(addr, table.trusts(addr), inside, listener.key.addr.to_string()),
-            None => Peer::of_this_host("localhost".to_owned()),
-        };
-        Self { addr, words, by: table.number }
-    }
-
-    /// By the table of this moment: a connection outlives many.
-    fn judge(&mut self, worker: &Worker) {
-        if self.by != worker.table_number() {
-            let table = worker.table();
-            self.words.trusted = self.addr.is_none_or(|addr| table.trusts(addr));
-            self.by = table.number;
-        }
-    }
+    pub(crate) peer: JudgedPeer,
 }
 
 /// Why serving stopped.

@@ -4,174 +4,19 @@
 //! worker 0 ─▶ WorkerCounters ─┐
 //! worker 1 ─▶ WorkerCounters ─┼─▶ Collector ─▶ Statistics ─▶ agent
 //! ```
-//!
-//! A counter has one writer, so adding is a load and a store without a lock prefix; the maps are locked only when a
-//! table changes and when statistics are collected.
 
-use crate::gap::{Gap, GapReader};
+use crate::counters::{Counter, ReleaseCounters, ServiceCounters, Taken, WorkerCounters, lock};
+use crate::gap::{self, Gap, GapReader};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
 use teal_model::wire::{
-    BackendId, BackendStatistics, Connections, Counters, Failed, Latency, Protocol, ReleaseStatistics,
-    ServiceStatistics, Statistics, TcpCounters,
+    BackendStatistics, Connections, Latency, MAX_SAMPLES, ReleaseStatistics, ServiceStatistics, Statistics,
 };
 
 /// How long a release that no table lists any more, and that has nothing in flight, is still reported.
 const FORGET_RELEASE_AFTER: Duration = Duration::from_secs(10);
-
-/// A number with one writing thread.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-    pub(crate) fn set(&self, n: u64) {
-        self.0.store(n, Relaxed);
-    }
-    pub(crate) fn up(&self) {
-        self.set(self.get() + 1);
-    }
-    pub(crate) fn down(&self) {
-        self.set(self.get().saturating_sub(1));
-    }
-}
-
-/// Why an exchange failed, as [`Failed`] counts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    Connect,
-    Reset,
-    Cut,
-    Timeout,
-}
-
-#[derive(Debug)]
-pub(crate) struct ReleaseCounters {
-    /// Requests.
-    pub(crate) in_flight: Counter,
-    pub(crate) tunnels: Counter,
-    pub(crate) tcp_open: Counter,
-    pub(crate) tcp_ended: Counter,
-    pub(crate) tcp_failed: Counter,
-    /// Among the ended.
-    pub(crate) tcp_closed: Counter,
-    /// By class of status, 1xx first.
-    pub(crate) answered: [Counter; 5],
-    pub(crate) connect: Counter,
-    pub(crate) reset: Counter,
-    pub(crate) cut: Counter,
-    pub(crate) timeout: Counter,
-    pub(crate) client_aborts: Counter,
-    pub(crate) retries: Counter,
-    latency: [Counter; Latency::BUCKETS],
-    backends: Mutex<BTreeMap<BackendId, Arc<BackendCounters>>>,
-}
-
-impl Default for ReleaseCounters {
-    fn default() -> Self {
-        Self {
-            in_flight: Counter::default(),
-            tunnels: Counter::default(),
-            tcp_open: Counter::default(),
-            tcp_ended: Counter::default(),
-            tcp_failed: Counter::default(),
-            tcp_closed: Counter::default(),
-            answered: Default::default(),
-            connect: Counter::default(),
-            reset: Counter::default(),
-            cut: Counter::default(),
-            timeout: Counter::default(),
-            client_aborts: Counter::default(),
-            retries: Counter::default(),
-            latency: [const { Counter(AtomicU64::new(0)) }; Latency::BUCKETS],
-            backends: Mutex::default(),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct BackendCounters {
-    pub(crate) in_flight: Counter,
-    pub(crate) idle: Counter,
-    pub(crate) ejected: Counter,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct ServiceCounters {
-    pub(crate) held: Counter,
-    pub(crate) held_total: Counter,
-    pub(crate) hold_expired: Counter,
-    /// TCP connections among these.
-    pub(crate) tcp_held_total: Counter,
-    pub(crate) tcp_hold_expired: Counter,
-    pub(crate) gap: Gap,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct WorkerCounters {
-    pub(crate) open: Counter,
-    pub(crate) parked: Counter,
-    pub(crate) accepted: Counter,
-    pub(crate) refused: Counter,
-    releases: Mutex<BTreeMap<ReleaseKey, Arc<ReleaseCounters>>>,
-    services: Mutex<BTreeMap<ServiceKey, Arc<ServiceCounters>>>,
-}
-
-/// A poisoned map is still a map of counters.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ReleaseCounters {
-    /// Exchanges that have not ended.
-    pub(crate) fn under_way(&self, protocol: Protocol) -> &Counter {
-        match protocol {
-            Protocol::Http => &self.in_flight,
-            Protocol::Tcp => &self.tcp_open,
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        self.in_flight.get() == 0 && self.tcp_open.get() == 0
-    }
-
-    pub(crate) fn latency(&self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.latency[Latency::bucket(us)].up();
-    }
-
-    pub(crate) fn failed(&self, failure: Failure) {
-        match failure {
-            Failure::Connect => self.connect.up(),
-            Failure::Reset => self.reset.up(),
-            Failure::Cut => self.cut.up(),
-            Failure::Timeout => self.timeout.up(),
-        }
-    }
-
-    pub(crate) fn backend(&self, id: &BackendId) -> Arc<BackendCounters> {
-        lock(&self.backends).entry(id.clone()).or_default().clone()
-    }
-
-    pub(crate) fn keep_backends(&self, keep: impl Fn(&BackendId) -> bool) {
-        lock(&self.backends).retain(|id, counters| keep(id) || counters.in_flight.get() > 0);
-    }
-}
-
-impl WorkerCounters {
-    pub(crate) fn release(&self, key: &ReleaseKey) -> Arc<ReleaseCounters> {
-        lock(&self.releases).entry(key.clone()).or_default().clone()
-    }
-
-    pub(crate) fn service(&self, key: &ServiceKey) -> Arc<ServiceCounters> {
-        lock(&self.services).entry(key.clone()).or_default().clone()
-    }
-}
 
 /// Adds up the workers' counters.
 #[derive(Debug)]
@@ -205,7 +50,8 @@ impl Collector {
             sequence: self.sequence,
             table,
             at_us: monotonic_us(),
-            releases: self.releases(),
+            // Who asks wants numbers, and may throw the message away.
+            releases: self.releases(token.is_none()),
             services: self.services(),
             connections: self.connections(),
         }
@@ -221,27 +67,38 @@ impl Collector {
         }
     }
 
-    fn releases(&self) -> Vec<ReleaseStatistics> {
-        let mut by_key: BTreeMap<ReleaseKey, ReleaseStatistics> = BTreeMap::new();
+    /// `with_samples`: they are taken, and not told again.
+    fn releases(&self, with_samples: bool) -> Vec<ReleaseStatistics> {
+        let now = gap::slot(self.epoch, Instant::now());
+        let mut by_key: BTreeMap<ReleaseKey, (ReleaseStatistics, Vec<Taken>)> = BTreeMap::new();
+        let empty = || Latency { buckets: vec![0; Latency::BUCKETS] };
         for worker in &self.workers {
             for (key, counters) in &*lock(&worker.releases) {
-                let sum = by_key.entry(key.clone()).or_insert_with(|| ReleaseStatistics {
-                    latency: Latency { buckets: vec![0; Latency::BUCKETS] },
-                    ..ReleaseStatistics::of(key.clone())
+                let (sum, samples) = by_key.entry(key.clone()).or_insert_with(|| {
+                    let sum = ReleaseStatistics::of(key.clone());
+                    (ReleaseStatistics { latency: empty(), waiting: empty(), ..sum }, Vec::new())
                 });
-                add_release(sum, counters);
+                add_release(sum, counters, now);
+                if with_samples {
+                    samples.extend(counters.take_samples());
+                }
             }
         }
-        let mut releases: Vec<_> = by_key.into_values().collect();
-        for release in &mut releases {
-            let used = release.latency.buckets.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1);
-            release.latency.buckets.truncate(used);
-        }
-        releases
+        let finish = |(mut release, mut samples): (ReleaseStatistics, Vec<Taken>)| {
+            for histogram in [&mut release.latency, &mut release.waiting] {
+                let used = histogram.buckets.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1);
+                histogram.buckets.truncate(used);
+            }
+            samples.sort_by_key(|(taken, _)| *taken);
+            let newest = samples.split_off(samples.len().saturating_sub(MAX_SAMPLES));
+            release.samples = newest.into_iter().map(|(_, sample)| sample).collect();
+            release
+        };
+        by_key.into_values().map(finish).collect()
     }
 
     fn services(&mut self) -> Vec<ServiceStatistics> {
-        let now = crate::gap::slot(self.epoch, Instant::now());
+        let now = gap::slot(self.epoch, Instant::now());
         let mut by_key: BTreeMap<ServiceKey, Vec<Arc<ServiceCounters>>> = BTreeMap::new();
         for worker in &self.workers {
             for (key, counters) in &*lock(&worker.services) {
@@ -284,36 +141,21 @@ impl Collector {
     }
 }
 
-fn add_release(sum: &mut ReleaseStatistics, part: &ReleaseCounters) {
-    let (in_flight, open) = (part.in_flight.get(), part.tcp_open.get());
-    let mut ended = 0;
-    let mut add = |to: &mut u64, counter: &Counter| {
-        *to += counter.get();
-        ended += counter.get();
-    };
-    for (to, counter) in sum.counters.answered.iter_mut().zip(&part.answered) {
-        add(to, counter);
-    }
-    let Failed { connect, reset, cut, timeout } = &mut sum.counters.failed;
-    add(connect, &part.connect);
-    add(reset, &part.reset);
-    add(cut, &part.cut);
-    add(timeout, &part.timeout);
-    add(&mut sum.counters.client_aborts, &part.client_aborts);
-    // Counted from its parts, so that a statistic taken between two of a worker's writes still adds up.
-    sum.counters.requests += ended + in_flight;
-    sum.counters.retries += part.retries.get();
-    let (tcp_ended, tcp_failed) = (part.tcp_ended.get(), part.tcp_failed.get());
+fn add_release(sum: &mut ReleaseStatistics, part: &ReleaseCounters, now: u64) {
+    part.requests.add_to(&mut sum.counters);
+    part.previews.add_to(&mut sum.preview);
+    let (open, tcp_ended, tcp_failed) = (part.tcp_open.get(), part.tcp_ended.get(), part.tcp_failed.get());
     sum.tcp.connections += tcp_ended + tcp_failed + open;
     sum.tcp.failed += tcp_failed;
     sum.tcp.open += open;
     sum.tcp.closed += part.tcp_closed.get();
-    sum.in_flight += in_flight + open;
+    sum.in_flight += part.in_flight();
     sum.tunnels += part.tunnels.get();
-    for (to, counter) in sum.latency.buckets.iter_mut().zip(&part.latency) {
-        *to += counter.get();
+    part.add_latency_to(&mut sum.latency.buckets);
+    if part.requests.in_flight.get() > 0 {
+        part.waits.add_to(&mut sum.waiting.buckets, now);
     }
-    for (id, counters) in &*lock(&part.backends) {
+    for (id, counters) in &*part.backends() {
         let at = sum.backends.iter().position(|backend| backend.backend == *id).unwrap_or_else(|| {
             sum.backends.push(BackendStatistics { backend: id.clone(), in_flight: 0, idle: 0, ejected: false });
             sum.backends.len() - 1
@@ -335,6 +177,8 @@ pub(crate) fn monotonic_us() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counters::Failure;
+    use teal_model::wire::{BackendId, Sample, TcpCounters};
 
     #[test]
     fn requests_are_the_sum_of_what_became_of_them() {
@@ -342,10 +186,13 @@ mod tests {
         let key = ReleaseKey::new(ServiceKey::new("shop", "web"), 7);
         for worker in &workers {
             let release = worker.release(&key);
-            release.in_flight.up();
-            release.answered[1].up();
-            release.failed(Failure::Cut);
-            release.client_aborts.up();
+            let requests = &release.requests;
+            requests.in_flight.up();
+            requests.answered[1].up();
+            requests.failed(Failure::Cut);
+            requests.client_aborts.up();
+            release.previews.in_flight.up();
+            release.previews.answered[4].up();
             release.latency(Duration::from_micros(100));
             release.backend(&BackendId("a:1".into())).idle.set(2);
             release.tcp_open.up();
@@ -356,7 +203,8 @@ mod tests {
         let mut collector = Collector::new(workers.to_vec(), "i".into(), Instant::now());
         let statistics = collector.collect(Some(3), TableNumber::default(), &|_| true, &|_| true);
         let [release] = &statistics.releases[..] else { panic!("one release: {statistics:?}") };
-        assert_eq!((release.counters.requests, release.in_flight, release.latency.count()), (8, 4, 2));
+        assert_eq!((release.counters.requests, release.in_flight, release.latency.count()), (8, 6, 2));
+        assert_eq!((release.preview.requests, release.preview.answered[4]), (4, 2), "counted apart");
         assert_eq!(
             release.tcp,
             TcpCounters { connections: 18, failed: 6, open: 2, closed: 2 },
@@ -365,5 +213,25 @@ mod tests {
         assert_eq!(release.tcp.ended(), 10);
         assert_eq!(release.backends[0].idle, 4);
         assert_eq!((statistics.token, statistics.sequence), (Some(3), 1));
+    }
+
+    #[test]
+    fn the_newest_samples_of_all_workers_are_told_once_and_not_to_those_who_ask() {
+        let workers = [Arc::new(WorkerCounters::default()), Arc::new(WorkerCounters::default())];
+        let key = ReleaseKey::new(ServiceKey::new("shop", "web"), 7);
+        let sample =
+            |path: String| Sample { method: "GET".into(), path, status: Some(500), backend: BackendId("a:1".into()) };
+        for n in 0..10 {
+            workers[n % 2].release(&key).sample(sample(format!("/{n}")));
+        }
+        let mut collector = Collector::new(workers.to_vec(), "i".into(), Instant::now());
+        let mut told = |token| {
+            let mut statistics = collector.collect(token, TableNumber::default(), &|_| true, &|_| true);
+            let samples = std::mem::take(&mut statistics.releases[0].samples);
+            samples.into_iter().map(|sample| sample.path).collect::<Vec<_>>()
+        };
+        assert!(told(Some(1)).is_empty());
+        assert_eq!(told(None), ["/7", "/8", "/9"]);
+        assert!(told(None).is_empty());
     }
 }

@@ -7,17 +7,17 @@
 //! Services, releases and backends outlive the table: the next one takes over those that it names as well.
 
 use crate::backend::Backend;
-use crate::stats::{ReleaseCounters, ServiceCounters, WorkerCounters};
-use std::cell::Cell;
+use crate::counters::{ReleaseCounters, ServiceCounters, WorkerCounters};
+use crate::network::Network;
+use crate::split::Split;
+use crate::target::Target;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Instant;
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{
-    BackendId, Hold, ListenerKey, Protocol, ReleaseEntry, RoutePort, RouteTable, ServiceEntry, Timeouts,
-};
+use teal_model::wire::{BackendId, ListenerKey, Protocol, ReleaseEntry, RoutePort, RouteTable};
 use tokio::sync::Notify;
 
 /// A service, over all tables that name it.
@@ -26,35 +26,17 @@ pub(crate) struct Service {
     pub(crate) counters: Arc<ServiceCounters>,
     /// Requests of all workers that wait now.
     pub(crate) waiting: Arc<AtomicU32>,
+    pub(crate) split: RefCell<Rc<Split>>,
 }
 
 /// A release, over all tables that name it.
 #[derive(Debug)]
 pub(crate) struct Release {
+    pub(crate) key: ReleaseKey,
     pub(crate) counters: Arc<ReleaseCounters>,
     pub(crate) close_tunnels: Cell<bool>,
     /// Told when `close_tunnels` becomes true.
     pub(crate) closing: Notify,
-}
-
-/// Where requests of one service for one port go, by one table.
-#[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) service: Rc<Service>,
-    pub(crate) hold: Hold,
-    pub(crate) timeouts: Timeouts,
-    holding: bool,
-    shares: Vec<Share>,
-}
-
-#[derive(Debug)]
-struct Share {
-    release: Rc<Release>,
-    weight: i64,
-    /// Smooth weighted round robin: grows by `weight` a request, falls by the sum when chosen.
-    credit: Cell<i64>,
-    backends: Vec<Rc<Backend>>,
-    next: Cell<usize>,
 }
 
 /// The routes of one listener.
@@ -81,6 +63,8 @@ pub(crate) struct Known {
     services: HashMap<ServiceKey, Rc<Service>>,
     releases: HashMap<ReleaseKey, Rc<Release>>,
     backends: HashMap<(ReleaseKey, BackendId, RoutePort), Rc<Backend>>,
+    /// Of the last split that was begun, in parts of 2^32.
+    phase: u32,
 }
 
 #[derive(Debug, Default)]
@@ -99,12 +83,14 @@ impl Table {
         counters: &WorkerCounters,
         waiting: impl Fn(&ServiceKey) -> Arc<AtomicU32>,
     ) -> Self {
-        let mut fresh = Known::default();
+        let mut fresh = Known { phase: known.phase, ..Known::default() };
         for (key, entry) in &wire.services {
-            let service = known
-                .services
-                .remove(key)
-                .unwrap_or_else(|| Rc::new(Service { counters: counters.service(key), waiting: waiting(key) }));
+            let service = known.services.remove(key).unwrap_or_else(|| {
+                Rc::new(Service { counters: counters.service(key), waiting: waiting(key), split: RefCell::default() })
+            });
+            if !service.split.borrow().is_of(&entry.split) {
+                *service.split.borrow_mut() = Rc::new(Split::new(&entry.split, fresh.next_phase()));
+            }
             fresh.services.insert(key.clone(), service);
             for release in &entry.releases {
                 keep_release(release, known, &mut fresh, counters);
@@ -165,6 +151,7 @@ impl Table {
 fn keep_release(entry: &ReleaseEntry, known: &mut Known, fresh: &mut Known, counters: &WorkerCounters) {
     let release = known.releases.remove(&entry.release).unwrap_or_else(|| {
         Rc::new(Release {
+            key: entry.release.clone(),
             counters: counters.release(&entry.release),
             close_tunnels: Cell::new(false),
             closing: Notify::new(),
@@ -202,6 +189,25 @@ fn keep_release(entry: &ReleaseEntry, known: &mut Known, fresh: &mut Known, coun
 }
 
 impl Known {
+    pub(crate) fn of_worker(index: usize) -> Self {
+        // The fraction of the root of two; what is above 2^32 goes.
+        Self { phase: (index as u32).wrapping_mul(0x6A09_E667), ..Self::default() }
+    }
+
+    /// By the golden ratio, which fills a round evenly.
+    fn next_phase(&mut self) -> u32 {
+        self.phase = self.phase.wrapping_add(0x9E37_79B9);
+        self.phase
+    }
+
+    pub(crate) fn release(&self, key: &ReleaseKey) -> Option<Rc<Release>> {
+        self.releases.get(key).cloned()
+    }
+
+    pub(crate) fn backend(&self, release: &ReleaseKey, id: &BackendId, port: RoutePort) -> Option<Rc<Backend>> {
+        self.backends.get(&(release.clone(), id.clone(), port)).cloned()
+    }
+
     /// Takes backends whose process has ended out of traffic.
     pub(crate) fn retire(&self, gone: &HashSet<BackendId>) {
         for backend in self.backends.values().filter(|backend| gone.contains(&backend.id)) {
@@ -211,106 +217,6 @@ impl Known {
 
     pub(crate) fn backends(&self) -> impl Iterator<Item = &Rc<Backend>> {
         self.backends.values()
-    }
-}
-
-/// What to do with a request.
-#[derive(Debug)]
-pub(crate) enum Choice<'a> {
-    Use(&'a Rc<Release>, &'a Rc<Backend>),
-    /// Nobody is there to answer.
-    Hold,
-}
-
-impl Target {
-    fn new(service: &Rc<Service>, entry: &ServiceEntry, port: RoutePort, known: &Known) -> Self {
-        let share = |share: &teal_model::wire::Share| {
-            let listed = entry.releases.iter().find(|release| release.release == share.release)?;
-            let backend = |id: &BackendId| known.backends.get(&(share.release.clone(), id.clone(), port)).cloned();
-            Some(Share {
-                release: known.releases.get(&share.release)?.clone(),
-                weight: i64::from(share.weight),
-                credit: Cell::new(0),
-                backends: listed.backends.iter().filter_map(|listed| backend(&listed.id)).collect(),
-                next: Cell::new(0),
-            })
-        };
-        Self {
-            service: service.clone(),
-            hold: entry.hold,
-            timeouts: entry.timeouts,
-            holding: entry.holding,
-            shares: entry.split.iter().filter(|share| share.weight > 0).filter_map(share).collect(),
-        }
-    }
-
-    /// The release by its weight, the backend by least in flight. Those in `tried` only when there is no other.
-    pub(crate) fn choose(&self, tried: &[Rc<Backend>]) -> Choice<'_> {
-        if self.holding {
-            return Choice::Hold;
-        }
-        let alive = |share: &&Share| share.backends.iter().any(|backend| !backend.is_retired());
-        let mut total = 0;
-        let mut best: Option<&Share> = None;
-        for share in self.shares.iter().filter(alive) {
-            total += share.weight;
-            share.credit.set(share.credit.get() + share.weight);
-            if best.is_none_or(|best| share.credit.get() > best.credit.get()) {
-                best = Some(share);
-            }
-        }
-        let Some(share) = best else { return Choice::Hold };
-        share.credit.set(share.credit.get() - total);
-        match share.backend(tried) {
-            Some(backend) => Choice::Use(&share.release, backend),
-            None => Choice::Hold,
-        }
-    }
-
-    /// Whether a request would find a backend.
-    pub(crate) fn is_open(&self) -> bool {
-        self.has_other(&[])
-    }
-
-    /// Whether a backend outside `tried` could be chosen.
-    pub(crate) fn has_other(&self, tried: &[Rc<Backend>]) -> bool {
-        let mut backends = self.shares.iter().flat_map(|share| &share.backends);
-        !self.holding && backends.any(|backend| !backend.is_retired() && !is_in(backend, tried))
-    }
-}
-
-fn is_in(backend: &Rc<Backend>, tried: &[Rc<Backend>]) -> bool {
-    tried.iter().any(|other| Rc::ptr_eq(other, backend))
-}
-
-impl Share {
-    fn backend(&self, tried: &[Rc<Backend>]) -> Option<&Rc<Backend>> {
-        if let [only] = &self.backends[..] {
-            return (!only.is_retired()).then_some(only);
-        }
-        let mut clock = None;
-        let mut ejected = |backend: &Backend| backend.is_ejected(|| *clock.get_or_insert_with(Instant::now));
-        let alive = self.backends.iter().filter(|backend| !backend.is_retired());
-        let (count, out) = alive.fold((0, 0), |(count, out), backend| (count + 1, out + usize::from(ejected(backend))));
-        // More than half out: rather the fault of the network or of every backend, and the rest would drown.
-        let panic = out * 2 > count;
-
-        let start = self.next.get();
-        let mut best: Option<((bool, bool, u32), usize)> = None;
-        for step in 0..self.backends.len() {
-            let at = (start + step) % self.backends.len();
-            let backend = &self.backends[at];
-            if backend.is_retired() {
-                continue;
-            }
-            let rank = (is_in(backend, tried), !panic && ejected(backend), backend.in_flight());
-            if best.is_none_or(|(best, _)| rank < best) {
-                best = Some((rank, at));
-            }
-        }
-        let (_, at) = best?;
-        self.next.set(at + 1);
-        Some(&self.backends[at])
     }
 }
 
@@ -345,10 +251,12 @@ impl Routes {
 }
 
 fn longest<'a>(paths: &'a [Path], path: &[u8]) -> Option<&'a Rc<Target>> {
-    let matches = |prefix: &[u8]| {
-        prefix.is_empty() || path.starts_with(prefix) && matches!(path.get(prefix.len()), None | Some(b'/'))
-    };
-    paths.iter().find(|known| matches(known.prefix.as_bytes())).map(|path| &path.target)
+    paths.iter().find(|known| is_under(known.prefix.as_bytes(), path)).map(|path| &path.target)
+}
+
+/// Whole segments; `prefix` is without a slash at its end.
+pub(crate) fn is_under(prefix: &[u8], path: &[u8]) -> bool {
+    prefix.is_empty() || path.starts_with(prefix) && matches!(path.get(prefix.len()), None | Some(b'/'))
 }
 
 /// Lower case, without port and without the root's dot.
@@ -362,40 +270,6 @@ fn bare_host<'a>(host: &[u8], lower: &'a mut [u8; 255]) -> Option<&'a str> {
     lower.copy_from_slice(host);
     lower.make_ascii_lowercase();
     std::str::from_utf8(lower).ok()
-}
-
-/// `10.0.0.0/8`; an address alone is a network of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
-    bits: u128,
-    length: u32,
-    v4: bool,
-}
-
-impl Network {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (addr, length) = match text.split_once('/') {
-            Some((addr, length)) => (addr, Some(length.parse::<u32>().ok()?)),
-            None => (text, None),
-        };
-        let addr: std::net::IpAddr = addr.parse().ok()?;
-        let longest = if addr.is_ipv4() { 32 } else { 128 };
-        let length = length.unwrap_or(longest);
-        (length <= longest).then(|| Self { bits: bits(addr), length, v4: addr.is_ipv4() })
-    }
-
-    fn contains(self, addr: std::net::IpAddr) -> bool {
-        let width = if self.v4 { 32 } else { 128 };
-        let differing = self.bits ^ bits(addr);
-        self.v4 == addr.is_ipv4() && (self.length == 0 || differing >> (width - self.length) == 0)
-    }
-}
-
-fn bits(addr: std::net::IpAddr) -> u128 {
-    match addr {
-        std::net::IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        std::net::IpAddr::V6(v6) => v6.to_bits(),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 use super::*;
 use crate::contradiction::contradiction;
-use std::net::IpAddr;
-use teal_model::wire::{Backend as WireBackend, Protocol, Route, Share as WireShare};
+use crate::target::{Choice, Way};
+use std::time::Instant;
+use teal_model::wire::{self, Backend as WireBackend, Protocol, Route, ServiceEntry, Share as WireShare};
 
 const PORT: RoutePort = RoutePort::Published(80);
 
@@ -68,7 +69,7 @@ fn table(routes: Vec<Route>, services: Vec<(&str, ServiceEntry)>) -> RouteTable 
 }
 
 fn chosen(target: &Target, tried: &[Rc<Backend>]) -> Option<String> {
-    match target.choose(tried) {
+    match target.choose(Way::Weights, tried) {
         Choice::Use(_, backend) => Some(backend.id.0.clone()),
         Choice::Hold => None,
     }
@@ -127,6 +128,37 @@ fn releases_get_their_shares_and_those_without_get_none() {
 }
 
 #[test]
+fn a_small_share_has_its_turn_though_tables_come_with_every_request() {
+    let mut worker = Worker::default();
+    let replicas = [&["a"][..], &["a", "b"]];
+    let mut candidate = 0;
+    for n in 0..1000 {
+        let entry = entry("web", &[(1, 9900, replicas[n % 2]), (2, 100, &["c"])]);
+        let target = only_target(&worker.take(&table(vec![route(None, "/", "web")], vec![("web", entry)])));
+        candidate += usize::from(chosen(&target, &[]).as_deref() == Some("c"));
+    }
+    assert_eq!(candidate, 10);
+}
+
+#[test]
+fn all_ports_of_a_service_have_one_split() {
+    let ports = [PORT, RoutePort::Published(81)];
+    let mut entry = entry("web", &[(1, 9, &["a"]), (2, 1, &["b"])]);
+    for backend in entry.releases.iter_mut().flat_map(|release| &mut release.backends) {
+        backend.addrs.insert(ports[1], backend.addrs[&ports[0]]);
+    }
+    let other = Route { path: "/other".into(), port: ports[1], ..route(None, "/", "web") };
+    let prepared = Worker::default().take(&table(vec![route(None, "/", "web"), other], vec![("web", entry)]));
+    let routes = prepared.routes(&listener());
+    let paths = [&b"/"[..], b"/other"];
+    let candidate = (0..100).filter(|n| {
+        let target = routes.find(b"", paths[n % 2]).expect("a route");
+        chosen(target, &[]).as_deref() == Some("b")
+    });
+    assert_eq!(candidate.count(), 10);
+}
+
+#[test]
 fn requests_go_where_fewest_are_and_take_turns() {
     let wire = table(vec![route(None, "/", "web")], vec![("web", entry("web", &[(1, 1, &["a", "b", "c"])]))]);
     let mut worker = Worker::default();
@@ -174,9 +206,9 @@ fn a_retry_goes_to_another_backend_where_there_is_one() {
     let mut worker = Worker::default();
     let target = only_target(&worker.take(&wire));
     let mut tried: Vec<_> = worker.known.backends().filter(|backend| backend.id.0 == "a").cloned().collect();
-    assert!((0..4).all(|_| chosen(&target, &tried).as_deref() == Some("b")) && target.has_other(&tried));
+    assert!((0..4).all(|_| chosen(&target, &tried).as_deref() == Some("b")) && target.has_other(Way::Weights, &tried));
     tried = worker.known.backends().cloned().collect();
-    assert!(chosen(&target, &tried).is_some() && !target.has_other(&tried));
+    assert!(chosen(&target, &tried).is_some() && !target.has_other(Way::Weights, &tried));
 }
 
 #[test]
@@ -228,6 +260,49 @@ fn a_table_that_contradicts_itself_is_told_why() {
 }
 
 #[test]
+fn what_a_service_goes_by_beside_its_weights_must_hang_together_too() {
+    let key = |number| ReleaseKey::new(service("web"), number);
+    let why = |change: &dyn Fn(&mut ServiceEntry)| {
+        let mut entry = entry("web", &[(1, 1, &["a"])]);
+        change(&mut entry);
+        contradiction(&table(vec![route(None, "/", "web")], vec![("web", entry)])).unwrap_or_default()
+    };
+    let preview = |number, network: &str, token: &str| {
+        let (networks, tokens) = (vec![network.to_owned()], vec![token.to_owned()]);
+        why(&move |entry| {
+            let (networks, tokens) = (networks.clone(), tokens.clone());
+            entry.preview = Some(wire::Preview { release: key(number), networks, tokens });
+        })
+    };
+    assert_eq!(preview(1, "10.0.0.0/8", "t"), "");
+    assert!(preview(2, "10.0.0.0/8", "t").contains("preview of shop/web@2"));
+    assert!(preview(1, "10.0.0.0/99", "t").contains("10.0.0.0/99"));
+    assert!(preview(1, "10.0.0.0/8", "").contains("empty token"));
+    let guard = |number, prefix: &str| {
+        let guard = wire::SkewGuard { prefixes: vec![prefix.into()], releases: vec![key(1), key(number)] };
+        why(&move |entry| entry.skew_guard = Some(guard.clone()))
+    };
+    assert_eq!(guard(1, "/assets"), "");
+    assert!(guard(2, "/assets").contains("skew guard over shop/web@2"));
+    assert!(guard(1, "assets").contains("`assets`"));
+    let sticky = |by: wire::StickyBy| {
+        why(&move |entry| entry.sticky = Some(wire::Sticky { by: by.clone(), salt: String::new() }))
+    };
+    let cookie = |name: &str, key: &str| sticky(wire::StickyBy::Cookie { name: name.into(), key: key.into() });
+    let secret = "00".repeat(16);
+    assert_eq!(cookie("teal", &secret), "");
+    assert_eq!(sticky(wire::StickyBy::Address), "");
+    for name in ["", "a b", "a\r\nSet-Cookie: b", "a;b", "a=b"] {
+        assert!(cookie(name, &secret).contains("no name"), "{name}");
+        assert!(sticky(wire::StickyBy::Header { name: name.into() }).contains("no name"), "{name}");
+    }
+    for key in ["", "00", &"xy".repeat(16)] {
+        let why = cookie("teal", key);
+        assert!(why.contains("no hex") && (key.is_empty() || !why.contains(key)), "{why}");
+    }
+}
+
+#[test]
 fn a_tcp_listener_has_one_route_for_everything() {
     let tcp = |host, path| Route { protocol: Protocol::Tcp, ..route(host, path, "web") };
     let why = |routes| contradiction(&table(routes, vec![("web", entry("web", &[(1, 1, &["a"])]))]));
@@ -243,15 +318,4 @@ fn a_tcp_listener_has_one_route_for_everything() {
     let mut inside = tcp(None, "/");
     inside.listener.namespace = Some("shop/web@1".into());
     assert_eq!(why(vec![route(None, "/", "web"), inside]), None, "the same address elsewhere is another listener");
-}
-
-#[test]
-fn a_network_contains_its_addresses_only() {
-    let contains = |network: &str, addr: &str| {
-        Network::parse(network).expect("a network").contains(addr.parse::<IpAddr>().expect("an address"))
-    };
-    assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.1"));
-    assert!(contains("0.0.0.0/0", "1.2.3.4") && !contains("0.0.0.0/0", "::1"));
-    assert!(contains("::1", "::1") && !contains("::1/128", "::2") && contains("fd00::/8", "fd12::1"));
-    assert!(Network::parse("x/8").is_none() && Network::parse("1.1.1.1/x").is_none());
 }

@@ -9,7 +9,7 @@
 //! else: the answer is still read, since Linux keeps what was received before a reset.
 
 use crate::alarm::Alarm;
-use crate::http1::body::{self, Decoder, Framing, Piece};
+use crate::http1::body::{self, BodyError, Decoder, Framing, Piece};
 use crate::http1::buffer::Buffer;
 use crate::http1::request::Request;
 use crate::http1::response::{self, Response};
@@ -52,7 +52,8 @@ pub(crate) struct Upload {
     decoder: Decoder,
     chunked: bool,
     mode: Mode,
-    /// Of `head`: where its fields end, and what the backend's socket has taken.
+    /// Of `head`: where the request line's path ends, where its fields end, and what the backend's socket has taken.
+    path: usize,
     head: usize,
     sent: usize,
     /// `head` still holds everything from the first byte on.
@@ -77,11 +78,17 @@ impl Upload {
             decoder,
             chunked: request.framing == Framing::Chunked,
             mode: Mode::Sending,
+            path: request.path.end,
             head,
             sent: 0,
             replayable: true,
             expects_continue: request.expects_continue,
         }
+    }
+
+    /// The head was changed, and is so long now. Only before any of it is sent.
+    pub(crate) fn head_is(&mut self, length: usize) {
+        self.head = length;
     }
 
     /// The client may hold its body back until it is told to go on.
@@ -127,8 +134,9 @@ impl Upload {
     ) -> Poll<Result<Infallible, UploadEvent>> {
         while self.mode == Mode::Sending {
             if !self.replayable && self.sent == io.head.len() {
-                io.head.clear();
-                self.sent = 0;
+                // What was asked for is still to be told where it fails.
+                io.head.truncate(self.path);
+                self.sent = self.path;
             }
             self.gather(io)?;
             if self.sent < io.head.len() {
@@ -237,17 +245,18 @@ pub(crate) struct Download<'a, 'b, 'c> {
 }
 
 impl Download<'_, '_, '_> {
-    /// Reads until the answer's head is there and written to `out`; interim answers are passed on.
+    /// Reads until the answer's head is there and written to `out`, with the fields `told` added; interim answers are passed on.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         request: &Request,
         keep_alive: bool,
+        told: &str,
     ) -> Poll<Result<Response, NoAnswer>> {
         loop {
             if !self.input.is_empty() {
                 let before = self.out.len();
-                match response::translate(self.input.bytes(), request, keep_alive, self.out) {
+                match response::translate(self.input.bytes(), request, keep_alive, told, self.out) {
                     Err(response::Malformed) => return Poll::Ready(Err(NoAnswer::Malformed)),
                     Ok(Some(response)) => {
                         self.input.consume(response.used);
@@ -284,43 +293,95 @@ impl Download<'_, '_, '_> {
     ) -> Poll<Passed> {
         let mut over = decoder.is_done();
         loop {
-            while !over && self.out.len() - self.sent < BATCH {
-                match decoder.next(self.input) {
-                    Ok(Piece::Data(n)) => {
-                        body::encode(self.out, chunked, &self.input.bytes()[..n]);
-                        self.input.consume(n);
-                    }
-                    Ok(Piece::End(trailers)) => {
-                        over = true;
-                        if chunked {
-                            body::encode_end(self.out, if trailers_pass { &trailers } else { &[] });
-                        }
-                    }
-                    Ok(Piece::Starved) => break,
+            if !over {
+                match self.gather(decoder, chunked, trailers_pass, BATCH) {
+                    Ok(ended) => over = ended,
                     Err(_) => return Poll::Ready(Passed::Cut),
                 }
             }
+            // Then the input may hold more, and have no room.
+            let full = self.out.len() - self.sent >= BATCH;
             if ready!(self.poll_flush(cx)).is_err() {
                 return Poll::Ready(Passed::ClientGone);
             }
             if over {
                 return Poll::Ready(Passed::Whole);
             }
-            if decoder.at_least() > self.input.capacity() as u64 {
-                self.input.ensure(BATCH);
+            if full {
+                continue;
             }
-            match ready!(self.input.poll_fill(cx, self.backend)) {
-                Ok(n) if n > 0 => {}
-                Ok(_) if decoder.ends_with_stream() => {
-                    over = true;
-                    decoder.end();
-                    if chunked {
-                        body::encode_end(self.out, &[]);
-                    }
-                }
-                _ => return Poll::Ready(Passed::Cut),
+            match ready!(self.poll_more(cx, decoder, chunked)) {
+                Some(ended) => over = ended,
+                None => return Poll::Ready(Passed::Cut),
             }
         }
+    }
+
+    /// Gathers the body in `out`, and writes none of it. False: there are `most` bytes and no end, or it broke off, which
+    /// [`Download::poll_body`] finds as well.
+    pub(crate) fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        decoder: &mut Decoder,
+        chunked: bool,
+        trailers_pass: bool,
+        most: usize,
+    ) -> Poll<bool> {
+        while !decoder.is_done() {
+            match self.gather(decoder, chunked, trailers_pass, most) {
+                Ok(true) => break,
+                Ok(false) if self.out.len() < most => {}
+                Ok(false) | Err(_) => return Poll::Ready(false),
+            }
+            if ready!(self.poll_more(cx, decoder, chunked)).is_none() {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Ready(self.out.len() <= most)
+    }
+
+    /// Moves what has arrived of the body to `out`, until `most` bytes wait there. Ok(true): it is over.
+    fn gather(
+        &mut self,
+        decoder: &mut Decoder,
+        chunked: bool,
+        trailers_pass: bool,
+        most: usize,
+    ) -> Result<bool, BodyError> {
+        while self.out.len() - self.sent < most {
+            match decoder.next(self.input)? {
+                Piece::Data(n) => {
+                    body::encode(self.out, chunked, &self.input.bytes()[..n]);
+                    self.input.consume(n);
+                }
+                Piece::End(trailers) => {
+                    if chunked {
+                        body::encode_end(self.out, if trailers_pass { &trailers } else { &[] });
+                    }
+                    return Ok(true);
+                }
+                Piece::Starved => break,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads on. Some(true): the body ended with the stream. None: it broke off.
+    fn poll_more(&mut self, cx: &mut Context<'_>, decoder: &mut Decoder, chunked: bool) -> Poll<Option<bool>> {
+        if decoder.at_least() > self.input.capacity() as u64 {
+            self.input.ensure(BATCH);
+        }
+        Poll::Ready(match ready!(self.input.poll_fill(cx, self.backend)) {
+            Ok(n) if n > 0 => Some(false),
+            Ok(_) if decoder.ends_with_stream() => {
+                decoder.end();
+                if chunked {
+                    body::encode_end(self.out, &[]);
+                }
+                Some(true)
+            }
+            _ => None,
+        })
     }
 
     /// Writes what is in `out`.

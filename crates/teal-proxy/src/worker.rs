@@ -9,8 +9,8 @@
 
 use crate::alarm::{Alarms, SWEEP_EVERY};
 use crate::budget::Budget;
+use crate::counters::WorkerCounters;
 use crate::listen;
-use crate::stats::WorkerCounters;
 use crate::table::{Known, Routes, Table};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -133,7 +133,7 @@ impl Worker {
             budget: Budget::new(now),
             changed: Notify::new(),
             table: RefCell::default(),
-            known: RefCell::default(),
+            known: RefCell::new(Known::of_worker(index)),
             listeners: RefCell::default(),
             departed: RefCell::default(),
             blocks: RefCell::default(),

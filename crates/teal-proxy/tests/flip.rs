@@ -229,8 +229,8 @@ async fn the_longest_gap_is_measured() {
     let app = slow(go.clone(), "x").await;
     let mut stage = Stage::with(&app).await;
     let mut client = stage.client().await;
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let start = Instant::now();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     stage.until(1, |release| release.in_flight == 1).await;
     let mut longest = 0;
     while longest < 50_000 {

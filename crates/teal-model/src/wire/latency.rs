@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A latency histogram: time from the arrival of a request's head to the arrival of its answer's head, tunnels excluded.
+/// A latency histogram: time from the arrival of a request's head to the arrival of its answer's head, tunnels and answers
+/// of 500 and above excluded.
 ///
 /// Log-linear buckets over microseconds: bucket `i` ends at [`Latency::upper_us`]. Relative error at most 1/8.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -11,5 +11,6 @@
 pub(crate) mod body;
 pub(crate) mod buffer;
 pub(crate) mod field;
+pub(crate) mod head;
 pub(crate) mod request;
 pub(crate) mod response;

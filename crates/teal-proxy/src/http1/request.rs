@@ -31,7 +31,7 @@ pub(crate) struct Peer {
     node: String,
     pub(crate) trusted: bool,
     /// It calls by a service's name: what it says of earlier clients is passed on as it is, and nothing is added.
-    inside: bool,
+    pub(crate) inside: bool,
     /// What a request without Host (HTTP/1.0) is said to be for: the listener's address.
     local: String,
 }
@@ -70,6 +70,19 @@ pub(crate) struct Request {
     /// In the written head.
     pub(crate) path: Range<usize>,
     pub(crate) host: Range<usize>,
+}
+
+impl Request {
+    /// In `head`, which is the written one or begins as it does.
+    pub(crate) fn method<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[..self.path.start - 1]
+    }
+
+    /// Without its query.
+    pub(crate) fn bare_path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        let path = &head[self.path.clone()];
+        &path[..path.iter().position(|b| *b == b'?').unwrap_or(path.len())]
+    }
 }
 
 /// The fields of the head that are not simply passed on.

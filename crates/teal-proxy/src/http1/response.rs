@@ -44,11 +44,12 @@ struct Facts<'a> {
 }
 
 /// Reads an answer's head from the front of `bytes` and appends the one for the client to `out`. None: more bytes are needed.
-/// `keep_alive`: this side wants to keep the client's connection.
+/// `keep_alive`: this side wants to keep the client's connection. `told`: fields that are added, each with its line end.
 pub(crate) fn translate(
     bytes: &[u8],
     request: &Request,
     keep_alive: bool,
+    told: &str,
     out: &mut Vec<u8>,
 ) -> Result<Option<Response>, Malformed> {
     let mut headers = [MaybeUninit::<Header<'_>>::uninit(); MAX_FIELDS];
@@ -71,6 +72,9 @@ pub(crate) fn translate(
     let keep_alive = keep_alive && (request.http11 || matches!(framing, Framing::Length(_)));
 
     write_head(out, status, parsed.reason.unwrap_or_default(), parsed.headers, &facts, request);
+    if status == 101 || !interim {
+        out.extend_from_slice(told.as_bytes());
+    }
     if chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -208,7 +212,7 @@ mod tests {
     fn answer(asked: &str, text: &str) -> Result<(Response, String), Malformed> {
         let mut out = Vec::new();
         let request = request(asked);
-        let response = translate(text.as_bytes(), &request, request.keep_alive, &mut out)?.expect("whole");
+        let response = translate(text.as_bytes(), &request, request.keep_alive, "", &mut out)?.expect("whole");
         Ok((response, String::from_utf8(out).expect("text")))
     }
 

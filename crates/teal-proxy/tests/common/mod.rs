@@ -84,6 +84,15 @@ impl Stage {
         self.publish().await;
     }
 
+    /// Each release: number, weight, applications. Those without a weight are listed and have no share.
+    pub async fn split(&mut self, releases: &[(u64, u32, &[&App])]) {
+        let entry = self.entry();
+        entry.releases = releases.iter().map(|(number, _, apps)| release_entry(*number, apps)).collect();
+        let share = |(number, weight, _): &(u64, u32, _)| Share { release: release(*number), weight: *weight };
+        entry.split = releases.iter().map(share).filter(|share| share.weight > 0).collect();
+        self.publish().await;
+    }
+
     /// The table as it is now, under the next number.
     pub async fn publish(&mut self) {
         self.table.number.n += 1;
@@ -259,6 +268,12 @@ impl Client {
 
     pub async fn get(&mut self, path: &str) -> Message {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        self.answer().await
+    }
+
+    /// `fields`: each with its line end.
+    pub async fn get_with(&mut self, path: &str, fields: &str) -> Message {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
         self.answer().await
     }
 
