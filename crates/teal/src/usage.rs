@@ -111,8 +111,12 @@ fn no_argument(verb: &Command, word: &str) -> Fault {
     let flags: Vec<String> =
         verb.get_arguments().filter_map(|argument| argument.get_long()).map(|long| format!("--{long}")).collect();
     let near = did_you_mean(word, flags.iter().map(String::as_str));
-    Fault::new(Code::Usage, format!("`teal {name}` has no flag `{word}`{near}"))
-        .hint(format!("`teal help {name}` lists its flags"))
+    let fault = Fault::new(Code::Usage, format!("`teal {name}` has no flag `{word}`{near}"));
+    match (name, word) {
+        ("deploy", "--dry-run") => fault.hint("`teal plan` shows what would be done"),
+        ("deploy", "-d" | "--detach") => fault.hint("`teal deploy --no-wait` returns at once"),
+        _ => fault.hint(format!("`teal help {name}` lists its flags")),
+    }
 }
 
 /// The verb of a line, with the flags of all verbs among its own.
@@ -141,6 +145,8 @@ mod tests {
             (&["undo"], "`teal rollback`"),
             (&["rollout", "undo", "web"], "`teal rollback`"),
             (&["down", "web"], "`teal remove web`"),
+            (&["deploy", "--dry-run"], "`teal plan`"),
+            (&["deploy", "-d"], "`teal deploy --no-wait`"),
             (&["status", "web"], "`teal help status`"),
         ] {
             let fault = said(line);

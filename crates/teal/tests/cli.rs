@@ -365,6 +365,23 @@ fn a_rollback_of_a_running_deployment_takes_it_back_and_that_is_what_was_asked_f
 }
 
 #[test]
+fn a_deployment_that_was_done_before_it_could_be_taken_back_is_gone_back_from() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let fake = Fake::new(move |request| match request.line.as_str() {
+        "POST /v1/rollback" if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
+            json(&RolledBack::Aborted { deployment: 12 })
+        }
+        "POST /v1/rollback" => json(&RolledBack::Deploys(Box::new(Accepted { deployment: 14, plan: made_up::plan() }))),
+        "GET /v1/deployments/12" => json(&made_up::detail()),
+        "GET /v1/deployments/14/events?from=0" => Reply::Stream(lines(&made_up::notices()), true),
+        _ => Reply::Stream(lines(&made_up::notices()[17..]), true),
+    });
+    let ran = fake.teal(&["rollback"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("Deployment 14 of shop"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_rollback_needs_no_compose_file_that_can_be_read() {
     let fake = Fake::new(|_| json(&RolledBack::Would { plan: Box::new(made_up::plan()) }));
     let broken = "name: shop\nservices:\n  web: {prots: ['80:80']\n";

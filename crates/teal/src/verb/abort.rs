@@ -26,11 +26,14 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?;
     let number = chosen(context, &client, "abort", arguments.deployment, arguments.files).await?;
     let _: Summary = client.post(&format!("/v1/deployments/{number}/abort"), &AbortRequest { who: who() }).await?;
-    follow(context, &client, number).await
+    follow(context, &client, number).await?.ok_or_else(|| {
+        Fault::new(Code::NotFound, format!("there was nothing left to abort: deployment {number} is done"))
+            .hint("`teal rollback` goes back to the release before")
+    })
 }
 
-/// A deployment that is being taken back, to its end.
-pub async fn follow(context: &Context, client: &Client, number: u64) -> Result<u8, Fault> {
+/// A deployment that is being taken back, to its end. None: it was done before that.
+pub async fn follow(context: &Context, client: &Client, number: u64) -> Result<Option<u8>, Fault> {
     let detail: Detail = client.get(&format!("/v1/deployments/{number}")).await?;
     let seen: Vec<_> = detail
         .notices
@@ -39,20 +42,17 @@ pub async fn follow(context: &Context, client: &Client, number: u64) -> Result<u
         .collect();
     let receipt = match Follow::new(client, &context.out, number, detail.plan).after(&seen).until_the_end().await? {
         Ending::Ended(receipt) => receipt,
-        Ending::Detached(code) => return Ok(code),
+        Ending::Detached(code) => return Ok(Some(code)),
     };
     match &receipt.outcome {
         Outcome::Reverted { .. } => {
             if !context.out.is_json() {
                 context.out.text(&crate::print::receipt::headline(&receipt, context.out.paint()));
             }
-            Ok(0)
+            Ok(Some(0))
         }
-        Outcome::Done | Outcome::Unchanged => {
-            Err(Fault::new(Code::NotFound, format!("there was nothing left to abort: deployment {number} is done"))
-                .hint("`teal rollback` goes back to the release before"))
-        }
-        Outcome::Stuck { .. } => Ok(conclude(&context.out, &receipt)),
+        Outcome::Done | Outcome::Unchanged => Ok(None),
+        Outcome::Stuck { .. } => Ok(Some(conclude(&context.out, &receipt))),
     }
 }
 

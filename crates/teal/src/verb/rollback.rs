@@ -32,17 +32,23 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let project = context.needed_project_name(files)?;
     let client = context.client()?;
     let asked = RollbackRequest { project, services, to, dry_run, who: who() };
-    let answer: RolledBack = client.post("/v1/rollback", &asked).await?;
-    match answer {
-        RolledBack::Aborted { deployment } if !no_wait => abort::follow(context, &client, deployment).await,
-        RolledBack::Deploys(accepted) if !no_wait => deploy::follow(context, &client, *accepted).await,
-        answer => {
-            context.out.show(&answer, |answer, paint| match answer {
-                RolledBack::Aborted { deployment } => deployment.to_string(),
-                RolledBack::Deploys(accepted) => accepted.deployment.to_string(),
-                RolledBack::Would { plan } => plan::text(plan, paint),
-            });
-            Ok(0)
+    loop {
+        match client.post("/v1/rollback", &asked).await? {
+            RolledBack::Aborted { deployment } if !no_wait => {
+                // What was done before it could be taken back is live now, and gone back from as such.
+                if let Some(code) = abort::follow(context, &client, deployment).await? {
+                    return Ok(code);
+                }
+            }
+            RolledBack::Deploys(accepted) if !no_wait => return deploy::follow(context, &client, *accepted).await,
+            answer => {
+                context.out.show(&answer, |answer, paint| match answer {
+                    RolledBack::Aborted { deployment } => deployment.to_string(),
+                    RolledBack::Deploys(accepted) => accepted.deployment.to_string(),
+                    RolledBack::Would { plan } => plan::text(plan, paint),
+                });
+                return Ok(0);
+            }
         }
     }
 }
