@@ -11,6 +11,7 @@ mod early;
 pub mod effects;
 pub mod journal;
 pub mod meter;
+pub mod migrate;
 mod names;
 pub mod nginx;
 mod probe;

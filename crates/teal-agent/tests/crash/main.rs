@@ -10,6 +10,7 @@ mod batches;
 mod death;
 mod groups;
 mod journal;
+mod migrate;
 mod names;
 mod process;
 mod reach;
