@@ -9,6 +9,7 @@ mod containers;
 mod divert;
 mod early;
 pub mod effects;
+mod get;
 pub mod journal;
 pub mod meter;
 pub mod migrate;
@@ -27,6 +28,7 @@ mod sockets;
 pub mod store;
 mod takeover;
 pub mod traffic;
+pub mod warmup;
 mod words;
 pub mod world;
 
