@@ -12,6 +12,7 @@ pub mod effects;
 mod get;
 pub mod host_command;
 pub mod journal;
+pub mod judges;
 pub mod meter;
 pub mod migrate;
 mod names;
