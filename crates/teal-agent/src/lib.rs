@@ -19,6 +19,7 @@ mod names;
 pub mod nginx;
 mod probe;
 pub mod process;
+mod prune;
 pub mod publish;
 mod pulls;
 mod reach;

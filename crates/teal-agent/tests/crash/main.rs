@@ -13,6 +13,7 @@ mod journal;
 mod migrate;
 mod names;
 mod process;
+mod prune;
 mod reach;
 mod shop;
 mod stage;
