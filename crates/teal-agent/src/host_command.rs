@@ -186,9 +186,9 @@ mod tests {
         let alive = dir.path().join("alive");
         let script = format!("echo begun; (while :; do date > {}; sleep 0.05; done) & wait", alive.display());
         let began = Instant::now();
-        let ran = run(&sh(&script), &here(), Duration::from_millis(500)).await.unwrap();
+        let ran = run(&sh(&script), &here(), Duration::from_secs(2)).await.unwrap();
         assert_eq!(ran, Ran { ended: Ended::TimedOut, last_lines: vec!["begun".to_owned()] });
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(20));
         std::fs::remove_file(&alive).unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!alive.exists(), "its child writes on");
@@ -199,7 +199,7 @@ mod tests {
         let began = Instant::now();
         let ran = run(&sh("sleep 60 & echo done"), &here(), LONG).await.unwrap();
         assert_eq!((ran.ended, ran.last_lines), (Ended::Exited(0), vec!["done".to_owned()]));
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(20));
     }
 
     #[tokio::test]

@@ -154,22 +154,13 @@ impl Agent {
             let Some(live) = record.live else { continue };
             let stored = self.store.release(&live.release);
             let keep = stored.map_or(ServiceSettings::KEEP, |stored| stored.service.teal.keep);
-            let of_service: Vec<(&ReleaseKey, bool)> = history
-                .iter()
-                .filter(|(release, _)| release.service == record.service)
-                .map(|(release, used)| (release, used.was_live))
-                .collect();
-            let were_live = of_service.iter().filter(|(_, was_live)| *was_live).map(|(release, _)| release.number);
+            let of_service = || history.iter().filter(|(release, _)| release.service == record.service);
+            let were_live = of_service().filter(|(_, used)| used.was_live).map(|(release, _)| release.number);
             let oldest = were_live.rev().take(keep.max(1) as usize).last().unwrap_or(live.release.number);
-            let oldest = oldest.min(live.release.number);
-            kept.extend(
-                of_service
-                    .into_iter()
-                    .filter(|(release, was_live)| {
-                        release.number >= live.release.number || *was_live && release.number >= oldest
-                    })
-                    .map(|(release, _)| release.clone()),
-            );
+            let stays = |(release, used): &(&ReleaseKey, &Used)| {
+                release.number >= live.release.number || used.was_live && release.number >= oldest
+            };
+            kept.extend(of_service().filter(stays).map(|(release, _)| release.clone()));
         }
         Ok(kept)
     }

@@ -120,7 +120,7 @@ mod tests {
     async fn it_ends_when_its_time_is_over() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = server(|_| answer("200 OK", "warm")).await;
-        let warmed = warm(&warmup(3, &["/"], 300), &[silent.local_addr().unwrap(), good], "x").await;
+        let warmed = warm(&warmup(3, &["/"], 2_000), &[silent.local_addr().unwrap(), good], "x").await;
         assert_eq!((warmed.requests, warmed.failed, warmed.out_of_time), (3, 0, true));
         assert!(warmed.words().ends_with("; its time was over before it had sent all of them"));
     }
