@@ -16,7 +16,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
     AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, DescribeRequest, DescribedContainer, Detail,
-    DownRequest, GiveBackRequest, Holder, Log, RemoveRequest, Removed, Summary, VERSION, VERSION_HEADER,
+    DownRequest, GiveBackRequest, Holder, Log, PruneRequest, Pruned, RemoveRequest, Removed, Summary, VERSION,
+    VERSION_HEADER,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;
@@ -54,6 +55,7 @@ pub async fn serve(
         .route("/v1/rollback", post(rollback))
         .route("/v1/sharing", get(sharing))
         .route("/v1/remove", post(remove))
+        .route("/v1/prune", post(prune))
         .route("/v1/describe", post(describe))
         .route("/v1/adopt", post(adopt))
         .route("/v1/adopt/undo", post(give_back))
@@ -216,6 +218,11 @@ async fn remove(State(shared): State<Shared>, Json(request): Json<RemoveRequest>
     let removed = tokio::spawn(async move { shared.agent.remove(&request).await }).await;
     let removed = removed.map_err(|error| Fault::new(Code::Internal, error.to_string()))??;
     Ok(axum::Json(removed))
+}
+
+async fn prune(State(shared): State<Shared>, Json(request): Json<PruneRequest>) -> Answer<Pruned> {
+    let pruned = tokio::spawn(async move { shared.agent.prune(&request).await }).await;
+    Ok(axum::Json(pruned.map_err(|error| Fault::new(Code::Internal, error.to_string()))??))
 }
 
 async fn describe(

@@ -1,7 +1,7 @@
 //! What a replica is created as: the service's settings, and what Teal adds to them.
 
 use crate::agent::{Agent, fault_of};
-use crate::effects::Replicas;
+use crate::effects::{Replicas, named_volumes};
 use crate::names::{aliases, attachments, holder_name};
 use crate::reach::LOOPBACK;
 use crate::runtime::{ContainerSpec, Place, Publish, Status, label};
@@ -71,6 +71,19 @@ impl Agent {
         Ok(specs)
     }
 
+    /// The volumes that it mounts, made when missing.
+    pub async fn ensure_volumes(&self, release: &ReleaseKey, stored: &StoredRelease) -> Result<(), Fault> {
+        for volume in named_volumes(stored).filter(|volume| !volume.external) {
+            let mut labels = volume.labels.clone();
+            labels.insert(label::PROJECT.to_owned(), release.service.project.clone());
+            self.runtime
+                .ensure_volume(&volume.name, volume.driver.as_deref(), &volume.driver_opts, &labels)
+                .await
+                .map_err(fault_of)?;
+        }
+        Ok(())
+    }
+
     /// Replicas that run, back in the networks that they have lost.
     pub async fn rejoin(&self, release: &ReleaseKey, stored: &StoredRelease, how: Replicas) -> Result<(), Fault> {
         let containers = self.containers_of(release).await?;
@@ -120,7 +133,7 @@ impl Agent {
         Ok(held)
     }
 
-    fn network_mode(&self, project: &str, stored: &StoredRelease) -> Result<Option<String>, Fault> {
+    pub fn network_mode(&self, project: &str, stored: &StoredRelease) -> Result<Option<String>, Fault> {
         Ok(match &stored.service.network_mode {
             None => None,
             Some(NetworkMode::Bridge) => Some("bridge".to_owned()),
@@ -131,7 +144,7 @@ impl Agent {
         })
     }
 
-    fn joins(&self, project: &str, stored: &StoredRelease) -> Result<BTreeMap<String, String>, Fault> {
+    pub fn joins(&self, project: &str, stored: &StoredRelease) -> Result<BTreeMap<String, String>, Fault> {
         let isolation = &stored.service.container.isolation;
         let mut joins = BTreeMap::new();
         for namespace in [&isolation.ipc, &isolation.pid].into_iter().flatten() {
@@ -173,14 +186,7 @@ pub fn restart_of(service: &Service) -> Restart {
 
 /// Where a replica stands in a network. The service's own names and addresses belong to its holder, where it has one.
 fn place(stored: &StoredRelease, attachment: &Attachment) -> Place {
-    let mut place = Place {
-        link_local: attachment.link_local_ips.clone(),
-        priority: attachment.priority,
-        gw_priority: attachment.gw_priority,
-        interface_name: attachment.interface_name.clone(),
-        driver_opts: attachment.driver_opts.clone(),
-        ..Place::default()
-    };
+    let mut place = Place { link_local: attachment.link_local_ips.clone(), ..nameless_place(attachment) };
     // Of the container itself: it is not what callers find the service by.
     place.mac = attachment.mac_address.clone().or_else(|| stored.service.mac_address.clone());
     if !stored.naming.is_holder() {
@@ -195,8 +201,19 @@ fn place(stored: &StoredRelease, attachment: &Attachment) -> Place {
     place
 }
 
+/// The same without anything that one container at a time can have.
+pub fn nameless_place(attachment: &Attachment) -> Place {
+    Place {
+        priority: attachment.priority,
+        gw_priority: attachment.gw_priority,
+        interface_name: attachment.interface_name.clone(),
+        driver_opts: attachment.driver_opts.clone(),
+        ..Place::default()
+    }
+}
+
 /// `links` lead to the holder of the other service.
-fn links(project: &str, stored: &StoredRelease) -> Vec<String> {
+pub fn links(project: &str, stored: &StoredRelease) -> Vec<String> {
     let own = stored
         .service
         .links

@@ -193,19 +193,21 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     for project in projects {
         agent.end_diversions(&project, None).await?;
     }
+    // A stuck deployment keeps its containers until the next one: someone has to look at them.
+    let stuck = |service: &ServiceKey| {
+        let newest = agent.journal.newest_of(service)?;
+        Ok::<_, Fault>(newest.is_some_and(|kept| matches!(kept.deployment.state, State::Stuck { .. })))
+    };
+    for (release, container) in &world.migrations {
+        if !busy.contains(&release.service) && !stuck(&release.service)? {
+            tracing::warn!(container = container.name, %release, "left over: removed");
+            agent.end_migration(release).await?;
+        }
+    }
     // What was given back between the look and now is nobody's to remove.
     for replica in world.replicas.values().filter(|replica| !replica.adopted) {
         let service = &replica.release.service;
-        // A stuck deployment keeps its containers until the next one: someone has to look at them.
-        let stuck = || {
-            Ok::<_, Fault>(
-                agent
-                    .journal
-                    .newest_of(service)?
-                    .is_some_and(|kept| matches!(kept.deployment.state, State::Stuck { .. })),
-            )
-        };
-        if needed.contains(&replica.release) || busy.contains(service) || stuck()? {
+        if needed.contains(&replica.release) || busy.contains(service) || stuck(service)? {
             continue;
         }
         tracing::warn!(container = replica.container.name, release = %replica.release, "left over: removed");

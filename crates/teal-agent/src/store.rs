@@ -64,8 +64,22 @@ impl ReleaseStore {
         get(&self.release_path(release))
     }
 
+    pub fn has_release(&self, release: &ReleaseKey) -> bool {
+        self.release_path(release).exists()
+    }
+
     pub fn remove_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
-        remove(&self.release_path(release))
+        remove(&self.release_path(release))?;
+        remove(&self.migration_path(release))
+    }
+
+    /// From here on its migration may have run.
+    pub fn mark_migrated(&self, release: &ReleaseKey) -> Result<(), Fault> {
+        self.put(&self.migration_path(release), &())
+    }
+
+    pub fn may_have_migrated(&self, release: &ReleaseKey) -> bool {
+        self.migration_path(release).exists()
     }
 
     /// What a running deployment was asked for: the plan is made again when the images are here.
@@ -81,7 +95,7 @@ impl ReleaseStore {
     pub fn retain(&self, releases: &BTreeSet<ReleaseKey>, deployments: &BTreeSet<u64>) -> Result<(), Fault> {
         let kept: BTreeSet<PathBuf> = releases
             .iter()
-            .map(|release| self.release_path(release))
+            .flat_map(|release| [self.release_path(release), self.migration_path(release)])
             .chain(deployments.iter().map(|number| self.request_path(*number)))
             .collect();
         let entries = std::fs::read_dir(&self.dir).map_err(|error| unwritable(&self.dir, &error))?;
@@ -96,6 +110,10 @@ impl ReleaseStore {
 
     fn release_path(&self, release: &ReleaseKey) -> PathBuf {
         self.dir.join(format!("{}.{}.{}.json", release.service.project, release.service.service, release.number))
+    }
+
+    fn migration_path(&self, release: &ReleaseKey) -> PathBuf {
+        self.release_path(release).with_extension("migration.json")
     }
 
     fn request_path(&self, deployment: u64) -> PathBuf {

@@ -38,6 +38,8 @@ pub struct World {
     pub replicas: BTreeMap<String, Replica>,
     /// By service: the container that owns its name.
     pub holders: BTreeMap<ServiceKey, Holder>,
+    /// Containers of migrations, whether they have ended or not.
+    pub migrations: BTreeMap<ReleaseKey, Container>,
 }
 
 /// The container that owns a service's name and address on its networks.
@@ -164,6 +166,13 @@ pub fn held_by(container: &Container) -> Option<ServiceKey> {
     let label = |key: &str| container.labels.get(key);
     label(label::HOLDER)?;
     Some(ServiceKey::new(label(label::PROJECT)?, label(label::SERVICE)?))
+}
+
+/// The release whose migration a container of ours runs.
+pub fn migration_of(container: &Container) -> Option<ReleaseKey> {
+    let label = |key: &str| container.labels.get(key);
+    let number = label(label::MIGRATION)?.parse().ok()?;
+    Some(ReleaseKey::new(ServiceKey::new(label(label::PROJECT)?, label(label::SERVICE)?), number))
 }
 
 /// The handle that others hold.
@@ -335,7 +344,12 @@ impl Watcher {
     fn compare(&mut self, containers: Vec<Container>, adopted: &Adopted) {
         let mut before = std::mem::take(&mut self.world.replicas);
         let mut held = std::mem::take(&mut self.world.holders);
+        self.world.migrations.clear();
         for container in containers {
+            if let Some(release) = migration_of(&container) {
+                self.world.migrations.insert(release, container);
+                continue;
+            }
             if let Some(service) = held_by(&container) {
                 let run = backend_id(&container);
                 let known = held.remove(&service).filter(|known| backend_id(&known.container) == run);

@@ -10,10 +10,14 @@ mod holder;
 mod images;
 #[path = "docker_runtime/lifecycle.rs"]
 mod lifecycle;
+#[path = "docker_runtime/migrate.rs"]
+mod migrate;
 #[path = "docker_runtime/networks.rs"]
 mod networks;
 #[path = "docker_runtime/places.rs"]
 mod places;
+#[path = "docker_runtime/prune.rs"]
+mod prune;
 #[path = "docker_runtime/settings.rs"]
 mod settings;
 #[path = "docker_runtime/streams.rs"]

@@ -30,12 +30,12 @@ mod subnet;
 mod version;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkFacts, NetworkSpec, Place, PullProgress,
-    Result, Runtime, RuntimeError,
+    Container, ContainerEvent, ContainerSpec, Engine, Image, ImageOnDisk, LogLine, NetworkFacts, NetworkSpec, Place,
+    PullProgress, Result, Runtime, RuntimeError,
 };
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::{RemoveImageOptions, RemoveVolumeOptions};
+use bollard::query_parameters::{ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions};
 use connection::{Connection, bounded, status};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -147,6 +147,14 @@ impl Runtime for DockerRuntime {
         if found.is_none() && hex { self.image_at(reference).await } else { Ok(found) }
     }
 
+    async fn images(&self) -> Result<Vec<ImageOnDisk>> {
+        let client = self.connection.client().await?;
+        // Also those that another image was made from: a release may have been one.
+        let options = ListImagesOptions { all: true, ..Default::default() };
+        let listed = bounded(client.list_images(Some(options))).await;
+        Ok(listed.map_err(|e| self.connection.fault("list images", e))?.into_iter().map(seen::image_on_disk).collect())
+    }
+
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image> {
         pull::pull(self, reference, &progress).await?;
         let gone = || RuntimeError::Pull {
@@ -227,7 +235,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn remove(&self, id: &str, force: bool) -> Result<()> {
-        self.container_remove(id, force).await
+        self.container_remove(id, RemoveContainerOptions { force, v: false, link: false }).await
+    }
+
+    async fn remove_with_volumes(&self, id: &str) -> Result<()> {
+        self.container_remove(id, RemoveContainerOptions { force: true, v: true, link: false }).await
     }
 
     async fn connect(&self, id: &str, place: &Place) -> Result<()> {

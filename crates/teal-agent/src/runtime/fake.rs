@@ -17,8 +17,8 @@ mod passing;
 mod world;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, LogLine, NetworkFacts, NetworkSpec, Place, PullProgress,
-    Result, Runtime, RuntimeError,
+    Container, ContainerEvent, ContainerSpec, Engine, Image, ImageOnDisk, LogLine, NetworkFacts, NetworkSpec, Place,
+    PullProgress, Result, Runtime, RuntimeError,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -159,6 +159,11 @@ impl FakeRuntime {
     /// An image that is here, under this name; its id comes from the name and the version given.
     pub fn add_image(&self, reference: &str, app: App) -> Image {
         self.world().add_image(reference, app)
+    }
+
+    /// One more name for an image that is here.
+    pub fn tag(&self, id: &str, reference: &str) {
+        self.world().name_image(reference, id);
     }
 
     /// An image that is here once it is pulled.

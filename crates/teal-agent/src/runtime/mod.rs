@@ -17,6 +17,10 @@ use std::time::Duration;
 use teal_model::api::DescribedContainer;
 use teal_model::config::{ContainerSettings, ExposedPort, FileToWrite};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// For the last lines of a log.
+const LOG_WITHIN: Duration = Duration::from_secs(3);
 
 /// Label keys that Teal sets on all it creates. Never `com.docker.compose.*`: Compose would take them for its orphans.
 pub mod label {
@@ -30,6 +34,8 @@ pub mod label {
     pub const JOB: &str = "teal.job";
     /// On a holder, and on nothing else.
     pub const HOLDER: &str = "teal.holder";
+    /// On the container of a migration, in place of [`RELEASE`]: it is no replica.
+    pub const MIGRATION: &str = "teal.migration";
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,15 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
+}
+
+/// An image that is here, as it lies on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageOnDisk {
+    pub id: String,
+    /// Tags, or digests where it has no tag; none: its tag has moved on.
+    pub names: Vec<String>,
+    pub bytes: u64,
 }
 
 /// One container to be, named and labelled.
@@ -201,6 +216,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn closed(&self) -> Result<Option<String>>;
     /// None: the image is not here. `reference` is a name, a digest or an id.
     async fn image(&self, reference: &str) -> Result<Option<Image>>;
+    /// Every image that is here, whosever.
+    async fn images(&self) -> Result<Vec<ImageOnDisk>>;
     /// Credentials come from Docker's own config file (auths and credential helpers).
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image>;
     /// The network by that name, created when missing, but for an `external` one: `NotFound`. One that exists is used as it
@@ -235,6 +252,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop(&self, id: &str, grace: Duration) -> Result<()>;
     /// Removed with its anonymous volumes kept; gone already is fine. A running container is an error unless `force`.
     async fn remove(&self, id: &str, force: bool) -> Result<()>;
+    /// Removed, running or not, and its anonymous volumes with it where no other container has them; gone already is fine.
+    async fn remove_with_volumes(&self, id: &str) -> Result<()>;
     /// In that network, in that place. Being there in another one (aliases, fixed addresses) ends by leaving and joining again,
     /// which cuts the container's connections there.
     async fn connect(&self, id: &str, place: &Place) -> Result<()>;
@@ -274,4 +293,14 @@ pub trait Runtime: Send + Sync + 'static {
         input: mpsc::Receiver<Vec<u8>>,
         output: mpsc::Sender<Vec<u8>>,
     ) -> Result<i64>;
+}
+
+/// The last lines of a container's log, or why there are none.
+pub async fn last_words(runtime: &dyn Runtime, id: &str, lines: u32) -> Vec<String> {
+    match timeout(LOG_WITHIN, runtime.tail(id, lines)).await {
+        Ok(Ok(lines)) if lines.is_empty() => vec!["it wrote no log".to_owned()],
+        Ok(Ok(lines)) => lines.into_iter().map(|line| line.text).collect(),
+        Ok(Err(error)) => vec![format!("its log cannot be read: {error}")],
+        Err(_) => vec![format!("its log cannot be read: no answer within {} s", LOG_WITHIN.as_secs())],
+    }
 }

@@ -5,7 +5,7 @@ use super::{Probed, Report, backend_id};
 use crate::early;
 use crate::probe::{Answer, Interview};
 use crate::reach::Ways;
-use crate::runtime::{Container, Runtime, Status};
+use crate::runtime::{Container, Runtime, Status, last_words};
 use crate::sockets::Sockets;
 use crate::store::{ReleaseStore, StoredRelease};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// A replica on whose port nobody listens yet is asked again after this, so that a quick start is seen quickly.
 const EAGER: Duration = Duration::from_millis(50);
@@ -47,12 +47,7 @@ pub(super) async fn post_mortem(
         Status::Restarting => "is being restarted by the engine".to_owned(),
         _ => "is dead".to_owned(),
     };
-    let lines = match timeout(Duration::from_secs(3), runtime.tail(&container.id, LOG_LINES)).await {
-        Ok(Ok(lines)) if lines.is_empty() => vec!["it wrote no log".to_owned()],
-        Ok(Ok(lines)) => lines.into_iter().map(|line| line.text).collect(),
-        Ok(Err(error)) => vec![format!("its log cannot be read: {error}")],
-        Err(_) => vec!["its log cannot be read: no answer within 3 s".to_owned()],
-    };
+    let lines = last_words(&*runtime, &container.id, LOG_LINES).await;
     let mut fault = Fault::new(Code::ReplicaExited, format!("{} of {release} {how}", container.name)).detail(lines);
     if matches!(container.status, Status::Exited { code: 0, .. }) {
         fault = fault.hint("if it is meant to run once and end, write `deploy: {mode: replicated-job}`");

@@ -6,8 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use teal_agent::agent::Agent;
+use teal_agent::journal::Journal;
 use teal_agent::runtime::docker::DockerRuntime;
 use teal_agent::runtime::{self, Container, ContainerSpec, NetworkSpec, Runtime, label};
+use teal_agent::traffic::fake::FakeTraffic;
 use teal_model::config::{ContainerSettings, Restart};
 use tempfile::TempDir;
 
@@ -200,6 +203,25 @@ impl Drop for Place {
         for volume in list(&["volume", "ls"]).lines() {
             sweep(&["volume", "rm", volume]);
         }
+    }
+}
+
+/// An agent on the real Docker, whose proxy is in memory; what it has made is swept with it.
+pub struct Home {
+    pub agent: Arc<Agent>,
+    _dir: TempDir,
+    _swept: Place,
+}
+
+impl Home {
+    pub async fn new(place: &Place) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Arc::new(Journal::open(dir.path()).unwrap());
+        let (runtime, traffic) = (place.runtime.clone(), Arc::new(FakeTraffic::default()));
+        let agent = Agent::start(dir.path().to_owned(), journal, runtime, traffic, None).await.unwrap();
+        let (runtime, image) = (place.runtime.clone(), place.image.clone());
+        let swept = Place { id: agent.id.clone(), runtime, image, network: place.network.clone() };
+        Self { agent, _dir: dir, _swept: swept }
     }
 }
 

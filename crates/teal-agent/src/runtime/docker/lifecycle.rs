@@ -129,10 +129,9 @@ impl DockerRuntime {
         }
     }
 
-    pub(super) async fn container_remove(&self, id: &str, force: bool) -> Result<()> {
+    pub(super) async fn container_remove(&self, id: &str, options: RemoveContainerOptions) -> Result<()> {
         let Ok(id) = plain(id) else { return Ok(()) };
         let client = self.connection.client().await?;
-        let options = RemoveContainerOptions { v: false, force, link: false };
         match bounded(client.remove_container(id, Some(options))).await {
             Ok(()) => Ok(()),
             Err(error) if status(&error) == Some(404) => Ok(()),

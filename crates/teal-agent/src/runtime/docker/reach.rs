@@ -73,7 +73,7 @@ impl DockerRuntime {
         let spec = ContainerSpec { name: TRIAL.to_owned(), image_id, labels, network_mode, ..ContainerSpec::default() };
         let made = self.ensure_container(&spec).await?;
         let tried = self.run_and_enter(&made.id).await;
-        self.container_remove(&made.id, true).await?;
+        self.remove(&made.id, true).await?;
         self.image_remove(HOLDER).await?;
         tried
     }

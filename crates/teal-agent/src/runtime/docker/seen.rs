@@ -1,10 +1,10 @@
 //! Docker's words for images and containers into Teal's. Nothing here talks to the daemon.
 
-use super::super::{Container, ContainerHealth, HeldVolume, Image, Joined, Publish, Status};
+use super::super::{Container, ContainerHealth, HeldVolume, Image, ImageOnDisk, Joined, Publish, Status};
 use super::pid::is_of;
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
-    ImageInspect, MountPoint, NetworkSettings,
+    ImageInspect, ImageSummary, MountPoint, NetworkSettings,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -33,6 +33,14 @@ pub fn image(seen: ImageInspect) -> Image {
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
     }
+}
+
+pub fn image_on_disk(seen: ImageSummary) -> ImageOnDisk {
+    // What has no name is called so by older engines.
+    let named = |names: Vec<String>| names.into_iter().filter(|name| !name.contains("<none>")).collect::<Vec<_>>();
+    let tags = named(seen.repo_tags);
+    let names = if tags.is_empty() { named(seen.repo_digests) } else { tags };
+    ImageOnDisk { id: seen.id, names, bytes: u64::try_from(seen.size).unwrap_or_default() }
 }
 
 /// `8080`, `8080/tcp`, `53/udp`; Teal has no word for SCTP.

@@ -28,6 +28,10 @@ impl Runtime for FakeRuntime {
         self.look(|world| Ok(world.image(reference))).await
     }
 
+    async fn images(&self) -> Result<Vec<ImageOnDisk>> {
+        self.look(|world| Ok(world.images_on_disk())).await
+    }
+
     async fn pull(&self, reference: &str, progress: mpsc::Sender<PullProgress>) -> Result<Image> {
         let image = self.effect(Op::Pull, reference, |world| world.pull(reference)).await?;
         let _ = progress.try_send(PullProgress { layers_done: 1, layers: 1, bytes_done: 1, bytes: 1 });
@@ -94,6 +98,10 @@ impl Runtime for FakeRuntime {
 
     async fn remove(&self, id: &str, force: bool) -> Result<()> {
         self.effect(Op::Remove, &self.name_of(id), |world| Ok(((), world.remove(id, force)?))).await
+    }
+
+    async fn remove_with_volumes(&self, id: &str) -> Result<()> {
+        self.effect(Op::Remove, &self.name_of(id), |world| Ok(((), world.remove_with_volumes(id)?))).await
     }
 
     async fn connect(&self, id: &str, place: &Place) -> Result<()> {

@@ -3,8 +3,8 @@
 use super::networks::{Net, joined};
 use super::{App, Effect, Hook, Moment, Op};
 use crate::runtime::{
-    Container, ContainerEvent, ContainerHealth, ContainerSpec, Engine, HeldVolume, Image, Joined, LogLine, Publish,
-    Result, RuntimeError, Status, docker,
+    Container, ContainerEvent, ContainerHealth, ContainerSpec, Engine, HeldVolume, Image, ImageOnDisk, Joined, LogLine,
+    Publish, Result, RuntimeError, Status, docker,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 const KILLED: i64 = 137;
 const BRIDGE: &str = "bridge";
+const IMAGE_BYTES: u64 = 1024 * 1024;
 const HOLDER: &str = "teal-holder:1";
 
 pub(super) struct World {
@@ -35,6 +36,8 @@ pub(super) struct World {
     pub(super) volumes: BTreeSet<String>,
     pub(super) said: Arc<Notify>,
     images: BTreeMap<String, (Image, App)>,
+    /// Ids of those that are here, with a name or without.
+    on_disk: BTreeSet<String>,
     /// Name to id, here and at the registry.
     here: BTreeMap<String, String>,
     remote: BTreeMap<String, String>,
@@ -88,6 +91,7 @@ impl World {
             volumes: BTreeSet::new(),
             said: Arc::default(),
             images: BTreeMap::new(),
+            on_disk: BTreeSet::new(),
             here: BTreeMap::new(),
             remote: BTreeMap::new(),
             containers: Vec::new(),
@@ -100,8 +104,14 @@ impl World {
 
     pub(super) fn add_image(&mut self, reference: &str, app: App) -> Image {
         let image = self.add_remote_image(reference, app);
-        self.here.insert(reference.to_owned(), image.id.clone());
+        self.name_image(reference, &image.id);
         image
+    }
+
+    /// Whatever had this name before stays, without it.
+    pub(super) fn name_image(&mut self, reference: &str, id: &str) -> Option<String> {
+        self.on_disk.insert(id.to_owned());
+        self.here.insert(reference.to_owned(), id.to_owned())
     }
 
     pub(super) fn add_remote_image(&mut self, reference: &str, app: App) -> Image {
@@ -130,8 +140,12 @@ impl World {
 
     pub(super) fn image(&self, reference: &str) -> Option<Image> {
         let id = self.here.get(reference).map_or(reference, String::as_str);
-        let known = self.here.values().any(|here| here == id);
-        self.images.get(id).filter(|_| known).map(|(image, _)| image.clone())
+        self.images.get(id).filter(|_| self.on_disk.contains(id)).map(|(image, _)| image.clone())
+    }
+
+    pub(super) fn images_on_disk(&self) -> Vec<ImageOnDisk> {
+        let names = |id: &String| self.here.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect();
+        self.on_disk.iter().map(|id| ImageOnDisk { id: id.clone(), names: names(id), bytes: IMAGE_BYTES }).collect()
     }
 
     pub(super) fn holder_image(&mut self) -> Result<(Image, bool)> {
@@ -147,7 +161,10 @@ impl World {
         let names: Vec<String> = self.here.iter().filter(|(_, id)| **id == image.id).map(|(n, _)| n.clone()).collect();
         let used = self.containers.iter().any(|kept| kept.seen.image_id == image.id);
         match names.as_slice() {
-            [last] if !used => self.here.remove(last).is_some(),
+            [] | [_] if !used => {
+                self.here.retain(|_, id| *id != image.id);
+                self.on_disk.remove(&image.id)
+            }
             [_, _, ..] if names.iter().any(|name| name == reference) => self.here.remove(reference).is_some(),
             _ => false,
         }
@@ -156,7 +173,7 @@ impl World {
     pub(super) fn pull(&mut self, reference: &str) -> Result<(Image, bool)> {
         let unknown = || RuntimeError::Pull { image: reference.to_owned(), why: "manifest unknown".into() };
         let id = self.remote.get(reference).cloned().ok_or_else(unknown)?;
-        let before = self.here.insert(reference.to_owned(), id.clone());
+        let before = self.name_image(reference, &id);
         let image = self.images.get(&id).map(|(image, _)| image.clone()).ok_or_else(unknown)?;
         Ok((image, before != Some(id)))
     }
@@ -286,6 +303,17 @@ impl World {
         self.tell(&id, "destroy");
         self.containers.remove(at);
         Ok(true)
+    }
+
+    pub(super) fn remove_with_volumes(&mut self, id: &str) -> Result<bool> {
+        let held = self.find(id).map(|container| container.volumes).unwrap_or_default();
+        let removed = self.remove(id, true)?;
+        for volume in held.into_values().filter(|volume| volume.anonymous) {
+            if self.volume_users(&volume.name).is_empty() {
+                self.volumes.remove(&volume.name);
+            }
+        }
+        Ok(removed)
     }
 
     pub(super) fn rename(&mut self, id: &str, name: &str) -> Result<bool> {
