@@ -61,9 +61,10 @@ async fn deploy(home: &Home, place: &Place, image: &str) {
 
 #[tokio::test]
 async fn images_go_with_all_their_names_and_not_from_under_a_container() {
+    // First, so that it is dropped last: containers hold what they run.
+    let mut images = Images(Vec::new());
     let place = Place::new().await;
     let home = Home::new(&place).await;
-    let mut images = Images(Vec::new());
     let names: Vec<String> = (1..=4).map(|version| place.name(&format!("web:{version}"))).collect();
     for name in &names {
         images.0.push(place.image.variant(name, ""));
