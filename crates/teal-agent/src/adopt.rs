@@ -206,6 +206,7 @@ impl Agent {
             image_id: Some(image_id.clone()),
             exposed: Vec::new(),
             shares_network: false,
+            directory: project.directory.clone(),
             reach: Reach::Address,
             color: None,
             naming: Naming::Containers { why: "it was adopted: its containers own its name".to_owned() },
@@ -230,6 +231,7 @@ impl Agent {
             job: false,
             created_ms: unix_ms(),
             adopted: adopted.collect(),
+            again: None,
         };
         Ok(Found { shown: shown(&record, service, false, notes), record, stored })
     }
@@ -277,6 +279,7 @@ impl Agent {
             releases: lines.collect(),
             steps: Vec::new(),
             traffic: Traffic::None,
+            notes: Vec::new(),
         };
         self.journal.adopt(&mut deployment, &request.who, &records, &mut receipt, now)?;
         Ok(deployment.number)

@@ -3,8 +3,8 @@
 use crate::clock::unix_ms;
 use crate::conduct::Conductor;
 use crate::histories::Histories;
-use crate::keys::Keys;
 use crate::journal::{Journal, Kept, ServiceRecord};
+use crate::keys::Keys;
 use crate::meter::Meter;
 use crate::nginx::{Need, Nginx};
 use crate::publish::{Publisher, Surroundings, doors_of, holder_of};
@@ -285,7 +285,7 @@ impl Agent {
         // A deployment that begins meanwhile stores settings for a claim that was not read yet.
         let _claims = self.claims.lock().await;
         let mut deployments = BTreeSet::new();
-        let mut releases: BTreeSet<ReleaseKey> = self.kept_releases()?.into_iter().collect();
+        let mut releases: BTreeSet<ReleaseKey> = self.may_go_back_to()?.into_iter().collect();
         for record in self.journal.services()? {
             releases.extend(record.live.map(|live| live.release));
             releases.extend(
@@ -358,7 +358,11 @@ impl Agent {
             let warm = record.map(|record| Warm { release: warm.release, color: record.color });
             running.retained.extend(warm.map(|warm| (warm.release.service.service.clone(), warm)));
         }
-        let known = self.histories.now().into_iter().filter(|(key, history)| key.project == project.name && history.rate().is_some());
+        let known = self
+            .histories
+            .now()
+            .into_iter()
+            .filter(|(key, history)| key.project == project.name && history.rate().is_some());
         running.history = known.map(|(key, _)| key.service).collect();
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
             if let Some(mut live) = record.live_release() {

@@ -16,9 +16,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use teal_model::api::{
     AbortRequest, Accepted, AdoptRequest, Adoption, DeployRequest, DescribeRequest, DescribedContainer, Detail,
-    DownRequest, GiveBackRequest, Holder, Log, PruneRequest, Pruned, RemoveRequest, Removed, Summary, VERSION,
-    VERSION_HEADER,
+    DownRequest, FreezeRequest, GiveBackRequest, Holder, Log, PromoteRequest, PruneRequest, Pruned, RemoveRequest,
+    Removed, RollbackRequest, RolledBack, Summary, VERSION, VERSION_HEADER,
 };
+use teal_model::deployment::Promote;
 use teal_model::fault::{Code, Fault};
 use teal_model::plan::Plan;
 use tokio::net::UnixListener;

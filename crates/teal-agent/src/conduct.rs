@@ -8,6 +8,7 @@ use crate::clock::unix_ms;
 use crate::journal::{JournalError, Kept};
 use crate::jury::Jury;
 use crate::meter::Window;
+use crate::migrate::{self, MigrationEnd, migration_failed};
 use crate::proof::Proving;
 use crate::pulls::Pulls;
 use crate::words::{release_lines, step_words, steps};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Notice, What};
 use teal_model::config::PullPolicy;
-use teal_model::deployment::{Action, Deployment, Event, Health, Phase, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{Action, Deployment, Event, Health, Migration, Phase, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
 use teal_model::receipt::{Outcome, Receipt, Traffic};
@@ -151,7 +152,9 @@ impl Conductor {
         }
         if let State::Migrating { member, .. } = &self.deployment.state {
             let release = &self.deployment.plan.members[*member].candidate;
-            seen.migrations.extend(self.agent.look_at_migration(release).await.map(|seen| (release.clone(), seen)));
+            if self.published() {
+                seen.migrations.extend(self.look_at_migration(release).await.map(|seen| (release.clone(), seen)));
+            }
         }
         let plan = &self.deployment.plan;
         let live = plan.members.iter().filter_map(|member| member.live.as_ref()).map(|live| &live.release);
@@ -166,6 +169,22 @@ impl Conductor {
             seen.in_flight = self.in_flight().await;
         }
         seen
+    }
+
+    /// None: nobody can say.
+    async fn look_at_migration(&self, release: &ReleaseKey) -> Option<Migration> {
+        let failed = |end, lines| migration_failed(release, end, lines);
+        Some(match self.agent.migration(release).await.ok()? {
+            migrate::Migration::Running => Migration::Running,
+            migrate::Migration::Exited { code: 0, .. } => Migration::Succeeded,
+            migrate::Migration::Exited { code, last_lines } => {
+                Migration::Failed(failed(MigrationEnd::Exited { code }, last_lines))
+            }
+            // Not done twice, and not taken for done.
+            migrate::Migration::Gone => {
+                Migration::Lost(Fault { code: Code::Stuck, ..failed(MigrationEnd::Lost, Vec::new()) })
+            }
+        })
     }
 
     /// The states that wait for requests to end.

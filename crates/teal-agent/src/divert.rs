@@ -216,7 +216,8 @@ impl Agent {
 
 /// From the first table of a member's turn on, and not in a revert: there, what is led away stays so until its end.
 fn leads_away(state: &State) -> bool {
-    !matches!(state, State::Planned | State::Pulling | State::Migrating | State::Reverting { .. }) && !state.has_ended()
+    !matches!(state, State::Planned | State::Pulling | State::Migrating { turn: false, .. } | State::Reverting { .. })
+        && !state.has_ended()
 }
 
 /// A port on the same address that nobody has at this moment.

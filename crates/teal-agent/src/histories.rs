@@ -73,8 +73,12 @@ pub async fn keep(agent: Weak<Agent>) {
 
 /// Live releases of services that nobody deploys: what happens in a deployment is no history yet.
 fn live_alone(agent: &Agent) -> Result<Vec<ReleaseKey>, JournalError> {
-    let busy: Vec<ServiceKey> =
-        agent.journal.unfinished()?.iter().flat_map(|kept| kept.deployment.plan.services().cloned().collect::<Vec<_>>()).collect();
+    let busy: Vec<ServiceKey> = agent
+        .journal
+        .unfinished()?
+        .iter()
+        .flat_map(|kept| kept.deployment.plan.services().cloned().collect::<Vec<_>>())
+        .collect();
     let live = agent.journal.services()?.into_iter().filter_map(|record| record.live).map(|live| live.release);
     Ok(live.filter(|release| !busy.contains(&release.service)).collect())
 }

@@ -10,7 +10,6 @@ mod warm;
 
 pub use places::{HostPort, Slot};
 pub use record::{AdoptedReplica, Diversion, Kept, ReleaseRecord, ServiceRecord};
-pub use warm::{Retained, TakenBack};
 use rows::{put_entry, put_release, put_releases, put_routing, put_snapshot, settle_claims, settle_stuck};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -23,6 +22,7 @@ use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::receipt::Receipt;
 use teal_model::wire::ListenerKey;
+pub use warm::{Retained, TakenBack};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

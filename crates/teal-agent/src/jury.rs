@@ -143,7 +143,7 @@ impl Session {
             let lines = agent.meter.latency_of(&live).as_ref().and_then(Lines::of);
             let rules = &member.safety.rollback;
             let watched_ms = member.bake_ms + steps_ms(member);
-            let mut watch = Watch::new(rules, watched_ms, history, lines.clone(), unix_ms());
+            let mut watch = Watch::new(rules, watched_ms, history, lines, unix_ms());
             if deployment.state != (State::Shifting { step: 0 }) {
                 let baking_since = match deployment.state {
                     State::Baking => deployment.entered_ms.saturating_sub(steps_ms(member)),
@@ -151,7 +151,7 @@ impl Session {
                 };
                 watch = watch.resume(baking_since, deployment.cap.map(|_| ALL));
             }
-            let judges = agent.judges_of(member);
+            let judges = judges_of(&agent, member);
             Some(Bench {
                 live,
                 slow: lines.map(|lines| (Slowness::candidate(&lines), Slowness::live(&lines))),
@@ -227,7 +227,9 @@ impl Session {
             let (candidate, live) = bench.names();
             let subject = format!("verdict of {}", bench.member.service);
             match warnings.first() {
-                Some(warning) => self.agent.alert_once(&subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
+                Some(warning) => self
+                    .agent
+                    .alert_once(&subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
                 None => self.agent.clear_alert(&subject),
             }
             judged.words.extend(bench.words.iter().cloned());
@@ -367,6 +369,21 @@ impl Bench {
         let (candidate, live) = self.seen;
         format!("{ours} failed {} of {}, {theirs} {} of {}", candidate.bad, candidate.n, live.bad, live.n)
     }
+}
+
+/// They know whom they judge.
+fn judges_of(agent: &Agent, member: &Member) -> Option<Judges> {
+    let judges = member.safety.rollback.judges.clone();
+    let directory = agent.store.release(&member.candidate).map(|stored| stored.directory).unwrap_or_default();
+    let ServiceKey { project, service } = &member.service;
+    let variables = [
+        ("TEAL_PROJECT", project.clone()),
+        ("TEAL_SERVICE", service.clone()),
+        ("TEAL_RELEASE", member.candidate.number.to_string()),
+        ("TEAL_COLOR", member.color.to_string()),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+    (!judges.is_empty()).then(|| Judges::start(judges, &Surroundings { directory: directory.into(), variables }))
 }
 
 fn steps_ms(member: &Member) -> u64 {

@@ -16,8 +16,11 @@ use teal_model::wire::ListenerKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// How it stands, and the same for people.
+type Said = (Proof, String);
+
 pub struct Proving {
-    said: watch::Receiver<(Proof, String)>,
+    said: watch::Receiver<Said>,
     /// Ends with it.
     _task: JoinSet<()>,
 }
@@ -34,9 +37,8 @@ impl Proving {
         let agent = agent.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let say = |words: String| to.send_modify(|said| said.1 = words);
             for member in &chosen {
-                if let Err(fault) = agent.prove(member, &say).await {
+                if let Err(fault) = agent.prove(member, &to).await {
                     to.send_modify(|said| said.0 = Proof::Failed(fault));
                     return;
                 }
@@ -65,7 +67,8 @@ impl Proving {
 }
 
 impl Agent {
-    async fn prove(&self, member: &Member, say: &(impl Fn(String) + Sync)) -> Result<(), Fault> {
+    async fn prove(&self, member: &Member, to: &watch::Sender<Said>) -> Result<(), Fault> {
+        let say = |words: String| to.send_modify(|said| said.1 = words);
         let stored = self.store.release(&member.candidate)?;
         let replicas = self.reached(member, &stored);
         let host = stored.service.teal.routes.iter().find_map(|route| route.host.clone());

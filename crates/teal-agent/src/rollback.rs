@@ -48,7 +48,8 @@ impl Agent {
                 State::Reverting { .. } => return Ok(Some(number)),
                 state if state.may_revert() => {
                     if let Some(to) = request.to.filter(|to| !goes_back_to(&kept.deployment.plan, request, *to)) {
-                        let what = format!("deployment {number} runs, and taking it back does not lead to release {to}");
+                        let what =
+                            format!("deployment {number} runs, and taking it back does not lead to release {to}");
                         return Err(Fault::new(Code::Busy, what).hint("take it back first: `teal rollback`"));
                     }
                     return self.abort(number, &request.who).map(|_| Some(number));
@@ -68,7 +69,11 @@ impl Agent {
             true => self.changed_last(&request.project)?,
         };
         if request.to.is_some() && names.len() != 1 {
-            let what = format!("a release has a number within its service, and {} are meant: {}", names.len(), names.join(", "));
+            let what = format!(
+                "a release has a number within its service, and {} are meant: {}",
+                names.len(),
+                names.join(", ")
+            );
             return Err(Fault::new(Code::Usage, what).hint("name one: `teal rollback SERVICE --to N`"));
         }
         let services = self.journal.services()?;
@@ -114,7 +119,8 @@ impl Agent {
         let Some(kept) = newest else { return Err(self.not_here(project, None)) };
         let number = kept.deployment.number;
         if kept.deployment.state != State::Done {
-            let what = format!("deployment {number} was not the one that went live: it is {}", kept.deployment.state.name());
+            let what =
+                format!("deployment {number} was not the one that went live: it is {}", kept.deployment.state.name());
             let hint = "what was live before it is live; to go further back name a service: `teal rollback SERVICE`";
             return Err(Fault::new(Code::NotFound, what).hint(hint));
         }
@@ -122,8 +128,11 @@ impl Agent {
         let names: Vec<String> =
             kept.deployment.plan.members.iter().filter(went).map(|member| member.service.service.clone()).collect();
         match names.is_empty() {
-            true => Err(Fault::new(Code::NotFound, format!("deployment {number} replaced no release: there is nothing before it"))
-                .hint("`teal remove` ends what it has started")),
+            true => Err(Fault::new(
+                Code::NotFound,
+                format!("deployment {number} replaced no release: there is nothing before it"),
+            )
+            .hint("`teal remove` ends what it has started")),
             false => Ok(names),
         }
     }
@@ -137,7 +146,9 @@ impl Agent {
             let ReleaseKey { service, number } = &record.release;
             let stored = self.store.release(&record.release).map_err(|fault| {
                 let what = format!("the settings of {} are not kept any more", record.release);
-                Fault::new(Code::NotFound, what).hint("raise `x-teal.keep`; deploy the earlier file").detail(vec![fault.what])
+                Fault::new(Code::NotFound, what)
+                    .hint("raise `x-teal.keep`; deploy the earlier file")
+                    .detail(vec![fault.what])
             })?;
             let is_warm = warm.get(service).is_some_and(|warm| warm.release == record.release);
             let retained = is_warm && self.is_ready_now(&record.release).await == Some(true);
@@ -165,7 +176,8 @@ impl Agent {
         }
         record.repo_digests.first().cloned().map(Some).ok_or_else(|| {
             let what = format!("the image of {} ({}, {id}) is not here any more", record.release, record.image);
-            Fault::new(Code::ImageMissing, what).hint("it was built here and came from no registry: build it again and deploy that")
+            Fault::new(Code::ImageMissing, what)
+                .hint("it was built here and came from no registry: build it again and deploy that")
         })
     }
 
@@ -211,7 +223,7 @@ impl Agent {
     }
 
     /// Beside what is live: settings that a rollback needs. Of each service as many releases as it keeps.
-    pub fn kept_releases(&self) -> Result<Vec<ReleaseKey>, Fault> {
+    pub fn may_go_back_to(&self) -> Result<Vec<ReleaseKey>, Fault> {
         let mut kept: Vec<ReleaseKey> = self.journal.retained()?.into_iter().map(|one| one.release).collect();
         for record in self.journal.services()? {
             let Some(live) = &record.live else { continue };

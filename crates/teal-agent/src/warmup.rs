@@ -4,7 +4,7 @@ use crate::get::Get;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use teal_model::config::Warmup;
 use tokio::time::{Instant, timeout};
@@ -51,25 +51,31 @@ impl Warmed {
 
 /// Requests that fail are told and stop nothing: whether the candidate is fit to serve is for others to say.
 pub async fn warm(warmup: &Warmup, replicas: &[SocketAddr], host: &str) -> Warmed {
-    let warmed = Mutex::new(Warmed::default());
-    let add = |took, failure| warmed.lock().unwrap_or_else(PoisonError::into_inner).add(took, failure);
-    let ask = async |address: SocketAddr, path: &str| {
-        let get = Get { path: path.to_owned(), host: host.to_owned(), ..Get::default() };
-        let began = Instant::now();
-        let failure = match get.from(address).await {
-            Ok(answer) if answer.is_good() => None,
-            Ok(answer) => Some(format!("http://{address}{path} answered {}", answer.status)),
-            Err(why) => Some(format!("http://{address}{path}: {why}")),
-        };
-        add(began.elapsed(), failure);
-    };
-    let paths = || warmup.paths.iter().cycle().take(warmup.requests as usize);
+    let warmed = Arc::new(Mutex::new(Warmed::default()));
     let lanes = (warmup.concurrency as usize).max(1);
-    let all =
-        replicas.iter().map(|address| stream::iter(paths()).for_each_concurrent(lanes, |path| ask(*address, path)));
+    let all = replicas.iter().map(|address| {
+        let paths = warmup.paths.iter().cycle().take(warmup.requests as usize);
+        let asked: Vec<_> = paths.map(|path| ask(*address, path.clone(), host.to_owned(), warmed.clone())).collect();
+        stream::iter(asked).buffer_unordered(lanes).for_each(std::future::ready)
+    });
     let out_of_time = timeout(Duration::from_millis(warmup.timeout_ms), join_all(all)).await.is_err();
-    let warmed = warmed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let warmed = locked(&warmed).clone();
     Warmed { out_of_time, ..warmed }
+}
+
+async fn ask(address: SocketAddr, path: String, host: String, warmed: Arc<Mutex<Warmed>>) {
+    let get = Get { path: path.clone(), host, ..Get::default() };
+    let began = Instant::now();
+    let failure = match get.from(address).await {
+        Ok(answer) if answer.is_good() => None,
+        Ok(answer) => Some(format!("http://{address}{path} answered {}", answer.status)),
+        Err(why) => Some(format!("http://{address}{path}: {why}")),
+    };
+    locked(&warmed).add(began.elapsed(), failure);
+}
+
+fn locked(warmed: &Mutex<Warmed>) -> MutexGuard<'_, Warmed> {
+    warmed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -77,7 +83,6 @@ pub async fn warm(warmup: &Warmup, replicas: &[SocketAddr], host: &str) -> Warme
 mod tests {
     use super::*;
     use crate::get::tests::{answer, server};
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::net::TcpListener;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use teal_model::api::{Notice, What};
-use teal_model::deployment::{Deployment, Phase, Published, State};
+use teal_model::deployment::{Deployment, Phase, Published, State, percent};
 use teal_model::plan::Member;
 use teal_model::receipt::{ReleaseLine, StepTime};
 
@@ -51,7 +51,7 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
     let all_behind = || members.iter().filter(|member| !member.takes_its_turn()).all(|member| member.nginx.is_some());
     match state {
         State::Releasing { member } if behind(member) => format!("switch nginx to {}", of(member)),
-        State::Shifting if all_behind() => format!("switch nginx to {}", candidates()),
+        State::Shifting { .. } if all_behind() => format!("switch nginx to {}", candidates()),
         State::Holding { member } if behind(member) => format!("nginx answers 502; let {} finish", live(member)),
         // As a team with a script for it knows them.
         State::Pulling if members.iter().all(|member| member.nginx.is_some()) => "pull images, choose ports".to_owned(),
@@ -60,7 +60,7 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
         State::Retiring if all_behind() && !retiring().is_empty() => format!("stop and remove {}", retiring()),
         State::Planned => "plan".to_owned(),
         State::Pulling => "pull images".to_owned(),
-        State::Migrating => "migrate: nothing to do".to_owned(),
+        State::Migrating { member, .. } => format!("migrate for {}", of(member)),
         State::Holding { member } => format!("hold requests, let {} finish", live(member)),
         State::Stopping { member, batch } => format!("stop {}{}", live(member), nth(member, batch)),
         State::Warming { member, .. } if job(member) => format!("wait until {} has exited 0", of(member)),
@@ -72,7 +72,13 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
             None => NO_DELAY.to_owned(),
         },
         State::Releasing { member } => format!("send held requests to {}", of(member)),
-        State::Shifting => format!("flip to {}", candidates()),
+        State::Proving { member: Some(member) } => format!("warm up and test {}", of(member)),
+        State::Proving { member: None } => format!("warm up and test {}", candidates()),
+        State::Shifting { step } if *step < deployment.last_step() => {
+            format!("{} of the requests to {}", share_of(deployment, *step), candidates())
+        }
+        State::Stepping { step } => format!("watch {} at {}", candidates(), share_of(deployment, *step)),
+        State::Shifting { .. } => format!("flip to {}", candidates()),
         State::Baking if members.iter().all(|member| member.bake_ms == 0) => NO_BAKE.to_owned(),
         State::Baking => "bake".to_owned(),
         State::Draining { closing: false } => match retiring() {
@@ -96,6 +102,12 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
         State::Reverted { .. } => "reverted".to_owned(),
         State::Stuck { .. } => "stuck".to_owned(),
     }
+}
+
+/// The share of those that go by steps.
+fn share_of(deployment: &Deployment, step: usize) -> String {
+    let steps = deployment.plan.members.iter().filter_map(|member| member.safety.steps.get(step));
+    steps.map(|step| percent(step.share)).next().unwrap_or_default()
 }
 
 fn plural(n: u32, word: &str) -> String {

@@ -286,7 +286,10 @@ impl World {
                 let is_candidate = &member.candidate == release;
                 let replicas = if is_candidate { member.replicas } else { live_replicas(member) };
                 self.running.get_mut(release).unwrap().extend((1..=replicas).filter(|index| span.contains(*index)));
-                assert!(!is_candidate || member.safety.retained.iter().all(|one| !self.warm.contains(one)), "{release}");
+                assert!(
+                    !is_candidate || member.safety.retained.iter().all(|one| !self.warm.contains(one)),
+                    "{release}"
+                );
                 assert!(!is_candidate || member.safety.migrate.is_none() || self.migrated.contains(release));
                 let other =
                     if is_candidate { member.live.as_ref().map(|live| &live.release) } else { Some(&member.candidate) };
@@ -536,8 +539,12 @@ fn a_member_that_dies_while_others_are_watched_takes_the_group_back_and_a_job_th
         member("web", Strategy::BlueGreen, true),
     ];
     plan.members[0].job = true;
-    let watched =
-        [State::Warming { member: 2, batch: 0 }, State::Shifting { step: 0 }, State::Baking, State::Draining { closing: false }];
+    let watched = [
+        State::Warming { member: 2, batch: 0 },
+        State::Shifting { step: 0 },
+        State::Baking,
+        State::Draining { closing: false },
+    ];
     for state in watched.into_iter().chain([State::Draining { closing: true }]) {
         let mut deployment = Deployment::new(1, plan.clone(), 0);
         deployment.state = state.clone();

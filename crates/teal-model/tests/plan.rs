@@ -47,7 +47,8 @@ fn planned_over(doors: &[Door], services: &[Service], changed: &[&str], choice: 
         adopted: None,
         doors: doors.to_vec(),
     };
-    let running = Running {        live: services.keys().map(|name| (name.clone(), live(name))).collect(),
+    let running = Running {
+        live: services.keys().map(|name| (name.clone(), live(name))).collect(),
         next: services.keys().map(|name| (name.clone(), 2)).collect(),
         ..Running::default()
     };

@@ -54,7 +54,7 @@ impl Deployed {
                 None
             }
             What::Did { published: Some(published), .. }
-                if matches!(state, Some(State::Shifting | State::Releasing { .. })) =>
+                if matches!(state, Some(State::Shifting { .. } | State::Releasing { .. })) =>
             {
                 Some(*published)
             }

@@ -58,7 +58,8 @@ impl Journal {
     pub fn were_live(&self, service: &ServiceKey) -> Result<Vec<ReleaseRecord>> {
         let db = self.db();
         let read = || -> Written<Vec<ReleaseRecord>> {
-            let mut query = db.prepare("SELECT record FROM releases WHERE service = ?1 AND was_live ORDER BY number DESC")?;
+            let mut query =
+                db.prepare("SELECT record FROM releases WHERE service = ?1 AND was_live ORDER BY number DESC")?;
             let mut rows = query.query([service.to_string()])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {

@@ -2,7 +2,8 @@
 
 use super::routing::had_share;
 use super::{
-    Action, CLOSING_MS, Deployment, End, Health, LOST_AFTER_MS, Migration, Phase, Proof, Pull, Ruling, Seen, State, Step,
+    Action, CLOSING_MS, Deployment, End, Health, LOST_AFTER_MS, Migration, Phase, Proof, Pull, Ruling, Seen, State,
+    Step,
 };
 use crate::config::{FailureAction, Pace};
 use crate::fault::{Code, Fault};
@@ -237,8 +238,10 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                 Some(Migration::Succeeded) => next(),
                 Some(Migration::Failed(fault) | Migration::Lost(fault)) => Step::Fail(fault.clone()),
                 Some(Migration::Running) | None => before(deployment.entered_ms + timeout_ms, now_ms, || {
-                    let what = format!("the migration for {} did not end within {} s", member.candidate, timeout_ms / 1000);
-                    Step::Fail(Fault::new(Code::MigrationFailed, what))
+                    let what =
+                        format!("the migration for {} did not end within {} s", member.candidate, timeout_ms / 1000);
+                    let hint = "raise `x-teal.migrate.timeout` if it only needs more time; what it had done already stays done";
+                    Step::Fail(Fault::new(Code::MigrationFailed, what).hint(hint))
                 }),
             }
         }
@@ -249,7 +252,8 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             Some(Proof::Running) | None => Step::Wait { until_ms: None },
         },
         State::Stepping { step } => {
-            let paces: Vec<Pace> = members.iter().filter_map(|member| Some(member.safety.steps.get(*step)?.pace)).collect();
+            let paces: Vec<Pace> =
+                members.iter().filter_map(|member| Some(member.safety.steps.get(*step)?.pace)).collect();
             let held = |pace: &Pace| match pace {
                 Pace::For { ms } => *ms,
                 Pace::Manual => 0,

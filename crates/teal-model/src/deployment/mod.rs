@@ -105,7 +105,9 @@ impl Action {
             Action::EndMigration { release } => format!("remove the container of the migration for {release}"),
             Action::Retain { release } => format!("keep {release} warm"),
             Action::DropRetained { release } => format!("end {release}, which was kept warm"),
-            Action::Cap { share: Some(share) } => format!("at most {} of the requests to the candidate", percent(*share)),
+            Action::Cap { share: Some(share) } => {
+                format!("at most {} of the requests to the candidate", percent(*share))
+            }
             Action::Cap { share: None } => "the whole share of this step again".to_owned(),
             Action::Publish => "publish the route table".to_owned(),
             Action::Tidy => "clean up".to_owned(),
@@ -322,7 +324,17 @@ impl Deployment {
         let warm = |member: &Member| member.safety.back.is_some_and(|back| back.retained);
         let at_once = !plan.members.is_empty() && plan.members.iter().all(warm);
         let state = if at_once { State::Shifting { step: 0 } } else { State::Planned };
-        Self { number, plan, state, entered_ms: now_ms, done: Vec::new(), cap: None, frozen: None, notes: Vec::new(), found_bad: false }
+        Self {
+            number,
+            plan,
+            state,
+            entered_ms: now_ms,
+            done: Vec::new(),
+            cap: None,
+            frozen: None,
+            notes: Vec::new(),
+            found_bad: false,
+        }
     }
 
     /// Takes down what happened. An event that this state cannot have is refused and changes nothing.
@@ -345,7 +357,9 @@ impl Deployment {
             }
             Event::Promoted { full, who } => {
                 let next = match &self.state {
-                    State::Stepping { step } => State::Shifting { step: if *full { self.last_step() } else { step + 1 } },
+                    State::Stepping { step } => {
+                        State::Shifting { step: if *full { self.last_step() } else { step + 1 } }
+                    }
                     State::Baking => State::Draining { closing: false },
                     state => return illegal(state, "promoted".to_owned()),
                 };
@@ -450,7 +464,8 @@ impl Deployment {
                 if *batch == 0 {
                     script.extend(waits.then_some(Action::Publish));
                     // It has the color, and with it the names, that the candidate gets.
-                    let warm = members[*member].safety.retained.iter().filter(|one| **one != members[*member].candidate);
+                    let warm =
+                        members[*member].safety.retained.iter().filter(|one| **one != members[*member].candidate);
                     script.extend(warm.map(|release| Action::DropRetained { release: release.clone() }));
                     script.push(Action::EnsureNetwork);
                 }
@@ -461,7 +476,13 @@ impl Deployment {
                 let mut script = vec![Action::Publish];
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
                 let live = |member: &Member| member.live.as_ref().map(|live| live.release.clone());
-                script.extend(members.iter().filter(|member| member.retains()).filter_map(live).map(|release| Action::Retain { release }));
+                script.extend(
+                    members
+                        .iter()
+                        .filter(|member| member.retains())
+                        .filter_map(live)
+                        .map(|release| Action::Retain { release }),
+                );
                 let old = || members.iter().filter(|member| !member.retains()).filter_map(live);
                 // Those first that depend on others.
                 script.extend(old().rev().map(|release| stop(&release, Span::ALL)));

@@ -49,7 +49,14 @@ impl Routing {
     }
 
     fn held(settings: &ReleaseKey, listed: Vec<ReleaseKey>) -> Self {
-        Self { split: Vec::new(), holding: true, listed, close_tunnels: Vec::new(), preview: None, settings: settings.clone() }
+        Self {
+            split: Vec::new(),
+            holding: true,
+            listed,
+            close_tunnels: Vec::new(),
+            preview: None,
+            settings: settings.clone(),
+        }
     }
 
     /// Also known to the proxy, without a share.
@@ -122,7 +129,9 @@ impl Deployment {
                 }
             }
             state if member.takes_its_turn() => Some(self.routing_in_turn(state, i, member)),
-            State::Proving { member: None } => Some(stays()?.previewed(Some(candidate).filter(|_| member.safety.proves || member.safety.preview))),
+            State::Proving { member: None } => {
+                Some(stays()?.previewed(Some(candidate).filter(|_| member.safety.proves || member.safety.preview)))
+            }
             State::Shifting { .. } | State::Stepping { .. } | State::Baking => Some(match live {
                 Some(live) => Routing::shared(candidate, self.share(member), live)
                     .previewed(Some(candidate).filter(|_| member.safety.preview)),

@@ -111,7 +111,8 @@ pub(super) fn settle(project: &Project, running: &Running, members: &mut [Member
 
 /// The candidate is the release that is warm, or is made from an earlier one; either has been proved.
 pub(super) fn go_back(member: &mut Member, back: Back, running: &Running) {
-    let warm = running.retained.get(&member.service.service).filter(|warm| back.retained && warm.release.number == back.to);
+    let warm =
+        running.retained.get(&member.service.service).filter(|warm| back.retained && warm.release.number == back.to);
     let safety = &mut member.safety;
     (safety.steps, safety.migrate, safety.proves) = (Vec::new(), None, false);
     safety.back = Some(Back { retained: warm.is_some(), ..back });

@@ -92,7 +92,9 @@ pub fn is_no_accident(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
         (State::Stepping { step }, Step::Enter(_)) => {
             let paces = deployment.plan.members.iter().filter_map(|member| Some(member.safety.steps.get(*step)?.pace));
             assert!(paces.clone().all(|pace| matches!(pace, Pace::For { ms } if waited >= ms)));
-            assert!(paces.count() > 0 && deployment.frozen.is_none() && !seen.judged.contained && !seen.judged.both_fail);
+            assert!(
+                paces.count() > 0 && deployment.frozen.is_none() && !seen.judged.contained && !seen.judged.both_fail
+            );
         }
         (State::Baking, Step::Enter(State::Draining { .. })) => {
             let bake = deployment.plan.members.iter().map(|member| member.bake_ms).max().unwrap();
@@ -153,11 +155,9 @@ fn readiness_that_is_lost_is_a_fact_only_where_the_live_release_passes_the_same_
 
 #[test]
 fn what_is_done_about_a_bad_candidate_is_the_services_choice() {
-    for (action, wanted) in [
-        (FailureAction::Rollback, "fail"),
-        (FailureAction::Pause, "freeze"),
-        (FailureAction::Continue, "note"),
-    ] {
+    for (action, wanted) in
+        [(FailureAction::Rollback, "fail"), (FailureAction::Pause, "freeze"), (FailureAction::Continue, "note")]
+    {
         let mut deployment = watched(State::Stepping { step: 0 });
         deployment.plan.members[0].safety.rollback.action = action;
         let mut seen = all_well(&deployment);

@@ -9,7 +9,7 @@ use teal_model::deployment::{Published, State};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey, TableNumber};
-use teal_model::plan::{LiveRelease, Member, Naming, Plan, PortPlan, Reach, Unchanged};
+use teal_model::plan::{LiveRelease, Member, Naming, Plan, PortPlan, Reach, Safety, Unchanged};
 use teal_model::receipt::{
     Connections, Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic,
 };
@@ -63,6 +63,7 @@ pub fn plan() -> Plan {
         drain_ms: 30_000,
         bake_ms: 0,
         readiness: "the container runs".to_owned(),
+        safety: Safety::default(),
     };
     let web = Member {
         service: ServiceKey::new("shop", "web"),
@@ -106,6 +107,7 @@ pub fn plan() -> Plan {
         drain_ms: 30_000,
         bake_ms: 0,
         readiness: "HTTP GET /up on port 8080, and its HEALTHCHECK".to_owned(),
+        safety: Safety::default(),
     };
     Plan {
         project: "shop".to_owned(),
@@ -149,7 +151,7 @@ pub fn notices() -> Vec<Notice> {
         (2_700, did("start shop/web@4", 590)),
         (2_700, entered(State::Warming { member: 1, batch: 0 }, "wait until shop/web@4 (green, 2 replicas) is ready")),
         (2_900, What::Warning { words: "the Docker daemon answered after 2 s".to_owned() }),
-        (9_000, entered(State::Shifting, "flip to shop/web@4")),
+        (9_000, entered(State::Shifting { step: 0 }, "flip to shop/web@4")),
         (9_001, published(14, 412)),
         (9_002, entered(State::Baking, "bake")),
         (9_003, entered(State::Draining { closing: false }, "drain shop/web@3")),
@@ -176,6 +178,7 @@ pub fn receipt() -> Receipt {
         started_ms: STARTED_MS,
         ended_ms: NOW_MS,
         outcome: Outcome::Done,
+        notes: Vec::new(),
         releases: vec![
             ReleaseLine {
                 service: "worker".to_owned(),

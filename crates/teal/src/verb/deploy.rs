@@ -61,7 +61,7 @@ impl Selection {
         let (force, remove_orphans) = (self.force, self.remove_orphans);
         Ok(DeployRequest {
             project,
-            choice: Choice { services: self.services, force, remove_orphans, take: None },
+            choice: Choice { services: self.services, force, remove_orphans, ..Choice::default() },
             who: who(),
         })
     }
