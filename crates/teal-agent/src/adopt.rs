@@ -231,6 +231,7 @@ impl Agent {
             job: false,
             created_ms: unix_ms(),
             adopted: adopted.collect(),
+            before: None,
             again: None,
         };
         Ok(Found { shown: shown(&record, service, false, notes), record, stored })

@@ -355,7 +355,12 @@ impl Agent {
         let mut running = Running { next, unreachable: engine.unreachable, closed, ..Running::default() };
         for warm in self.journal.retained()?.into_iter().filter(|warm| warm.release.service.project == project.name) {
             let record = self.journal.release(&warm.release)?;
-            let warm = record.map(|record| Warm { release: warm.release, color: record.color });
+            let warm = record.map(|record| Warm {
+                release: warm.release,
+                color: record.color,
+                image: record.image,
+                image_id: record.image_id,
+            });
             running.retained.extend(warm.map(|warm| (warm.release.service.service.clone(), warm)));
         }
         let known = self

@@ -98,10 +98,11 @@ impl Agent {
         if to == Some(live.release.number) {
             return Err(Fault::new(Code::Usage, format!("{} is live already", live.release)).detail(vec![known()]));
         }
+        let numbered = |number: u64| were.iter().find(|one| one.release.number == number);
         let target = match to {
-            Some(to) => were.iter().find(|one| one.release.number == to),
-            // Further back each time, not to and fro.
-            None => were.iter().find(|one| one.again.is_none() && one.release.number < live.made_from()),
+            Some(to) => numbered(to),
+            // What it replaced when it was new: so each time further back, and not to and fro.
+            None => live.again.map_or(Some(live), numbered).and_then(|new| numbered(new.before?)),
         };
         target.cloned().ok_or_else(|| {
             let what = match to {

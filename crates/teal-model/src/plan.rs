@@ -257,6 +257,8 @@ pub struct Running {
 pub struct Warm {
     pub release: ReleaseKey,
     pub color: Color,
+    pub image: String,
+    pub image_id: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -29,6 +29,9 @@ pub struct ReleaseRecord {
     /// Its containers, where Teal has not made them: they carry no label of ours, and are found by these ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopted: Vec<AdoptedReplica>,
+    /// The release that it replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
     /// The earlier release that it was made from again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<u64>,
@@ -145,13 +148,9 @@ impl ReleaseRecord {
             job: member.job,
             created_ms: now_ms,
             adopted: Vec::new(),
+            before: member.live.as_ref().map(|live| live.release.number),
             again: member.safety.back.map(|back| back.to),
         }
-    }
-
-    /// The number of the release that it is, or is again.
-    pub fn made_from(&self) -> u64 {
-        self.again.unwrap_or(self.release.number)
     }
 
     pub fn is_adopted(&self) -> bool {

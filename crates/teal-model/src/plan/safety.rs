@@ -120,6 +120,7 @@ pub(super) fn go_back(member: &mut Member, back: Back, running: &Running) {
         safety.retained = None;
         member.candidate = warm.release.clone();
         member.color = warm.color;
+        (member.image, member.image_id) = (warm.image.clone(), warm.image_id.clone());
     }
 }
 

@@ -87,7 +87,7 @@ fn deploy(stage: &Stage, percents: &[f64], more: &str) -> io::Result<()> {
     let before = position(stage);
     let begun = stage.deploy("1", &["--no-wait"]);
     assert_eq!(begun.exit, 0, "{begun:#?}");
-    let shifting = |(state, _): &Position| state.contains("shifting");
+    let shifting = |(state, _): &Position| state.contains("stepping");
     stage.until("the first step is in force", PATIENCE, || {
         let now = position(stage);
         shifting(&now) && now.1 > before.1

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use teal_model::api::Summary;
 use teal_model::deployment::State;
 
+/// For as many requests as it takes to know how often the service fails as a rule.
+const USUAL: Duration = Duration::from_secs(13);
 /// Of all requests on the candidate before the outage, so that there is something to be mistaken about.
 const BEFORE: Duration = Duration::from_secs(5);
 /// A late verdict would come within this.
@@ -36,7 +38,7 @@ pub fn run(stage: &Stage, outage: Duration) -> std::io::Result<Outage> {
     let first = stage.deploy_with("0", &[], &needs);
     assert!(first.done(), "{first:#?}\n{}", stage.logs());
     let prober = Prober::start(bad_release::load(stage))?;
-    std::thread::sleep(BEFORE);
+    std::thread::sleep(USUAL);
     let begun = stage.deploy_with("1", &["--no-wait"], &needs);
     assert_eq!(begun.exit, 0, "{begun:#?}");
     let baking = || stage.status().running.iter().any(|running| running.state.name() == "baking");
