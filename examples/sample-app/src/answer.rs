@@ -74,7 +74,9 @@ impl Exchange<'_, '_> {
             self.send_text(503, b"booting\n", false)?;
             return Ok(self.after());
         }
-        let fate = if head.path == "/health" { Fate::Good } else { self.app.trouble.next() };
+        // What asks whether anybody is there at all is answered, too.
+        let well = head.path == "/health" || head.method == "HEAD";
+        let fate = if well { Fate::Good } else { self.app.trouble.next() };
         match fate {
             Fate::Good => self.route(&body),
             Fate::Fails => {

@@ -1,5 +1,5 @@
 //! How a release goes wrong that looked well: a part of its requests fails or is slow, all of them hang, or all fail with
-//! what it depends on. Health goes on being good.
+//! what it depends on. Health goes on being good, and so do HEAD requests.
 
 use crate::settings::Settings;
 use std::net::{TcpStream, ToSocketAddrs};
