@@ -8,6 +8,7 @@ mod flip;
 mod nginx;
 mod project;
 mod table;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -18,13 +19,15 @@ fn main() -> ExitCode {
         Some("table") if arguments[1..] == ["nginx"] => table::run(),
         Some("nginx") => nginx::run(&arguments[1..]),
         Some("project") => project::run(&arguments[1..]),
+        Some("verdict") => verdict::run(&arguments[1..]),
         _ => {
             eprintln!(
-                "usage: teal-bench flip|project|nginx [--short] [PART...]\n\
+                "usage: teal-bench flip|project|nginx|verdict [--short] [PART...]\n\
                  usage: teal-bench table nginx\n\
                  parts of flip: flips recreate keepalive agent proxy overhead cpu\n\
                  parts of project: project internal identity data noop\n\
-                 parts of nginx: script script_wait behind edge"
+                 parts of nginx: script script_wait behind edge\n\
+                 parts of verdict: its rows, as in docs/verdict.md"
             );
             return ExitCode::from(2);
         }
