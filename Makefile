@@ -4,7 +4,7 @@ CARGO ?= cargo
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: build check test demo bench-flip bench-project bench-nginx bench setup images project-images fmt
+.PHONY: build check test demo bench-flip bench-project bench-nginx bench-verdict bench setup images project-images fmt
 
 build:
 	$(CARGO) build --release --locked -p teal
@@ -57,6 +57,11 @@ bench-project: project-images
 bench-nginx: images
 	$(CARGO) build --release --locked -p teal -p teal-bench
 	$(CARGO_TARGET_DIR)/release/teal-bench nginx
+
+# Simulated, so it needs neither root nor Docker.
+bench-verdict:
+	$(CARGO) build --release --locked -p teal-bench
+	$(CARGO_TARGET_DIR)/release/teal-bench verdict
 
 # The short ones.
 bench: bench-flip

@@ -9,6 +9,7 @@ mod nginx;
 mod project;
 mod real;
 mod table;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -20,14 +21,16 @@ fn main() -> ExitCode {
         Some("nginx") => nginx::run(&arguments[1..]),
         Some("project") => project::run(&arguments[1..]),
         Some("real") => real::run(&arguments[1..]),
+        Some("verdict") => verdict::run(&arguments[1..]),
         _ => {
             eprintln!(
-                "usage: teal-bench flip|project|nginx|real [--short] [PART...]\n\
+                "usage: teal-bench flip|project|nginx|real|verdict [--short] [PART...]\n\
                  usage: teal-bench table nginx\n\
                  parts of flip: flips recreate keepalive agent proxy overhead cpu\n\
                  parts of project: project internal identity data noop\n\
                  parts of nginx: script script_wait behind edge\n\
-                 parts of real: bad outage rollback canary"
+                 parts of real: bad outage rollback canary\n\
+                 parts of verdict: its rows, as in docs/verdict.md"
             );
             return ExitCode::from(2);
         }

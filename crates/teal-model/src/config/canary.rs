@@ -4,7 +4,6 @@ use super::keys;
 use super::project::{CanaryStep, Pace, Sticky};
 use super::quantity;
 use super::read::Item;
-use super::service::ReadService;
 
 const ALL: u32 = 10_000;
 const SHAPE: &str = "Write `10%`, `\"10% 5m\"`, `\"10% manual\"` or `{percent: 10, for: 5m}`.";
@@ -13,7 +12,6 @@ const SHAPE: &str = "Write `10%`, `\"10% 5m\"`, `\"10% manual\"` or `{percent: 1
 struct Written {
     share: u32,
     pace: Option<Pace>,
-    replicas: Option<u32>,
 }
 
 /// A step, or a list of them, each with a larger share than the one before. All requests are the step after the last,
@@ -22,20 +20,20 @@ pub(super) fn read_steps(item: &Item<'_>) -> Vec<CanaryStep> {
     let mut steps: Vec<CanaryStep> = Vec::new();
     let items = item.one_or_list().unwrap_or_default();
     let written: Vec<_> = items.iter().map(|item| (item, read_step(item))).collect();
-    let mut before = 0;
+    let mut before = None;
     for (item, step) in written.iter().filter_map(|(item, step)| Some((*item, step.as_ref()?))) {
-        if step.share <= before {
+        if before.is_some_and(|before| step.share <= before) {
             item.problem("not more than the step before", "Let each step give the candidate more requests.");
         } else if step.share < ALL {
             let pace = step.pace.unwrap_or(Pace::For { ms: CanaryStep::MS });
-            steps.push(CanaryStep { share: step.share, pace, replicas: step.replicas });
-        } else if step.pace.is_some() || step.replicas.is_some() {
+            steps.push(CanaryStep { share: step.share, pace });
+        } else if step.pace.is_some() {
             item.problem(
-                "all requests are the last step, on all replicas, and it lasts as long as `bake`",
+                "all requests are the last step, and it lasts as long as `bake`",
                 "Write `100%` alone, or take it out.",
             );
         }
-        before = step.share;
+        before = Some(step.share);
     }
     if steps.is_empty() && written.iter().all(|(_, step)| step.is_some()) {
         item.problem("no step below 100%", "Write some (`[5% 2m, 25% 10m]`), or take `canary` out.");
@@ -53,7 +51,7 @@ fn read_step(item: &Item<'_>) -> Option<Written> {
             "" => None,
             word => Some(read_pace(word)?),
         };
-        Some(Written { share: read_share(share)?, pace, replicas: None })
+        Some(Written { share: read_share(share)?, pace })
     };
     item.parsed(read, "a step of a canary", SHAPE)
 }
@@ -62,43 +60,23 @@ fn read_long(item: &Item<'_>) -> Option<Written> {
     let map = item.map(&keys::CANARY)?;
     let share = map.take("percent");
     let pace = map.take("for").map(|v| v.parsed(read_pace, "a duration", "Write `5m` or `manual`."));
-    let replicas = map.take("replicas").map(|v| v.count(1..=100));
     if share.is_none() && !map.has("steps") {
         item.problem("`percent` is missing", SHAPE);
     }
     map.finish();
     let share = share?.parsed(read_share, "a share of the requests", "Write a number such as `10` or `0.5`.")?;
-    Some(Written { share, pace: pace.flatten(), replicas: replicas.flatten() })
+    Some(Written { share, pace: pace.flatten() })
 }
 
 /// With or without its sign.
 fn read_share(text: &str) -> Option<u32> {
-    quantity::percent(text.strip_suffix('%').unwrap_or(text)).filter(|share| *share > 0)
+    quantity::percent(text.strip_suffix('%').unwrap_or(text))
 }
 
 fn read_pace(text: &str) -> Option<Pace> {
     match text {
         "manual" => Some(Pace::Manual),
         time => quantity::duration_ms(time).filter(|ms| *ms > 0).map(|ms| Pace::For { ms }),
-    }
-}
-
-/// What only shows when the replicas are known.
-pub(super) fn check(read: &ReadService<'_>) {
-    let Some(item) = &read.teal.canary else { return };
-    let all = read.service.replicas;
-    let mut before = 0;
-    for step in &read.service.teal.canary {
-        let replicas = step.replicas.unwrap_or(all);
-        if replicas > all {
-            item.problem(
-                format!("a step with {replicas} replicas of a service that has {all}"),
-                "Take `replicas` out for all of them.",
-            );
-        } else if replicas < before {
-            item.problem("a step with fewer replicas than the one before", "Replicas come in turn, and stay.");
-        }
-        before = replicas;
     }
 }
 

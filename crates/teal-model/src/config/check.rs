@@ -1,7 +1,6 @@
 //! What only shows when the services are seen together: dependencies, shared ports, and settings that contradict
 //! each other.
 
-use super::canary;
 use super::depends::Dependency;
 use super::health::check_deadline;
 use super::listen;
@@ -28,7 +27,6 @@ pub(super) fn check(services: &mut Services<'_>, disabled: &BTreeMap<String, Vec
     for service in services.values() {
         check_routes(service);
         check_strategy(service);
-        canary::check(service);
         check_single(service);
         check_network_mode(service);
         if let (Some(item), Some(check)) = (&service.healthcheck, &service.service.container.healthcheck) {

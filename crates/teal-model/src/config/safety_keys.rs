@@ -1,6 +1,6 @@
 //! The keys of `x-teal` that tell how a release proves itself, and what takes it back.
 
-use super::keys::{Level, no, yes};
+use super::keys::{Level, later, no, yes};
 
 pub static WARMUP: Level = Level {
     name: "services.<name>.x-teal.health.warmup",
@@ -54,9 +54,12 @@ pub static CANARY: Level = Level {
     name: "services.<name>.x-teal.canary[]",
     extensions: false,
     keys: &[
-        yes("percent", "Of the requests, to two decimals; more than in the step before. Required."),
+        yes(
+            "percent",
+            "Of the requests, to two decimals; more than in the step before. 0 as the first: previews alone. Required.",
+        ),
         yes("for", "How long the step lasts, or `manual`: until `teal promote`. Default 2m."),
-        yes("replicas", "How many of the candidate's replicas run in it. Default: all."),
+        later("replicas", "Take it out: all of the candidate's replicas run in every step."),
         no("steps", "Write the list itself: `canary: [\"5% 2m\", \"25% 10m\"]`."),
     ],
 };

@@ -15,7 +15,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn step(share: u32, ms: u64) -> CanaryStep {
-    CanaryStep { share, pace: Pace::For { ms }, replicas: None }
+    CanaryStep { share, pace: Pace::For { ms } }
 }
 
 fn loopback(token: Option<&str>) -> Option<Preview> {
@@ -65,10 +65,7 @@ fn a_canary_is_blue_green_in_steps() {
         ("{percent: 10, for: 5m}", vec![step(1_000, 300_000)]),
         (
             "[{percent: 0.01, for: manual}, 50% manual, {percent: 100}]",
-            vec![
-                CanaryStep { share: 1, pace: Pace::Manual, replicas: None },
-                CanaryStep { share: 5_000, pace: Pace::Manual, replicas: None },
-            ],
+            vec![CanaryStep { share: 1, pace: Pace::Manual }, CanaryStep { share: 5_000, pace: Pace::Manual }],
         ),
     ] {
         for strategy in ["", "strategy: canary, "] {
@@ -76,8 +73,8 @@ fn a_canary_is_blue_green_in_steps() {
             assert_eq!((read.strategy, read.canary), (Some(Strategy::BlueGreen), want.clone()), "{canary}");
         }
     }
-    let some = web("deploy: {replicas: 3}\nx-teal: {canary: [{percent: 5, replicas: 1}, {percent: 50}]}").teal.canary;
-    assert_eq!(some.iter().map(|step| step.replicas).collect::<Vec<_>>(), [Some(1), None]);
+    let some = web("x-teal: {canary: [0% manual, 50%]}").teal.canary;
+    assert_eq!(some.iter().map(|step| step.share).collect::<Vec<_>>(), [0, 5_000], "previews alone");
 }
 
 #[test]
@@ -86,21 +83,21 @@ fn a_canary_that_does_not_grow_is_refused() {
         ("[10%, 10%]", "x-teal.canary[1]: not more than the step before"),
         ("[50%, 10%]", "not more than the step before"),
         ("[100%, 50%]", "not more than the step before"),
-        ("[0%]", "not a step of a canary. Write `10%`, `\"10% 5m\"`"),
+        ("[half]", "not a step of a canary. Write `10%`, `\"10% 5m\"`"),
+        ("[10%, 0%]", "not more than the step before"),
         ("[101%]", "not a step"),
         ("[0.001%]", "not a step"),
         ("[10]", "not a step"),
         ("[10% 5]", "not a step"),
         ("[10% 0s]", "not a step"),
         ("true", "x-teal.canary: not a step"),
-        ("[50%, 100% 5m]", "all requests are the last step, on all replicas, and it lasts as long as `bake`"),
+        ("[50%, 100% 5m]", "all requests are the last step, and it lasts as long as `bake`"),
         ("[]", "x-teal.canary: no step below 100%"),
         ("100%", "no step below 100%"),
         ("{for: 5m}", "`percent` is missing"),
         ("{percent: many}", "canary.percent: not a share of the requests"),
         ("{percent: 5, for: ever}", "canary.for: not a duration. Write `5m` or `manual`."),
-        ("{percent: 5, replicas: 0}", "canary.replicas: not a whole number from 1 to 100"),
-        ("{percent: 5, replicas: 2}", "a step with 2 replicas of a service that has 1"),
+        ("{percent: 5, replicas: 1}", "canary.replicas: not built yet"),
         ("{steps: [10%]}", "canary.steps: not supported. Write the list itself"),
     ] {
         each_is_refused(&[(&format!("x-teal: {{canary: {canary}}}"), want)]);
@@ -108,10 +105,6 @@ fn a_canary_that_does_not_grow_is_refused() {
     each_is_refused(&[
         ("x-teal: {strategy: recreate, canary: 10%}", "x-teal.canary: contradicts the `strategy`"),
         ("x-teal: {strategy: blue-green, canary: 10%}", "Write `strategy: canary`, or take this out."),
-        (
-            "scale: 3\nx-teal: {canary: [{percent: 5, replicas: 2}, {percent: 9, replicas: 1}]}",
-            "fewer replicas than the one before",
-        ),
         ("container_name: one\nx-teal: {canary: 10%}", "x-teal.canary: two releases cannot run side by side"),
     ]);
     let problems = file(&web_and("x-teal: {canary: {steps: [10%]}}", "")).fail();

@@ -14,7 +14,6 @@ pub fn safety(random: &mut Random, member: &Member) -> Safety {
             .map(|share| CanaryStep {
                 share: *share,
                 pace: if random.one_in(4) { Pace::Manual } else { Pace::For { ms: 1_000 } },
-                replicas: None,
             })
             .collect();
     }
@@ -125,7 +124,7 @@ pub fn has_its_share(deployment: &Deployment, member: &Member, split: &[(Release
 
 fn watched(state: State) -> Deployment {
     let mut web = member("web", Strategy::BlueGreen, true);
-    let step = |share| CanaryStep { share, pace: Pace::For { ms: 1_000 }, replicas: None };
+    let step = |share| CanaryStep { share, pace: Pace::For { ms: 1_000 } };
     web.safety.steps = vec![step(100), step(5_000)];
     let plan = Plan { project: "shop".to_owned(), members: vec![web], ..Plan::default() };
     let mut deployment = Deployment::new(1, plan, 0);

@@ -1,0 +1,308 @@
+//! What the verdict is held to: the rows of docs/verdict.md.
+
+use crate::bake::{Outcome, Scenario, bakes};
+use crate::measure::{Limit, Measured, bad_answers, caught, contained_s, false_reverts, revert_s, reverts};
+use crate::threshold;
+use crate::trouble::{Slowing, Trouble};
+
+/// Bakes a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Of the first row, which is about something rare.
+    pub healthy: usize,
+    /// Of healthy candidates beside some trouble, which take the whole bake.
+    pub troubled: usize,
+    /// Of bad candidates.
+    pub bad: usize,
+}
+
+impl Size {
+    pub const FULL: Size = Size { healthy: 20_000, troubled: 1_000, bad: 1_000 };
+}
+
+pub struct Row {
+    pub name: &'static str,
+    pub measure: fn(Size) -> Vec<Measured>,
+}
+
+const fn row(name: &'static str, measure: fn(Size) -> Vec<Measured>) -> Row {
+    Row { name, measure }
+}
+
+pub const ROWS: &[Row] = &[
+    row("healthy", healthy),
+    row("bursts", bursts),
+    row("outage", outage),
+    row("drift", drift),
+    row("clusters", clusters),
+    row("fails_100", fails_100),
+    row("fails_10", fails_10),
+    row("fails_2", fails_2),
+    row("real", real),
+    row("late", late),
+    row("warmup", warmup),
+    row("slow_x3", slow_x3),
+    row("threshold", fixed_threshold),
+    // Not those that the parameters were found with.
+    row("ramp", ramp),
+    row("route", route),
+    row("users", users),
+    row("tenfold", tenfold),
+    row("base", base),
+    row("latency", latency),
+];
+
+const ALL: u32 = 10_000;
+const HALF: u32 = 5_000;
+const RATES: [f64; 4] = [1.0, 20.0, 200.0, 1000.0];
+
+/// The same number of bakes of each.
+fn mixed(scenarios: &[Scenario], seed: u64, total: usize) -> Vec<Outcome> {
+    let each = total.div_ceil(scenarios.len());
+    let of = |(index, scenario): (usize, &Scenario)| bakes(scenario, seed << 8 | index as u64, each);
+    scenarios.iter().enumerate().flat_map(of).collect()
+}
+
+/// At every rate, with half and with all of the requests.
+fn at_all_rates(of: impl Fn(Scenario) -> Scenario) -> Vec<Scenario> {
+    RATES.iter().flat_map(|rps| [HALF, ALL].map(|share| of(Scenario::new(*rps, share)))).collect()
+}
+
+const AT_ALL_RATES: &str = "1, 20, 200 and 1000 rps, half and all of the requests";
+
+fn healthy(size: Size) -> Vec<Measured> {
+    let of = |rps: &f64| {
+        let known = [500, HALF, ALL].map(|share| Scenario::new(*rps, share));
+        known.into_iter().chain([Scenario { history: None, ..Scenario::new(*rps, 9_500) }])
+    };
+    let scenarios: Vec<Scenario> = RATES.iter().flat_map(of).collect();
+    let how = "1, 20, 200 and 1000 rps; 5, 50 and 100 % share, and 95 % without a history";
+    vec![false_reverts("healthy", &mixed(&scenarios, 1, size.healthy), Limit::AtMost(1.0), how)]
+}
+
+fn troubled(name: &str, seed: u64, size: Size, limit: f64, trouble: Trouble, how: &str) -> Vec<Measured> {
+    let outcomes = mixed(&at_all_rates(|scenario| scenario.with(trouble)), seed, size.troubled);
+    vec![false_reverts(name, &outcomes, Limit::AtMost(limit), &format!("{how}; {AT_ALL_RATES}"))]
+}
+
+fn bursts(size: Size) -> Vec<Measured> {
+    let how = "the candidate's, every 120 s or so, 0.5 to 2 s, 20 to 80 % failing";
+    troubled("bursts", 2, size, 10.0, Trouble::Bursts, how)
+}
+
+fn outage(size: Size) -> Vec<Measured> {
+    troubled("outage", 3, size, 0.0, Trouble::Outage { for_s: 20.0 }, "both fail for 20 s")
+}
+
+fn drift(size: Size) -> Vec<Measured> {
+    troubled("drift", 4, size, 0.0, Trouble::Drift { to: 0.02 }, "both from 0.1 to 2 % in 300 s")
+}
+
+fn clusters(size: Size) -> Vec<Measured> {
+    let trouble = Trouble::InARow { failures: 5.0, pause_s: 0.1 };
+    troubled("clusters", 5, size, 0.0, trouble, "0.1 % fail, five in half a second on average")
+}
+
+fn failing(rate: f64, rps: f64, share: u32, seed: u64, size: Size) -> Vec<Outcome> {
+    bakes(&Scenario::new(rps, share).with(Trouble::Candidate { rate, from_s: 0.0 }), seed, size.bad)
+}
+
+fn fails_100(size: Size) -> Vec<Measured> {
+    let fast = failing(1.0, 1000.0, HALF, 10, size);
+    let half = failing(1.0, 20.0, HALF, 11, size);
+    let all = failing(1.0, 20.0, ALL, 12, size);
+    let slow = failing(1.0, 1.0, HALF, 13, size);
+    let at = |what: &str| format!("all fail, {what}");
+    let (at_1000, at_20, at_20_all, at_1) =
+        (at("1000 rps, half"), at("20 rps, half"), at("20 rps, all of the requests"), at("1 rps, half"));
+    vec![
+        revert_s("fails_100.rps_1000", &fast, Limit::AtMost(5.0), &at_1000),
+        bad_answers("fails_100.rps_1000", &fast, Limit::AtMost(350.0), &at_1000),
+        contained_s("fails_100.rps_1000", &fast, Limit::AtMost(0.2), &at_1000),
+        revert_s("fails_100.rps_20", &half, Limit::AtMost(8.0), &at_20),
+        bad_answers("fails_100.rps_20", &half, Limit::AtMost(25.0), &at_20),
+        revert_s("fails_100.rps_20_all", &all, Limit::AtMost(8.0), &at_20_all),
+        bad_answers("fails_100.rps_20_all", &all, Limit::AtMost(25.0), &at_20_all),
+        revert_s("fails_100.rps_1", &slow, Limit::AtMost(30.0), &at_1),
+        bad_answers("fails_100.rps_1", &slow, Limit::AtMost(20.0), &at_1),
+    ]
+}
+
+fn fails_10(size: Size) -> Vec<Measured> {
+    let (fast, slow) = (failing(0.1, 1000.0, HALF, 14, size), failing(0.1, 20.0, HALF, 15, size));
+    vec![
+        revert_s("fails_10.rps_1000", &fast, Limit::AtMost(8.0), "10 % fail, 1000 rps, half"),
+        revert_s("fails_10.rps_20", &slow, Limit::AtMost(50.0), "10 % fail, 20 rps, half"),
+    ]
+}
+
+fn fails_2(size: Size) -> Vec<Measured> {
+    let (fast, slow) = (failing(0.02, 1000.0, HALF, 16, size), failing(0.02, 20.0, HALF, 17, size));
+    vec![
+        revert_s("fails_2.rps_1000", &fast, Limit::AtMost(30.0), "2 % fail, 1000 rps, half"),
+        caught("fails_2.rps_20", &slow, 300.0, Limit::AtLeast(95.0), "2 % fail, 20 rps, half"),
+    ]
+}
+
+/// The same as with real containers.
+fn real(size: Size) -> Vec<Measured> {
+    let (all, some) = (failing(1.0, 200.0, ALL, 18, size), failing(0.1, 200.0, ALL, 19, size));
+    vec![
+        revert_s("real_100", &all, Limit::None, "all fail, 200 rps, all of the requests"),
+        bad_answers("real_100", &all, Limit::None, "until the revert; without what is in flight then"),
+        revert_s("real_10", &some, Limit::None, "10 % fail, 200 rps, all of the requests"),
+        bad_answers("real_10", &some, Limit::None, "until the revert; without what is in flight then"),
+    ]
+}
+
+fn late(size: Size) -> Vec<Measured> {
+    let beginning = |rate, seed| {
+        let trouble = Trouble::Candidate { rate, from_s: 150.0 };
+        let scenarios = [20.0, 1000.0].map(|rps| Scenario::new(rps, HALF).with(trouble));
+        mixed(&scenarios, seed, size.bad)
+    };
+    let how = "from second 150 on, 20 and 1000 rps, half";
+    vec![
+        revert_s("late_100", &beginning(1.0, 20), Limit::AtMost(10.5), &format!("all fail {how}")),
+        revert_s("late_10", &beginning(0.1, 21), Limit::AtMost(50.0), &format!("10 % fail {how}")),
+    ]
+}
+
+fn slowed(slowing: Slowing, reverts: bool, seed: u64, bakes: usize) -> Vec<Outcome> {
+    let scenarios = [20.0, 200.0, 1000.0].map(|rps| Scenario::new(rps, HALF).slowing(slowing, reverts));
+    mixed(&scenarios, seed, bakes)
+}
+
+fn warmup(size: Size) -> Vec<Measured> {
+    let tail = Slowing::TailWarmUp { times: 10.0, over_s: 180.0 };
+    let all = Slowing::WarmUp { times: 10.0, over_s: 180.0 };
+    let (how_tail, how_all) = (
+        "the slowest hundredth x10 at first, x1 after 180 s; 20, 200 and 1000 rps, half",
+        "every request x10 at first, x1 after 180 s; 20, 200 and 1000 rps, half",
+    );
+    vec![
+        false_reverts("warmup.on", &slowed(tail, true, 30, size.troubled), Limit::AtMost(10.0), how_tail),
+        false_reverts("warmup.default", &slowed(tail, false, 31, size.troubled), Limit::AtMost(0.0), how_tail),
+        false_reverts("warmup_all.on", &slowed(all, true, 32, size.bad), Limit::None, how_all),
+        false_reverts("warmup_all.default", &slowed(all, false, 33, size.troubled), Limit::AtMost(0.0), how_all),
+    ]
+}
+
+fn slow_x3(size: Size) -> Vec<Measured> {
+    let at = |rps, seed| {
+        let scenario = Scenario::new(rps, HALF).slowing(Slowing::All { times: 3.0 }, true);
+        let mut outcomes = bakes(&scenario, seed, size.bad);
+        // The ten seconds that are not judged do not count.
+        for outcome in &mut outcomes {
+            outcome.reverted_s = outcome.reverted_s.map(|time| time - 10.0);
+        }
+        outcomes
+    };
+    vec![
+        revert_s("slow_x3.rps_20", &at(20.0, 34), Limit::AtMost(15.0), "every request x3, 20 rps, half"),
+        revert_s("slow_x3.rps_1000", &at(1000.0, 35), Limit::AtMost(5.0), "every request x3, 1000 rps, half"),
+    ]
+}
+
+fn fixed_threshold(size: Size) -> Vec<Measured> {
+    let run = |scenario: &Scenario, strikes, seed: u64| -> Vec<Outcome> {
+        (0..size.bad).map(|index| threshold::bake(scenario, strikes, seed << 32 | index as u64)).collect()
+    };
+    let all_fail = Scenario::new(1000.0, HALF).with(Trouble::Candidate { rate: 1.0, from_s: 0.0 });
+    let bad = run(&all_fail, 2, 40);
+    let how = "more than 1 % in a minute";
+    let healthy = |rps: f64| reverts(&run(&Scenario::new(rps, HALF), 1, 41)) as f64 * 100.0 / size.bad as f64;
+    let by_rate = [1.0, 2.0, 5.0, 20.0].map(|rps| (rps, healthy(rps)));
+    let most = by_rate.iter().map(|(_, percent)| *percent).fold(0.0, f64::max);
+    let detail: Vec<String> = by_rate.iter().map(|(rps, percent)| format!("{percent:.1} % at {rps} rps")).collect();
+    vec![
+        bad_answers("threshold", &bad, Limit::None, &format!("all fail, 1000 rps, half; {how}, twice")),
+        Measured {
+            id: "verdict.threshold.false_reverts".to_owned(),
+            value: most,
+            unit: "%",
+            limit: Limit::None,
+            detail: format!("healthy, half of the requests; {how}, once; {}", detail.join(", ")),
+        },
+    ]
+}
+
+fn ramp(size: Size) -> Vec<Measured> {
+    let ramp = Trouble::Ramp { to: 0.2, over_s: 120.0 };
+    let how = |rps| format!("from 0.1 to 20 % in 120 s, {rps} rps, half");
+    [(20.0, 50), (1000.0, 51)]
+        .into_iter()
+        .flat_map(|(rps, seed)| {
+            let outcomes = bakes(&Scenario::new(rps, HALF).with(ramp), seed, size.bad);
+            let name = format!("ramp.rps_{rps}");
+            [
+                caught(&name, &outcomes, 300.0, Limit::AtLeast(95.0), &how(rps)),
+                revert_s(&name, &outcomes, Limit::None, &how(rps)),
+                bad_answers(&name, &outcomes, Limit::None, &how(rps)),
+            ]
+        })
+        .collect()
+}
+
+fn route(size: Size) -> Vec<Measured> {
+    let slow = |part| Slowing::Route { part, times: 20.0 };
+    let how = |part: &str| format!("{part} of the requests x20; 20, 200 and 1000 rps, half");
+    let (rare, one, two) = (
+        slowed(slow(0.005), true, 52, size.troubled),
+        slowed(slow(0.05), true, 53, size.bad),
+        slowed(slow(0.05), false, 54, size.troubled),
+    );
+    vec![
+        caught("route.rare", &rare, 300.0, Limit::None, &how("0.5 %")),
+        caught("route.on", &one, 300.0, Limit::AtLeast(95.0), &how("5 %")),
+        revert_s("route.on", &one, Limit::None, &how("5 %")),
+        false_reverts("route.default", &two, Limit::AtMost(0.0), &how("5 %")),
+    ]
+}
+
+fn users(size: Size) -> Vec<Measured> {
+    let mut measured = Vec::new();
+    for (name, pause_s, seed) in [("users", 1.0, 55), ("users_slow", 5.0, 56)] {
+        let trouble = Trouble::InARow { failures: 20.0, pause_s };
+        let how = format!("0.1 % fail, of single users who try 20 times on average, every {pause_s} s");
+        measured.extend(troubled(name, seed, size, 10.0, trouble, &how));
+    }
+    measured
+}
+
+fn tenfold(size: Size) -> Vec<Measured> {
+    let rising = vec![(0.0, 20.0), (100.0, 200.0), (200.0, 20.0)];
+    let falling = vec![(0.0, 1000.0), (100.0, 100.0), (200.0, 1000.0)];
+    let with = |trouble| {
+        let of = |rps: &Vec<(f64, f64)>| {
+            [HALF, ALL].map(|share| Scenario { rps: rps.clone(), ..Scenario::new(0.0, share) }.with(trouble))
+        };
+        [&rising, &falling].into_iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let how = "20, 200, 20 rps and 1000, 100, 1000 rps, 100 s each; half and all of the requests";
+    let bad = mixed(&with(Trouble::Candidate { rate: 0.1, from_s: 95.0 }), 58, size.bad);
+    vec![
+        false_reverts("tenfold", &mixed(&with(Trouble::None), 57, size.troubled), Limit::AtMost(1.0), how),
+        revert_s("tenfold", &bad, Limit::AtMost(50.0), &format!("10 % fail from second 95 on; {how}")),
+    ]
+}
+
+fn base(size: Size) -> Vec<Measured> {
+    let mut measured = Vec::new();
+    for (name, usual, seed) in [("base_001", 0.0001, 60), ("base_1", 0.01, 62), ("base_10", 0.1, 64)] {
+        let at = |scenario| Scenario { usual, history: Some(usual), ..scenario };
+        let how = format!("{} % fail as usual; {AT_ALL_RATES}", usual * 100.0);
+        let healthy = mixed(&at_all_rates(at), seed, size.troubled);
+        measured.push(false_reverts(name, &healthy, Limit::AtMost(1.0), &how));
+        let trouble = Trouble::Candidate { rate: 1.0, from_s: 0.0 };
+        let bad = bakes(&at(Scenario::new(20.0, HALF)).with(trouble), seed + 1, size.bad);
+        measured.push(revert_s(name, &bad, Limit::None, "all of the candidate's fail, 20 rps, half"));
+    }
+    measured
+}
+
+fn latency(size: Size) -> Vec<Measured> {
+    let healthy = slowed(Slowing::None, true, 70, size.troubled);
+    let how = "healthy, taken back for latency; 20, 200 and 1000 rps, half";
+    vec![false_reverts("latency", &healthy, Limit::AtMost(1.0), how)]
+}
