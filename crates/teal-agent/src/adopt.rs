@@ -263,6 +263,7 @@ impl Agent {
             service: record.release.service.service.clone(),
             from: None,
             to: record.release.number,
+            back: None,
             color: record.color.to_string(),
             strategy: "adopted".to_owned(),
             image: record.image.clone(),

@@ -2,6 +2,7 @@
 
 mod exec;
 mod status;
+mod watched;
 
 use crate::agent::{Agent, is_last};
 use axum::Router;

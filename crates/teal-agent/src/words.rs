@@ -120,6 +120,7 @@ pub fn release_lines(deployment: &Deployment) -> Vec<ReleaseLine> {
         service: member.service.service.clone(),
         from: member.live.as_ref().map(|live| live.release.number),
         to: member.candidate.number,
+        back: member.safety.back.map(|back| back.to),
         color: member.color.to_string(),
         strategy: match (member.job, member.is_recreate()) {
             (true, _) => "job",

@@ -345,7 +345,32 @@ pub struct Status {
     pub engine: Option<String>,
     pub services: Vec<ServiceStatus>,
     pub running: Vec<Summary>,
+    /// Those of them whose candidates have a share, and are watched.
+    #[serde(default)]
+    pub watched: Vec<Watched>,
     pub alerts: Vec<String>,
+}
+
+/// A canary's step, or a bake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    pub deployment: u64,
+    pub shares: Vec<Shared>,
+    pub since_ms: u64,
+    /// It is over then, if nothing is said against it; None: when somebody promotes it.
+    pub until_ms: Option<u64>,
+    /// The verdict has turned the shares down; `notes` say why.
+    pub turned_down: bool,
+    /// Why it takes no step forward.
+    pub frozen: Option<String>,
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    pub candidate: ReleaseKey,
+    /// Of the requests, in hundredths of a percent.
+    pub share: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -364,6 +389,9 @@ pub struct ServiceStatus {
     pub image: Option<String>,
     pub image_id: Option<String>,
     pub since_ms: Option<u64>,
+    /// Out of traffic, and warm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained: Option<RetainedStatus>,
     /// Addresses that the proxy listens on for it.
     pub listeners: Vec<String>,
     /// The live release's containers were started by somebody else, and Docker publishes its ports.
@@ -396,6 +424,14 @@ pub struct ServiceStatus {
     /// Plain TCP connections; none of them is a request.
     #[serde(default)]
     pub tcp: Option<TcpCounters>,
+}
+
+/// The release that a rollback goes back to in a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetainedStatus {
+    pub release: u64,
+    /// Unix milliseconds; None: until the next deployment.
+    pub until_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,9 @@ pub struct ReleaseLine {
     pub service: String,
     pub from: Option<u64>,
     pub to: u64,
+    /// The earlier release that `to` is, or was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<u64>,
     pub color: String,
     pub strategy: String,
     pub image: String,

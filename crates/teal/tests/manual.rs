@@ -83,6 +83,7 @@ fn every_compose_file_of_the_manual_is_one() {
             std::fs::write(temp.path().join("compose.yaml"), over).unwrap();
             let mut command = Command::new(env!("CARGO_BIN_EXE_teal"));
             command.current_dir(temp.path()).args(["check", "-p", "shop", "-f", "under.yaml", "-f", "compose.yaml"]);
+            command.env("PREVIEW_TOKEN", "0123456789abcdef");
             let ran = command.output().unwrap();
             let said = String::from_utf8_lossy(&ran.stderr);
             assert!(ran.status.success(), "{}:{line}\n{snippet}\n{said}", page.display());

@@ -1,15 +1,18 @@
 //! What `teal status` shows: services, replicas, the proxy, deployments that run.
 
+use super::watched::watched;
 use super::{Answer, Shared};
 use crate::agent::Agent;
-use crate::journal::ServiceRecord;
+use crate::journal::{Retained, ServiceRecord};
 use crate::reach::Ways;
 use crate::traffic::Counts;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
-use teal_model::api::{Hello, ProxyStatus, PublishedPort, ReplicaStatus, ServiceStatus, Status, VERSION};
+use teal_model::api::{
+    Hello, ProxyStatus, PublishedPort, ReplicaStatus, RetainedStatus, ServiceStatus, Status, VERSION,
+};
 use teal_model::config::{Mode, Nginx, Port, Protocol as Transport, Service};
 use teal_model::deployment::Health;
 use teal_model::door::{self, Door};
@@ -40,6 +43,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     let doors = agent.publisher.all_doors().await;
     let mut services = Vec::new();
     let running = agent.journal.unfinished()?;
+    let mut warm = agent.warm()?;
     let world = agent.watch.now();
     for record in agent.journal.services()?.into_iter().filter(|record| of_project(&record.service.project)) {
         let deploying = running
@@ -54,7 +58,8 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
             Some(release) if is_behind(agent, release) => Some(OfNginx { counted: agent.nginx.counted().ask().await }),
             _ => None,
         };
-        services.push(service(agent, &record, &doors, statistics.as_deref(), of_nginx));
+        let warm = warm.remove(&record.service);
+        services.push(service(agent, &record, warm, &doors, statistics.as_deref(), of_nginx));
     }
     let connections = statistics.as_ref().map(|statistics| statistics.connections).unwrap_or_default();
     let engine = agent.runtime.engine().await;
@@ -70,6 +75,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
         },
         engine: engine.ok().map(|engine| format!("{} (API {})", engine.version, engine.api_version)),
         services,
+        watched: running.iter().filter(|kept| of_project(&kept.project)).filter_map(watched).collect(),
         running: running.iter().filter(|kept| of_project(&kept.project)).map(crate::journal::Kept::summary).collect(),
         alerts,
     }))
@@ -87,6 +93,7 @@ fn is_behind(agent: &Agent, release: &ReleaseKey) -> bool {
 fn service(
     agent: &Agent,
     record: &ServiceRecord,
+    warm: Option<Retained>,
     doors: &HashMap<ReleaseKey, Vec<Door>>,
     statistics: Option<&Statistics>,
     of_nginx: Option<OfNginx>,
@@ -138,6 +145,7 @@ fn service(
         image: record.live.as_ref().map(|live| live.image.clone()),
         image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
         since_ms: record.since_ms,
+        retained: warm.map(|warm| RetainedStatus { release: warm.release.number, until_ms: warm.until_ms }),
         published: settings
             .as_ref()
             .map(|stored| published(&stored.service, doors, adopted))

@@ -99,7 +99,9 @@ impl Kept {
                         format!("{name} {} (adopted) -> {}", live.release.number, member.candidate.number)
                     }
                     Some(live) => {
-                        format!("{} {} -> {}", member.service.service, live.release.number, member.candidate.number)
+                        let back = if member.safety.back.is_some() { " (back)" } else { "" };
+                        let name = &member.service.service;
+                        format!("{name} {} -> {}{back}", live.release.number, member.candidate.number)
                     }
                     None => format!("{} {}", member.service.service, member.candidate.number),
                 })

@@ -156,17 +156,19 @@ impl Publisher {
     ) -> Result<Option<(Nginx, Upstream)>, Fault> {
         let settings = self.settings(tables, &routing.settings)?;
         let Some(nginx) = &settings.service.teal.nginx else { return Ok(None) };
-        let mut servers = Vec::new();
-        for (release, weight) in routing.split.iter().filter(|(_, weight)| *weight > 0) {
+        let mut called = Vec::new();
+        for (release, share) in routing.split.iter().filter(|(_, share)| *share > 0) {
             let stored = self.settings(tables, release)?;
             let addrs = self.called_at(world, release, &stored)?;
             if addrs.is_empty() {
                 let what = format!("no port of the host is known at which nginx would call {release}");
                 return Err(Fault::new(Code::Internal, what));
             }
-            // One share is all of them, whatever its number.
-            let weight = if routing.split.len() == 1 { 1 } else { *weight };
-            let color = stored.color.unwrap_or_default();
+            called.push((release, *share, stored.color.unwrap_or_default(), addrs));
+        }
+        let shares: Vec<(u32, usize)> = called.iter().map(|(_, share, _, addrs)| (*share, addrs.len())).collect();
+        let mut servers = Vec::new();
+        for ((release, _, color, addrs), weight) in called.into_iter().zip(weights(&shares)) {
             servers.extend(addrs.into_iter().map(|addr| Server { addr, release: release.clone(), color, weight }));
         }
         Ok(Some((nginx.clone(), Upstream { service: service.clone(), servers, keepalive: nginx.keepalive })))
@@ -220,6 +222,21 @@ impl Publisher {
     }
 }
 
+/// The weight of each server of a release, from the release's share and how many servers have it together: as small as they can
+/// be, since nginx spreads requests the better the smaller they are.
+fn weights(shares: &[(u32, usize)]) -> Vec<u32> {
+    let servers = |count: &usize| (*count).max(1) as u64;
+    let all = shares.iter().fold(1, |all, (_, count)| all / divisor(all, servers(count)) * servers(count));
+    let exact = || shares.iter().map(|(share, count)| u64::from(*share) * (all / servers(count)));
+    let common = exact().fold(0, divisor).max(1);
+    exact().map(|weight| u32::try_from(weight / common).unwrap_or(u32::MAX)).collect()
+}
+
+/// The greatest that divides both.
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
 /// A port of the host that the file gives to a replica: the first of its pair is for the port that nginx calls, the second
 /// for the health port.
 pub fn given_port(stored: &StoredRelease, color: Color, replica: u32, target: u16) -> Option<u16> {
@@ -240,4 +257,26 @@ pub fn given_port(stored: &StoredRelease, color: Color, replica: u32, target: u1
 pub fn taken(service: &ServiceKey, nginx: &Nginx) -> Fault {
     let what = format!("the upstream {} of {} is {service}'s already", nginx.upstream, nginx.process.words());
     Fault::new(Code::NginxRefused, what).hint("name another one in `x-teal.nginx.upstream`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_gets_its_share_however_many_replicas_have_it() {
+        assert_eq!(weights(&[(100, 1)]), [1]);
+        assert_eq!(weights(&[(10_000, 3)]), [1]);
+        assert_eq!(weights(&[(500, 1), (9_500, 1)]), [1, 19]);
+        // One of green has as much as both of blue together.
+        assert_eq!(weights(&[(5_000, 1), (5_000, 2)]), [2, 1]);
+        assert_eq!(weights(&[(100, 2), (9_900, 2)]), [1, 99]);
+        assert_eq!(weights(&[(1, 1), (9_999, 100)]), [100, 9_999]);
+        for (green, of_green, of_blue) in [(100, 1, 4), (500, 3, 2), (1_250, 7, 5), (2_500, 1, 1), (9_999, 6, 4)] {
+            let weights = weights(&[(green, of_green), (10_000 - green, of_blue)]);
+            let (green_gets, blue_gets) =
+                (u64::from(weights[0]) * of_green as u64, u64::from(weights[1]) * of_blue as u64);
+            assert_eq!(green_gets * 10_000, u64::from(green) * (green_gets + blue_gets), "{weights:?}");
+        }
+    }
 }

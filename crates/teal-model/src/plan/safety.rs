@@ -32,6 +32,11 @@ pub struct Safety {
     /// Requests that warm it up, or smoke tests, come before those of users.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub proves: bool,
+    /// Of these, for people: requests to each replica, and tests.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warmup: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub smoke: u32,
     /// Somebody may ask for the candidate before it has a share.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub preview: bool,
@@ -64,6 +69,8 @@ impl Safety {
             retained: running.retained.get(name).map(|warm| warm.release.clone()),
             migrate: teal.migrate.clone(),
             proves: teal.smoke.is_some() || teal.health.warmup.is_some(),
+            warmup: teal.health.warmup.as_ref().map_or(0, |warmup| warmup.requests),
+            smoke: teal.smoke.as_ref().map_or(0, |smoke| smoke.checks.len() as u32),
             preview: teal.preview.is_some(),
             back: None,
         }

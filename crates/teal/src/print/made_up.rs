@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use teal_model::api::{
-    Detail, Hello, Notice, ProxyStatus, PublishedPort, ReplicaStatus, ServiceStatus, Status, Summary, What,
+    Detail, Hello, Notice, ProxyStatus, PublishedPort, ReplicaStatus, RetainedStatus, ServiceStatus, Status, Summary,
+    What,
 };
 use teal_model::config::Strategy;
 use teal_model::deployment::{Published, State};
@@ -20,7 +21,7 @@ pub const NOW_MS: u64 = 1_795_349_838_000;
 const STARTED_MS: u64 = NOW_MS - 14_200;
 const ID: &str = "sha256:4f1c2a9b0d3e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8";
 
-fn release(service: &str, number: u64) -> ReleaseKey {
+pub fn release(service: &str, number: u64) -> ReleaseKey {
     ReleaseKey::new(ServiceKey::new("shop", service), number)
 }
 
@@ -184,6 +185,7 @@ pub fn receipt() -> Receipt {
                 service: "worker".to_owned(),
                 from: None,
                 to: 1,
+                back: None,
                 color: "blue".to_owned(),
                 strategy: "recreate".to_owned(),
                 image: "registry.example/shop/worker:1.4".to_owned(),
@@ -195,6 +197,7 @@ pub fn receipt() -> Receipt {
                 service: "web".to_owned(),
                 from: Some(3),
                 to: 4,
+                back: None,
                 color: "green".to_owned(),
                 strategy: "blue-green".to_owned(),
                 image: "registry.example/shop/web:1.4".to_owned(),
@@ -270,7 +273,14 @@ pub fn history() -> Vec<Summary> {
         who: "bo (GitHub run 42)".to_owned(),
         ..summary()
     };
-    vec![running, summary(), reverted]
+    let back = Summary {
+        deployment: 10,
+        services: vec!["web".to_owned()],
+        releases: vec!["web 3 -> 2 (back)".to_owned()],
+        ended_ms: Some(STARTED_MS + 210),
+        ..summary()
+    };
+    vec![running, summary(), reverted, back]
 }
 
 pub fn hello() -> Hello {
@@ -304,6 +314,7 @@ pub fn status() -> Status {
         image: Some("registry.example/shop/web:1.4".to_owned()),
         image_id: Some(ID.to_owned()),
         since_ms: Some(NOW_MS - 200_000),
+        retained: Some(RetainedStatus { release: 3, until_ms: Some(NOW_MS + 400_000) }),
         trusted_proxies: Vec::new(),
         listeners: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
         adopted: false,
@@ -329,6 +340,7 @@ pub fn status() -> Status {
         image: Some("postgres:17".to_owned()),
         image_id: Some(ID.to_owned()),
         since_ms: Some(NOW_MS - 864_000_000),
+        retained: None,
         listeners: Vec::new(),
         replicas: vec![ReplicaStatus {
             name: "shop-db-blue-1".to_owned(),
@@ -382,6 +394,7 @@ pub fn status() -> Status {
         engine: Some("29.0.1 (API 1.52)".to_owned()),
         services: vec![web, db, dns, worker],
         running: vec![history().remove(0)],
+        watched: Vec::new(),
         alerts: vec!["the proxy was started again 3 times within 10 s".to_owned()],
     }
 }

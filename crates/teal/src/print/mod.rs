@@ -11,8 +11,10 @@ pub mod logs;
 pub mod nginx;
 pub mod plan;
 pub mod receipt;
+pub mod safety;
 pub mod status;
 pub mod steps;
+pub mod watched;
 pub mod words;
 
 use crate::cli::Output;

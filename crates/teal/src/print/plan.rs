@@ -1,7 +1,7 @@
 //! A plan: what each service gets, and why.
 
-use crate::print::Paint;
 use crate::print::words::{counted, setting, short_id, spoken};
+use crate::print::{Paint, safety};
 use teal_model::config::Strategy;
 use teal_model::plan::{Batches, Member, Naming, Plan, PortPlan, Reach};
 use teal_model::wire::ListenerKey;
@@ -96,9 +96,7 @@ fn of_member(member: &Member, unresolved: bool, paint: Paint) -> String {
     if member.live.as_ref().is_some_and(|live| live.serves) {
         row("drain", format!("up to {}", setting(member.drain_ms)));
     }
-    if member.bake_ms > 0 {
-        row("bake", setting(member.bake_ms));
-    }
+    safety::rows(member).into_iter().for_each(|(name, value)| row(name, value));
     text
 }
 

@@ -1,7 +1,7 @@
 //! A receipt: what a deployment did, and what the requests felt of it.
 
 use crate::print::Paint;
-use crate::print::words::{count, counted, date, ms, short_id, table, us};
+use crate::print::words::{count, counted, date, ms, printable, short_id, table, us};
 use teal_model::receipt::{
     Connections, Failures, Measured, Outcome, Quantiles, Receipt, ReleaseLine, StepTime, Traffic,
 };
@@ -9,6 +9,7 @@ use teal_model::receipt::{
 pub fn text(receipt: &Receipt, paint: Paint) -> String {
     let mut text = format!("{}\n", headline(receipt, paint));
     text.push_str(&format!("by {}, {}\n", receipt.who, date(receipt.started_ms)));
+    receipt.notes.iter().for_each(|note| text.push_str(&format!("- {}\n", printable(note))));
     if !receipt.releases.is_empty() {
         text.push('\n');
         receipt.releases.iter().for_each(|release| text.push_str(&of_release(release)));
@@ -46,8 +47,13 @@ pub fn headline(receipt: &Receipt, paint: Paint) -> String {
 
 fn of_release(line: &ReleaseLine) -> String {
     let releases = line.from.map_or_else(|| format!("{}, the first", line.to), |from| format!("{from} -> {}", line.to));
+    let again = match line.back {
+        Some(back) if back == line.to => ", back".to_owned(),
+        Some(back) => format!(", back to {back}"),
+        None => String::new(),
+    };
     let mut text = format!(
-        "{}  {releases} ({}), {}, {}\n",
+        "{}  {releases}{again} ({}), {}, {}\n",
         line.service,
         line.color,
         line.strategy,
@@ -170,6 +176,19 @@ mod tests {
     #[test]
     fn a_receipt_says_what_the_requests_felt() {
         golden("receipt.txt", &text(&made_up::receipt(), Paint::NONE));
+    }
+
+    #[test]
+    fn what_was_noted_and_where_it_went_back_to_is_told() {
+        let mut receipt = made_up::receipt();
+        receipt.notes =
+            vec!["turned down: green failed 3 of 120, blue 0 of 11,880".to_owned(), "promoted by ana@web1".to_owned()];
+        receipt.releases.remove(0);
+        receipt.releases[0].back = Some(2);
+        (receipt.traffic, receipt.steps) = (Traffic::None, Vec::new());
+        golden("receipt-notes.txt", &text(&receipt, Paint::NONE));
+        (receipt.releases[0].from, receipt.releases[0].to) = (Some(3), 2);
+        assert!(text(&receipt, Paint::NONE).contains("web  3 -> 2, back (green)"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What serves now.
 
 use crate::print::words::{ago, count, counted, for_how_long, short_id, spoken, table};
-use crate::print::{Paint, history};
+use crate::print::{Paint, history, watched};
 use std::net::SocketAddr;
 use teal_model::api::{PublishedPort, ReplicaStatus, ServiceStatus, Status};
+use teal_model::ids::ServiceKey;
 use teal_model::wire::TcpCounters;
 
 pub fn text(status: &Status, now_ms: u64, paint: Paint) -> String {
@@ -15,10 +16,17 @@ pub fn text(status: &Status, now_ms: u64, paint: Paint) -> String {
         text.push_str(&format!("\n{}", ways(&status.services, paint)));
         text.push_str(&format!("\n{}", replicas(&status.services, paint)));
     }
+    let warm: Vec<String> = status.services.iter().filter_map(|service| retained(service, status, now_ms)).collect();
+    if !warm.is_empty() {
+        text.push_str(&format!("\n{}", warm.concat()));
+    }
     for summary in &status.running {
         let name = paint.cyan(&format!("deployment {} of {}", summary.deployment, summary.project));
         text.push_str(&format!("\n{name} is {}: {}\n", history::state(&summary.state), summary.releases.join(", ")));
         text.push_str(&format!("  by {}, {}\n", summary.who, ago(summary.started_ms, now_ms)));
+        for watched in status.watched.iter().filter(|watched| watched.deployment == summary.deployment) {
+            text.push_str(&watched::text(watched, &summary.state, now_ms, paint));
+        }
     }
     for alert in &status.alerts {
         text.push_str(&format!("\n{} {alert}\n", paint.red("alert:")));
@@ -79,6 +87,20 @@ fn services(services: &[ServiceStatus], now_ms: u64, paint: Paint) -> String {
         ]);
     }
     table(&rows, paint)
+}
+
+/// The release that a rollback goes back to in a moment.
+fn retained(service: &ServiceStatus, status: &Status, now_ms: u64) -> Option<String> {
+    let warm = service.retained.as_ref()?;
+    let until = match warm.until_ms {
+        Some(until) => format!("for {} more", for_how_long(until.saturating_sub(now_ms))),
+        None => "until the next deployment".to_owned(),
+    };
+    let ServiceKey { project, service: name } = &service.service;
+    // While it is deployed a rollback takes the deployment back.
+    let deployed = status.running.iter().any(|one| one.project == *project && one.services.contains(name));
+    let back = if deployed { String::new() } else { format!(": `teal rollback {name}` goes back to it") };
+    Some(format!("{}@{} is warm {until}{back}\n", service.service, warm.release))
 }
 
 /// Requests and connections together: most services have one kind.

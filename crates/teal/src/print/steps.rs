@@ -87,7 +87,7 @@ impl Steps {
                 lines.extend(fault.detail.iter().map(|line| format!("     {}", printable(line))));
                 lines
             }
-            What::Warning { words } => vec![format!("   {} {words}", paint.yellow("warning:"))],
+            What::Warning { words } => vec![format!("   {} {}", paint.yellow("note:"), printable(words))],
             What::Ended { .. } => Vec::new(),
         }
     }

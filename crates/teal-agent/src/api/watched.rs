@@ -1,0 +1,42 @@
+//! Deployments whose candidates share the requests with the live releases, for `teal status`.
+
+use crate::journal::Kept;
+use teal_model::api::{Shared, Watched};
+use teal_model::config::Pace;
+use teal_model::deployment::{Deployment, State};
+use teal_model::plan::Member;
+
+pub fn watched(kept: &Kept) -> Option<Watched> {
+    let deployment = &kept.deployment;
+    if !deployment.state.is_watched() {
+        return None;
+    }
+    let flips = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
+    let shared = |member: &Member| Shared { candidate: member.candidate.clone(), share: deployment.share(member) };
+    Some(Watched {
+        deployment: deployment.number,
+        shares: flips.map(shared).collect(),
+        since_ms: deployment.entered_ms,
+        until_ms: lasts_ms(deployment).map(|ms| deployment.entered_ms + ms),
+        turned_down: deployment.cap.is_some(),
+        frozen: deployment.frozen.clone(),
+        notes: deployment.notes.clone(),
+    })
+}
+
+/// None: until somebody says so.
+fn lasts_ms(deployment: &Deployment) -> Option<u64> {
+    let members = &deployment.plan.members;
+    if deployment.frozen.is_some() {
+        return None;
+    }
+    let State::Stepping { step } = &deployment.state else {
+        return members.iter().map(|member| member.bake_ms).max();
+    };
+    let paces = members.iter().filter_map(|member| Some(member.safety.steps.get(*step)?.pace));
+    let paces = paces.map(|pace| match pace {
+        Pace::For { ms } => Some(ms),
+        Pace::Manual => None,
+    });
+    paces.collect::<Option<Vec<u64>>>()?.into_iter().max()
+}

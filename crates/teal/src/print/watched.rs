@@ -1,0 +1,77 @@
+//! A canary's step or a bake that goes on: who has which share, for how long, and what can be said to it.
+
+use crate::print::Paint;
+use crate::print::words::{for_how_long, printable};
+use teal_model::api::Watched;
+use teal_model::deployment::{State, percent};
+use teal_model::plan::ALL;
+
+pub fn text(watched: &Watched, state: &State, now_ms: u64, paint: Paint) -> String {
+    let mut text = String::new();
+    for shared in &watched.shares {
+        let share = if shared.share == ALL { "all".to_owned() } else { percent(shared.share) + " of the" };
+        let share = paint.bold(&format!("{share} requests"));
+        let down = if watched.turned_down { ", turned down" } else { "" };
+        let since = for_how_long(now_ms.saturating_sub(watched.since_ms));
+        text.push_str(&format!("  {} has {share}{down}, for {since}\n", shared.candidate));
+    }
+    text.push_str(&format!("  {}\n", next(watched, state, now_ms)));
+    let notes = watched.notes.iter().filter(|note| Some(*note) != watched.frozen.as_ref());
+    notes.for_each(|note| text.push_str(&format!("  - {}\n", printable(note))));
+    let promote = if *state == State::Baking { "makes it live now" } else { "takes the next step now" };
+    text.push_str(
+        &paint
+            .dim(&format!("  `teal promote` {promote}, `teal freeze` leaves it as it is, `teal abort` takes it back")),
+    );
+    text + "\n"
+}
+
+fn next(watched: &Watched, state: &State, now_ms: u64) -> String {
+    let bakes = *state == State::Baking;
+    match (&watched.frozen, watched.until_ms) {
+        (Some(why), _) => format!("it stays so: {}", printable(why)),
+        (None, None) => "it stays so until it is promoted".to_owned(),
+        (None, Some(until)) if until > now_ms => {
+            let left = for_how_long(until - now_ms);
+            if bakes { format!("live in {left}, unless it does worse") } else { format!("next step in {left}") }
+        }
+        (None, Some(_)) if bakes => "the bake is over, and goes on: too little was seen to judge it by".to_owned(),
+        (None, Some(_)) => "the step is over; the next one waits until it does well".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::print::{golden, made_up};
+    use teal_model::api::Shared;
+
+    #[test]
+    fn a_canary_and_a_bake_say_how_far_they_are() {
+        let canary = Watched {
+            deployment: 13,
+            shares: vec![Shared { candidate: made_up::release("web", 4), share: 1_250 }],
+            since_ms: made_up::NOW_MS - 65_000,
+            until_ms: Some(made_up::NOW_MS + 55_000),
+            turned_down: false,
+            frozen: None,
+            notes: Vec::new(),
+        };
+        let down = Watched {
+            turned_down: true,
+            until_ms: Some(made_up::NOW_MS - 1),
+            notes: vec!["turned down: green failed 3 of 120 requests, blue 0 of 11,880".to_owned()],
+            ..canary.clone()
+        };
+        let frozen = "frozen by bo@web1".to_owned();
+        let frozen = Watched { frozen: Some(frozen.clone()), until_ms: None, notes: vec![frozen], ..canary.clone() };
+        let manual = Watched { until_ms: None, ..canary.clone() };
+        let step = State::Stepping { step: 0 };
+        let mut told: Vec<String> =
+            [&canary, &down, &frozen, &manual].map(|one| text(one, &step, made_up::NOW_MS, Paint::NONE)).into();
+        let bake = Watched { shares: vec![Shared { share: ALL, ..canary.shares[0].clone() }], ..canary };
+        let over = Watched { until_ms: Some(made_up::NOW_MS), ..bake.clone() };
+        told.extend([&bake, &over].map(|one| text(one, &State::Baking, made_up::NOW_MS, Paint::NONE)));
+        golden("watched.txt", &told.join("\n"));
+    }
+}
