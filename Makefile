@@ -4,7 +4,7 @@ CARGO ?= cargo
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: build check test demo bench-flip bench-project bench-nginx bench-verdict bench setup images project-images fmt
+.PHONY: build check test demo bench-flip bench-project bench-nginx bench-verdict bench-real bench setup images project-images fmt
 
 build:
 	$(CARGO) build --release --locked -p teal
@@ -62,6 +62,11 @@ bench-nginx: images
 bench-verdict:
 	$(CARGO) build --release --locked -p teal-bench
 	$(CARGO_TARGET_DIR)/release/teal-bench verdict
+
+# Against real containers: releases that go wrong, rollbacks, canaries.
+bench-real: images
+	$(CARGO) build --release --locked -p teal -p teal-bench
+	$(CARGO_TARGET_DIR)/release/teal-bench real
 
 # The short ones.
 bench: bench-flip

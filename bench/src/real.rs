@@ -3,6 +3,7 @@
 
 use crate::flip::{Done, first_failures, median, run_parts};
 use std::time::Duration;
+use teal_bakes::{Scenario, Trouble, bakes};
 use teal_e2e::figures::{Better, Figures};
 use teal_e2e::scenario::bad_release::{self, RATE, Wrong};
 use teal_e2e::scenario::{canary, dependency, rollback};
@@ -11,14 +12,23 @@ use teal_e2e::stage::Stage;
 /// How long the full runs are, and the short ones.
 pub struct Size {
     outage: Duration,
+    /// Of each release that the simulation knows too.
+    rounds: usize,
     rollbacks: usize,
     canary_requests: u64,
 }
 
-const FULL: Size = Size { outage: Duration::from_secs(60), rollbacks: 20, canary_requests: 10_000 };
-const SHORT: Size = Size { outage: Duration::from_secs(15), rollbacks: 5, canary_requests: 10_000 };
+const FULL: Size = Size { outage: Duration::from_secs(60), rounds: 5, rollbacks: 100, canary_requests: 10_000 };
+const SHORT: Size = Size { outage: Duration::from_secs(15), rounds: 1, rollbacks: 5, canary_requests: 10_000 };
 /// Percentage points that a share may be off.
 const OFF: f64 = 0.5;
+/// How many times the bad answers of simulated bakes real ones may have.
+const TIMES: f64 = 1.5;
+/// Hundredths of a percent.
+const ALL: u32 = 10_000;
+const BAKES: usize = 1_000;
+/// Until the last request is forwarded to a release that somebody goes back from.
+const BACK_MS: f64 = 50.0;
 
 pub fn run(arguments: &[String]) -> Done {
     let size = if arguments.iter().any(|argument| argument == "--short") { SHORT } else { FULL };
@@ -28,15 +38,39 @@ pub fn run(arguments: &[String]) -> Done {
     Ok(figures.finish(&mut std::io::stdout())?)
 }
 
-fn bad(_: &Size, figures: &mut Figures) -> Done {
+/// The median of simulated bakes at the same rate: all requests on a candidate that fails this part of them.
+fn simulated(fails: f64) -> f64 {
+    let scenario = Scenario::new(RATE, ALL).with(Trouble::Candidate { rate: fails, from_s: 0.0 });
+    median(&bakes(&scenario, 1, BAKES).iter().map(|outcome| outcome.bad).collect::<Vec<_>>())
+}
+
+fn bad(size: &Size, figures: &mut Figures) -> Done {
     for wrong in Wrong::ALL {
-        let stage = Stage::new(&format!("bench-{}", wrong.name().replace('_', "-")));
-        let taken = bad_release::run(&stage, wrong)?;
-        let report = &taken.report;
         let id = |what: &str| format!("real.{}.{what}", wrong.name());
-        let detail = format!("{RATE} requests/s, all of them on the candidate; {}", first_failures(report));
-        figures.at_least(&id("reverted"), f64::from(u8::from(taken.deployed.exit == 8)), "of 1", 1.0, "by itself");
-        figures.note(&id("bad_answers"), report.failed() as f64, "requests", Better::Lower, detail);
+        let fails = wrong.fails();
+        let mut runs = Vec::new();
+        for _ in 0..fails.map_or(1, |_| size.rounds) {
+            let stage = Stage::new(&format!("bench-{}", wrong.name().replace('_', "-")));
+            runs.push(bad_release::run(&stage, wrong)?);
+        }
+        let reverted = runs.iter().filter(|taken| taken.deployed.exit == 8).count() as f64;
+        figures.at_least(&id("reverted"), reverted, "deployments", runs.len() as f64, format!("of {}", runs.len()));
+        let counts: Vec<u64> = runs.iter().map(|taken| taken.report.failed() as u64).collect();
+        let taken = &runs[0];
+        let detail = format!(
+            "{RATE} requests/s, all of them on the candidate; each run {counts:?}; {}",
+            first_failures(&taken.report)
+        );
+        match fails.map(simulated) {
+            Some(simulated) => figures.at_most(
+                &id("bad_answers"),
+                median(&counts),
+                "requests",
+                TIMES * simulated,
+                format!("{detail}; simulated {simulated}, medians"),
+            ),
+            None => figures.note(&id("bad_answers"), median(&counts), "requests", Better::Lower, detail),
+        }
         let why = "from the acknowledged flip until the last request was sent that failed or that the release got";
         match taken.exposed_us() {
             Some(us) => figures.note(&id("exposed"), us as f64 / 1e3, "ms", Better::Lower, why),
@@ -69,24 +103,17 @@ fn rollbacks(size: &Size, figures: &mut Figures) -> Done {
     let stage = Stage::new("bench-rollback");
     let back = rollback::run(&stage, size.rollbacks)?;
     let detail = format!("{} rollbacks to a warm release, {}", back.rounds.len(), first_failures(&back.report));
-    figures.at_most("real.rollback.failed", back.report.failed() as f64, "requests", 0.0, detail);
-    for (id, values, what) in [
-        (
-            "real.rollback.exposed",
-            back.exposed_us(),
-            "from the command's start until the last request was sent that the release got",
-        ),
-        ("real.rollback.command", back.commands_us(), "from the command's start to its end"),
-    ] {
+    figures.at_most("rollback.failed", back.report.failed() as f64, "requests", 0.0, detail);
+    let words = |values: &[u64], what: &str| {
         let most = values.iter().max().map_or(0.0, |us| *us as f64 / 1e3);
-        figures.note(
-            id,
-            median(&values) / 1e3,
-            "ms",
-            Better::Lower,
-            format!("{what}; median of {}, at most {most:.1} ms", values.len()),
-        );
-    }
+        format!("{what}; median of {}, at most {most:.1} ms", values.len())
+    };
+    let exposed = back.exposed_us();
+    let detail = words(&exposed, "from the command's start until the last request was sent that the release got");
+    figures.at_most("rollback.ms", median(&exposed) / 1e3, "ms", BACK_MS, detail);
+    let commands = back.commands_us();
+    let detail = words(&commands, "from the command's start to its end");
+    figures.note("rollback.command_ms", median(&commands) / 1e3, "ms", Better::Lower, detail);
     Ok(())
 }
 
@@ -96,15 +123,11 @@ fn shares(size: &Size, figures: &mut Figures) -> Done {
     let weighed = canary::weigh(&stage, &percents, size.canary_requests)?;
     let detail = format!("{} requests at each share, {}", size.canary_requests, first_failures(&weighed.report));
     figures.at_most("real.canary.failed", weighed.report.failed() as f64, "requests", 0.0, detail);
-    for (percent, off) in percents.iter().zip(weighed.off()) {
-        figures.at_most(
-            &format!("real.canary.off_at_{percent}"),
-            off,
-            "points",
-            OFF,
-            "between what was written and what was",
-        );
-    }
+    let off = weighed.off();
+    let each: Vec<String> =
+        percents.iter().zip(&off).map(|(percent, off)| format!("{off:.3} at {percent} %")).collect();
+    let most = off.iter().copied().fold(0.0, f64::max);
+    figures.at_most("canary.weight_error_pp", most, "points", OFF, format!("the largest of {}", each.join(", ")));
     let stage = Stage::new("bench-sticky");
     let users = canary::users(&stage, &percents)?;
     figures.at_most(

@@ -14,7 +14,7 @@ fn edit(stage: &Stage, from: &str, to: &str) {
     let file = stage.folder().join("compose.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(from), "{text}");
-    std::fs::write(&file, text.replace(from, to)).unwrap();
+    stage.compose(&text.replace(from, to));
 }
 
 fn adopted<'a>(stage: &'a Stage) -> Scripted<'a> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// Requests a second, from clients that do not wait for each other's answers.
 pub const RATE: f64 = 200.0;
 const CLIENTS: usize = 40;
-/// Before the deployment: what the live release is like has to be known.
-const BEFORE: Duration = Duration::from_secs(5);
+/// Before the deployment: for as many requests as it takes to know how often the service fails as a rule; then the candidate gets all of them.
+const BEFORE: Duration = Duration::from_secs(13);
 const AFTER: Duration = Duration::from_secs(1);
 /// A leak is a death that comes soon.
 const MEMORY: &str = "    mem_limit: 64m\n    deploy:";
@@ -38,6 +38,15 @@ impl Wrong {
             Wrong::Hangs => "hangs",
             Wrong::Leaks => "leaks",
             Wrong::Crashes => "crashes",
+        }
+    }
+
+    /// The part of the requests that it fails, where that is what is wrong with it.
+    pub fn fails(self) -> Option<f64> {
+        match self {
+            Wrong::FailsAll => Some(1.0),
+            Wrong::FailsTenth => Some(0.1),
+            Wrong::Hangs | Wrong::Leaks | Wrong::Crashes => None,
         }
     }
 
