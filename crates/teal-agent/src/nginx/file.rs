@@ -301,6 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_a_weight_and_another_share_another_text() {
+        let mut shared = upstreams(20_001);
+        let upstream = shared.get_mut("shop_web").unwrap();
+        let live = ReleaseKey::new(release_of(), 2);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 20_002));
+        upstream.servers.push(Server { addr, release: live, color: Color::Blue, weight: 19 });
+        let text = render("a1", "/l", 29_000, &shared);
+        assert!(text.whole.contains("server 127.0.0.1:20001; # shop/web@3, green\n"), "{}", text.whole);
+        assert!(text.whole.contains("server 127.0.0.1:20002 weight=19; # shop/web@2, blue\n"), "{}", text.whole);
+        // Each step, and each share that is turned down, is a reload.
+        shared.get_mut("shop_web").unwrap().servers[1].weight = 9;
+        assert_ne!(render("a1", "/l", 29_000, &shared).generation, text.generation);
+    }
+
+    #[test]
     fn an_edited_file_is_told_from_one_of_ours_and_from_anothers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("teal.conf");

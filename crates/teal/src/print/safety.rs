@@ -30,7 +30,7 @@ pub fn rows(member: &Member) -> Vec<(&'static str, String)> {
         rows.push(("proves", proofs(safety.warmup, safety.smoke)));
     }
     if safety.preview {
-        rows.push(("preview", "with `Teal-Preview: candidate`, before its first share".to_owned()));
+        rows.push(("preview", "by `Teal-Preview: candidate`, whatever its share".to_owned()));
     }
     if !safety.steps.is_empty() {
         rows.push(("canary", canary(&safety.steps)));
