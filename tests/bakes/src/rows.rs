@@ -166,7 +166,7 @@ fn late(size: Size) -> Vec<Measured> {
         at(1.0, 1000.0, 20, Limit::AtMost(10.5)),
         at(1.0, 20.0, 21, Limit::AtMost(10.5)),
         at(0.1, 1000.0, 22, Limit::AtMost(50.0)),
-        at(0.1, 20.0, 23, Limit::AtMost(50.0)),
+        at(0.1, 20.0, 23, Limit::Weakness(50.0)),
     ]
 }
 
