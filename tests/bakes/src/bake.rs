@@ -14,8 +14,8 @@ pub const TICK_MS: u64 = 100;
 pub struct Scenario {
     pub trouble: Trouble,
     pub slowing: Slowing,
-    /// Whether requests take time at all.
-    pub latency: bool,
+    /// One request in a hundred takes more than so many times the median; None: they take no time at all.
+    pub latency: Option<f64>,
     /// The part of requests that fails without any trouble, and what the watch believes it is.
     pub usual: f64,
     pub history: Option<f64>,
@@ -32,7 +32,7 @@ impl Scenario {
         Self {
             trouble: Trouble::None,
             slowing: Slowing::None,
-            latency: false,
+            latency: None,
             usual: 0.001,
             history: Some(0.001),
             rps: vec![(0.0, rps)],
@@ -47,10 +47,10 @@ impl Scenario {
     }
 
     /// Requests take time, the candidate's so much more; and it is taken back for that, or not.
-    pub fn slowing(self, slowing: Slowing, reverts: bool) -> Self {
+    pub fn slowing(self, tail: f64, slowing: Slowing, reverts: bool) -> Self {
         let mut rules = self.rules;
         rules.on.latency = reverts;
-        Self { slowing, latency: true, rules, ..self }
+        Self { slowing, latency: Some(tail), rules, ..self }
     }
 
     pub fn rps_at(&self, at_s: f64) -> f64 {
@@ -81,7 +81,7 @@ pub fn bake(scenario: &Scenario, seed: u64) -> Outcome {
     let mut random = Random::new(seed);
     let mut requests = Requests::new(scenario, &mut random);
     let from_ms = 1_000_000_000 + random.between(0.0, 1000.0) as u64;
-    let lines = if scenario.latency { Lines::of(&latency_before(&mut random)) } else { None };
+    let lines = scenario.latency.and_then(|tail| Lines::of(&latency_before(tail, &mut random)));
     let mut watch = Watch::new(&scenario.rules, scenario.bake_ms, scenario.history, lines, from_ms);
     let mut slowness = lines.map(|lines| (Slowness::candidate(&lines), Slowness::live(&lines)));
     let mut before = [requests.candidate.statistics.clone(), requests.live.statistics.clone()];

@@ -16,16 +16,28 @@ pub struct Measured {
 pub enum Limit {
     AtMost(f64),
     AtLeast(f64),
+    /// What like rows keep and this one need not, for a reason that docs/verdict.md tells.
+    Weakness(f64),
     /// Told for its own sake; less is better.
     None,
 }
 
 impl Measured {
+    /// With a word on a limit that it does not keep and need not.
+    pub fn told(&self) -> String {
+        match self.limit {
+            Limit::Weakness(limit) if self.value > limit => {
+                format!("a known weakness, like rows have at most {limit}; {}", self.detail)
+            }
+            _ => self.detail.clone(),
+        }
+    }
+
     pub fn keeps_its_limit(&self) -> bool {
         match self.limit {
             Limit::AtMost(limit) => self.value <= limit,
             Limit::AtLeast(limit) => self.value >= limit,
-            Limit::None => true,
+            Limit::Weakness(_) | Limit::None => true,
         }
     }
 }

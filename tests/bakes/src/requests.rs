@@ -6,9 +6,10 @@ use crate::trouble::{Fate, Slowing, Trouble};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::wire::{Latency, ReleaseStatistics};
 
-/// Half of the requests take less; and the standard deviation of the latency's logarithm: one in a hundred takes five times as long.
+/// Half of the requests take less.
 const MEDIAN_US: f64 = 20_000.0;
-const SPREAD: f64 = 0.692;
+/// So many standard deviations above the mean, of a normal distribution, is one in a hundred.
+pub const HUNDREDTH: f64 = 2.326;
 
 pub struct Requests<'a> {
     scenario: &'a Scenario,
@@ -52,8 +53,8 @@ impl<'a> Requests<'a> {
         {
             release.statistics.counters.answered[4] += random.poisson(arriving * part * failing);
             let well = random.poisson(arriving * part * (1.0 - failing));
-            if latency {
-                (0..well).for_each(|_| release.arrives(at_s, slowing, random));
+            if let Some(tail) = latency {
+                (0..well).for_each(|_| release.arrives(at_s, tail, slowing, random));
                 release.answers(at_s);
             } else {
                 release.statistics.counters.answered[1] += well;
@@ -87,9 +88,9 @@ impl Release {
         Self { statistics: ReleaseStatistics::of(key), waiting: Vec::new() }
     }
 
-    fn arrives(&mut self, at_s: f64, slowing: Slowing, random: &mut Random) {
+    fn arrives(&mut self, at_s: f64, tail: f64, slowing: Slowing, random: &mut Random) {
         let deviations = random.normal();
-        let takes_us = MEDIAN_US * (SPREAD * deviations).exp() * slowing.times(at_s, deviations, random);
+        let takes_us = takes_us(tail, deviations) * slowing.times(at_s, deviations, random);
         let since_us = (at_s - random.unit() * TICK_MS as f64 / 1e3) * 1e6;
         self.waiting.push(Waiting { since_us, takes_us });
     }
@@ -110,6 +111,11 @@ impl Release {
     }
 }
 
+/// Lognormal: one in a hundred takes more than `tail` times the median.
+fn takes_us(tail: f64, deviations: f64) -> f64 {
+    MEDIAN_US * tail.powf(deviations / HUNDREDTH)
+}
+
 fn count(latency: &mut Latency, us: f64) {
     let bucket = Latency::bucket(us as u64);
     if latency.buckets.len() <= bucket {
@@ -119,10 +125,10 @@ fn count(latency: &mut Latency, us: f64) {
 }
 
 /// Of a live release before the shift.
-pub fn latency_before(random: &mut Random) -> Latency {
+pub fn latency_before(tail: f64, random: &mut Random) -> Latency {
     let mut latency = Latency::default();
     for _ in 0..10_000 {
-        count(&mut latency, MEDIAN_US * (SPREAD * random.normal()).exp());
+        count(&mut latency, takes_us(tail, random.normal()));
     }
     latency
 }

@@ -156,51 +156,61 @@ fn real(size: Size) -> Vec<Measured> {
 }
 
 fn late(size: Size) -> Vec<Measured> {
-    let beginning = |rate, seed| {
-        let trouble = Trouble::Candidate { rate, from_s: 150.0 };
-        let scenarios = [20.0, 1000.0].map(|rps| Scenario::new(rps, HALF).with(trouble));
-        mixed(&scenarios, seed, size.bad)
+    let at = |rate: f64, rps: f64, seed, limit| {
+        let scenario = Scenario::new(rps, HALF).with(Trouble::Candidate { rate, from_s: 150.0 });
+        let percent = rate * 100.0;
+        let how = format!("{percent} % fail from second 150 on, {rps} rps, half");
+        revert_s(&format!("late_{percent}.rps_{rps}"), &bakes(&scenario, seed, size.bad), limit, &how)
     };
-    let how = "from second 150 on, 20 and 1000 rps, half";
     vec![
-        revert_s("late_100", &beginning(1.0, 20), Limit::AtMost(10.5), &format!("all fail {how}")),
-        revert_s("late_10", &beginning(0.1, 21), Limit::AtMost(50.0), &format!("10 % fail {how}")),
+        at(1.0, 1000.0, 20, Limit::AtMost(10.5)),
+        at(1.0, 20.0, 21, Limit::AtMost(10.5)),
+        at(0.1, 1000.0, 22, Limit::AtMost(50.0)),
+        at(0.1, 20.0, 23, Limit::Weakness(50.0)),
     ]
 }
 
+/// One request in a hundred takes twice the median, or five times.
+const NARROW: f64 = 2.0;
+const WIDE: f64 = 5.0;
+
 fn slowed(slowing: Slowing, reverts: bool, seed: u64, bakes: usize) -> Vec<Outcome> {
-    let scenarios = [20.0, 200.0, 1000.0].map(|rps| Scenario::new(rps, HALF).slowing(slowing, reverts));
+    let of = |rps| [NARROW, WIDE].map(|tail| Scenario::new(rps, HALF).slowing(tail, slowing, reverts));
+    let scenarios: Vec<Scenario> = [20.0, 200.0, 1000.0].into_iter().flat_map(of).collect();
     mixed(&scenarios, seed, bakes)
 }
+
+const SLOWED: &str = "20, 200 and 1000 rps, half; p99 twice and five times the median";
 
 fn warmup(size: Size) -> Vec<Measured> {
     let tail = Slowing::TailWarmUp { times: 10.0, over_s: 180.0 };
     let all = Slowing::WarmUp { times: 10.0, over_s: 180.0 };
-    let (how_tail, how_all) = (
-        "the slowest hundredth x10 at first, x1 after 180 s; 20, 200 and 1000 rps, half",
-        "every request x10 at first, x1 after 180 s; 20, 200 and 1000 rps, half",
-    );
+    let how_tail = format!("the slowest hundredth x10 at first, x1 after 180 s; {SLOWED}");
+    let how_all = format!("every request x10 at first, x1 after 180 s; {SLOWED}");
     vec![
-        false_reverts("warmup.on", &slowed(tail, true, 30, size.troubled), Limit::AtMost(10.0), how_tail),
-        false_reverts("warmup.default", &slowed(tail, false, 31, size.troubled), Limit::AtMost(0.0), how_tail),
-        false_reverts("warmup_all.on", &slowed(all, true, 32, size.bad), Limit::None, how_all),
-        false_reverts("warmup_all.default", &slowed(all, false, 33, size.troubled), Limit::AtMost(0.0), how_all),
+        false_reverts("warmup.on", &slowed(tail, true, 30, size.troubled), Limit::AtMost(10.0), &how_tail),
+        false_reverts("warmup.default", &slowed(tail, false, 31, size.troubled), Limit::AtMost(0.0), &how_tail),
+        false_reverts("warmup_all.on", &slowed(all, true, 32, size.bad), Limit::Weakness(10.0), &how_all),
+        false_reverts("warmup_all.default", &slowed(all, false, 33, size.troubled), Limit::AtMost(0.0), &how_all),
     ]
 }
 
 fn slow_x3(size: Size) -> Vec<Measured> {
-    let at = |rps, seed| {
-        let scenario = Scenario::new(rps, HALF).slowing(Slowing::All { times: 3.0 }, true);
+    let at = |rps: f64, tail, name: &str, seed, limit| {
+        let scenario = Scenario::new(rps, HALF).slowing(tail, Slowing::All { times: 3.0 }, true);
         let mut outcomes = bakes(&scenario, seed, size.bad);
         // The ten seconds that are not judged do not count.
         for outcome in &mut outcomes {
             outcome.reverted_s = outcome.reverted_s.map(|time| time - 10.0);
         }
-        outcomes
+        let how = format!("every request x3, {rps} rps, half; p99 {tail} times the median");
+        revert_s(&format!("{name}.rps_{rps}"), &outcomes, limit, &how)
     };
     vec![
-        revert_s("slow_x3.rps_20", &at(20.0, 34), Limit::AtMost(15.0), "every request x3, 20 rps, half"),
-        revert_s("slow_x3.rps_1000", &at(1000.0, 35), Limit::AtMost(5.0), "every request x3, 1000 rps, half"),
+        at(20.0, NARROW, "slow_x3", 34, Limit::AtMost(15.0)),
+        at(1000.0, NARROW, "slow_x3", 35, Limit::AtMost(5.0)),
+        at(20.0, WIDE, "slow_x3_wide", 36, Limit::Weakness(15.0)),
+        at(1000.0, WIDE, "slow_x3_wide", 37, Limit::Weakness(5.0)),
     ]
 }
 
@@ -246,28 +256,26 @@ fn ramp(size: Size) -> Vec<Measured> {
 
 fn route(size: Size) -> Vec<Measured> {
     let slow = |part| Slowing::Route { part, times: 20.0 };
-    let how = |part: &str| format!("{part} of the requests x20; 20, 200 and 1000 rps, half");
-    let (rare, one, two) = (
-        slowed(slow(0.005), true, 52, size.troubled),
-        slowed(slow(0.05), true, 53, size.bad),
-        slowed(slow(0.05), false, 54, size.troubled),
-    );
+    let how = |part: &str| format!("{part} of the requests x20; {SLOWED}");
+    let rare = slowed(slow(0.005), true, 52, size.bad);
+    let common = slowed(slow(0.05), true, 53, size.bad);
+    let warned = slowed(slow(0.05), false, 54, size.troubled);
     vec![
-        caught("route.rare", &rare, 300.0, Limit::None, &how("0.5 %")),
-        caught("route.on", &one, 300.0, Limit::AtLeast(95.0), &how("5 %")),
-        revert_s("route.on", &one, Limit::None, &how("5 %")),
-        false_reverts("route.default", &two, Limit::AtMost(0.0), &how("5 %")),
+        caught("route_rare.on", &rare, 300.0, Limit::None, &how("0.5 %")),
+        caught("route.on", &common, 300.0, Limit::AtLeast(95.0), &how("5 %")),
+        revert_s("route.on", &common, Limit::None, &how("5 %")),
+        false_reverts("route.default", &warned, Limit::AtMost(0.0), &how("5 %")),
     ]
 }
 
 fn users(size: Size) -> Vec<Measured> {
-    let mut measured = Vec::new();
-    for (name, pause_s, seed) in [("users", 1.0, 55), ("users_slow", 5.0, 56)] {
+    let tries = |name: &str, pause_s, seed| {
         let trouble = Trouble::InARow { failures: 20.0, pause_s };
-        let how = format!("0.1 % fail, of single users who try 20 times on average, every {pause_s} s");
-        measured.extend(troubled(name, seed, size, 10.0, trouble, &how));
-    }
-    measured
+        let outcomes = mixed(&at_all_rates(|scenario| scenario.with(trouble)), seed, size.troubled);
+        let how = format!("0.1 % fail, of users who try 20 times on average, every {pause_s} s; {AT_ALL_RATES}");
+        false_reverts(name, &outcomes, Limit::Weakness(10.0), &how)
+    };
+    vec![tries("users", 1.0, 55), tries("users_slow", 5.0, 56)]
 }
 
 fn tenfold(size: Size) -> Vec<Measured> {
@@ -303,6 +311,6 @@ fn base(size: Size) -> Vec<Measured> {
 
 fn latency(size: Size) -> Vec<Measured> {
     let healthy = slowed(Slowing::None, true, 70, size.troubled);
-    let how = "healthy, taken back for latency; 20, 200 and 1000 rps, half";
-    vec![false_reverts("latency", &healthy, Limit::AtMost(1.0), how)]
+    let how = format!("healthy, and latency takes back; {SLOWED}");
+    vec![false_reverts("latency", &healthy, Limit::AtMost(1.0), &how)]
 }

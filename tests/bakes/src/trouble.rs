@@ -1,6 +1,7 @@
 //! What goes wrong in a made-up bake.
 
 use crate::random::Random;
+use crate::requests::HUNDREDTH;
 
 /// How requests come to fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,13 +103,11 @@ impl Slowing {
     /// How many times as long a request of the candidate takes, whose latency would be beyond so many standard deviations.
     pub fn times(self, at_s: f64, deviations: f64, random: &mut Random) -> f64 {
         let cooling = |times: f64, over_s: f64| 1.0 + (times - 1.0) * (1.0 - at_s / over_s).max(0.0);
-        /// 99 of 100 are below.
-        const TAIL: f64 = 2.326;
         match self {
             Slowing::None => 1.0,
             Slowing::All { times } => times,
             Slowing::WarmUp { times, over_s } => cooling(times, over_s),
-            Slowing::TailWarmUp { times, over_s } if deviations > TAIL => cooling(times, over_s),
+            Slowing::TailWarmUp { times, over_s } if deviations > HUNDREDTH => cooling(times, over_s),
             Slowing::TailWarmUp { .. } => 1.0,
             Slowing::Route { part, times } => {
                 if random.happens(part) {
