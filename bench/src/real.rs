@@ -55,7 +55,7 @@ fn bad(size: &Size, figures: &mut Figures) -> Done {
         }
         let reverted = runs.iter().filter(|taken| taken.deployed.exit == 8).count() as f64;
         figures.at_least(&id("reverted"), reverted, "deployments", runs.len() as f64, format!("of {}", runs.len()));
-        let counts: Vec<u64> = runs.iter().map(|taken| taken.report.failed() as u64).collect();
+        let counts: Vec<u64> = runs.iter().map(|taken| taken.report.failed()).collect();
         let taken = &runs[0];
         let detail = format!(
             "{RATE} requests/s, all of them on the candidate; each run {counts:?}; {}",

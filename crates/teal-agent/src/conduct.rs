@@ -119,7 +119,7 @@ impl Conductor {
         match &self.deployment.state {
             State::Shifting { .. } | State::Stepping { .. } | State::Baking => {
                 let jury = self.jury.get_or_insert_with(|| Jury::start(&self.agent, &self.deployment));
-                jury.share(&self.deployment);
+                jury.follow(&self.deployment);
             }
             _ => self.jury = None,
         }

@@ -18,7 +18,7 @@ use teal_model::deployment::{Deployment, End, Judged, Ruling, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::{ALL, Member};
-use teal_model::verdict::{self, Lines, Slowness, Tick, Warning, Watch, counts};
+use teal_model::verdict::{self, Lines, Slowness, Tick, Warning, Watch, counts, thousands};
 use teal_model::wire::{ReleaseStatistics, Sample, Statistics};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -32,10 +32,18 @@ const LINES: u32 = 10;
 /// Failing requests that are told.
 const SAMPLES: usize = 5;
 
+/// How far the deployment is.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Course {
+    /// What candidates have now.
+    shares: BTreeMap<ServiceKey, u32>,
+    baking_since_ms: Option<u64>,
+}
+
 pub struct Jury {
     judged: watch::Receiver<Judged>,
     unready: watch::Receiver<BTreeMap<ReleaseKey, u64>>,
-    shares: watch::Sender<BTreeMap<ServiceKey, u32>>,
+    course: watch::Sender<Course>,
     /// They end with it.
     _tasks: JoinSet<()>,
 }
@@ -45,23 +53,23 @@ impl Jury {
         let members: Vec<Member> = deployment.plan.members.iter().filter(|member| is_judged(member)).cloned().collect();
         let (judged_to, judged) = watch::channel(Judged::default());
         let (unready_to, unready) = watch::channel(BTreeMap::new());
-        let (shares, shares_here) = watch::channel(BTreeMap::new());
+        let (course, course_here) = watch::channel(Course::default());
         let mut tasks = JoinSet::new();
         if !members.is_empty() {
-            let session = Session::open(agent.clone(), deployment, &members, shares_here, judged_to);
+            let session = Session::open(agent.clone(), deployment, &members, course_here, judged_to);
             tasks.spawn(session.run());
         }
         for member in members {
             tasks.spawn(check(agent.clone(), member, unready_to.clone()));
         }
-        Self { judged, unready, shares, _tasks: tasks }
+        Self { judged, unready, course, _tasks: tasks }
     }
 
-    /// The shares that candidates have now.
-    pub fn share(&self, deployment: &Deployment) {
+    pub fn follow(&self, deployment: &Deployment) {
         let shares = deployment.plan.members.iter().map(|member| (member.service.clone(), deployment.share(member)));
-        let shares: BTreeMap<ServiceKey, u32> = shares.collect();
-        self.shares.send_if_modified(|now| std::mem::replace(now, shares.clone()) != shares);
+        let baking_since_ms = (deployment.state == State::Baking).then_some(deployment.entered_ms);
+        let course = Course { shares: shares.collect(), baking_since_ms };
+        self.course.send_if_modified(|now| std::mem::replace(now, course.clone()) != course);
     }
 
     pub fn now(&self) -> Judged {
@@ -92,9 +100,17 @@ impl Jury {
     }
 }
 
-/// Its requests say something of it, and there is time to listen.
+/// Its requests say something of it, or somebody else does, and there is time to listen.
 fn is_judged(member: &Member) -> bool {
-    !member.job && member.live.is_some() && member.serves() && (member.bake_ms > 0 || !member.safety.steps.is_empty())
+    let rules = &member.safety.rollback;
+    let says = is_compared(member) || rules.on.history || !rules.judges.is_empty();
+    let listens = member.bake_ms > 0 || !member.safety.steps.is_empty();
+    says && listens && !member.job && member.live.is_some() && member.serves()
+}
+
+/// Its live release answers beside it.
+fn is_compared(member: &Member) -> bool {
+    !member.takes_its_turn()
 }
 
 /// The statistics of one source, as they were last.
@@ -107,7 +123,7 @@ struct Session {
     agent: Arc<Agent>,
     sources: Vec<Source>,
     benches: Vec<Bench>,
-    shares: watch::Receiver<BTreeMap<ServiceKey, u32>>,
+    course: watch::Receiver<Course>,
     judged: watch::Sender<Judged>,
 }
 
@@ -119,6 +135,8 @@ struct Bench {
     slow: Option<(Slowness, Slowness)>,
     judges: Option<Judges>,
     ruling: Ruling,
+    /// When its bake is over, if nothing makes it longer.
+    over_ms: u64,
     contained: bool,
     samples: Vec<Sample>,
     words: Vec<String>,
@@ -130,7 +148,7 @@ impl Session {
         agent: Arc<Agent>,
         deployment: &Deployment,
         members: &[Member],
-        shares: watch::Receiver<BTreeMap<ServiceKey, u32>>,
+        course: watch::Receiver<Course>,
         judged: watch::Sender<Judged>,
     ) -> Self {
         let sources = agent.meter.sources().into_iter();
@@ -143,13 +161,10 @@ impl Session {
             let lines = agent.meter.latency_of(&live).as_ref().and_then(Lines::of);
             let rules = &member.safety.rollback;
             let watched_ms = member.bake_ms + steps_ms(member);
-            let mut watch = Watch::new(rules, watched_ms, history, lines, unix_ms());
+            let began_ms = unix_ms();
+            let mut watch = Watch::new(rules, watched_ms, history, lines, began_ms);
             if deployment.state != (State::Shifting { step: 0 }) {
-                let baking_since = match deployment.state {
-                    State::Baking => deployment.entered_ms.saturating_sub(steps_ms(member)),
-                    _ => unix_ms(),
-                };
-                watch = watch.resume(baking_since, deployment.cap.map(|_| ALL));
+                watch = watch.resume(began_ms, deployment.cap.map(|_| ALL));
             }
             let judges = judges_of(&agent, member);
             Some(Bench {
@@ -158,6 +173,7 @@ impl Session {
                 contained: watch.contained().is_some(),
                 watch,
                 judges,
+                over_ms: began_ms + watched_ms,
                 ruling: deployment.cap.map_or(Ruling::Keep, |cap| Ruling::Cap(Some(cap))),
                 samples: Vec::new(),
                 words: Vec::new(),
@@ -165,7 +181,7 @@ impl Session {
                 member: member.clone(),
             })
         });
-        Self { sources, benches: benches.collect(), agent, shares, judged }
+        Self { sources, benches: benches.collect(), agent, course, judged }
     }
 
     async fn run(mut self) {
@@ -201,9 +217,14 @@ impl Session {
             }
             return;
         };
-        let shares = self.shares.borrow().clone();
+        let course = self.course.borrow().clone();
         for bench in &mut self.benches {
-            let share = shares.get(&bench.member.service).copied().unwrap_or(ALL);
+            // Steps take as long as they take: the bake is over when its own time is.
+            if let Some(since_ms) = course.baking_since_ms {
+                bench.over_ms = since_ms + bench.member.bake_ms;
+                bench.watch.bakes_since(since_ms.saturating_sub(steps_ms(&bench.member)));
+            }
+            let share = course.shares.get(&bench.member.service).copied().unwrap_or(ALL);
             bench.take(&newest, &last, share, now_ms);
         }
     }
@@ -211,7 +232,7 @@ impl Session {
     async fn say(&mut self) {
         let now_ms = unix_ms();
         let mut judged = Judged::default();
-        let mut caps: Vec<u32> = Vec::new();
+        let (mut caps, mut progress) = (Vec::new(), Vec::new());
         for bench in &mut self.benches {
             bench.hear_judges();
             match &bench.ruling {
@@ -221,7 +242,9 @@ impl Session {
                     judged.ruling = Ruling::Revert(fault.clone());
                 }
             }
-            let warnings = bench.watch.warnings(now_ms);
+            let mut warnings = bench.watch.warnings(now_ms);
+            // Where it is recreated, that goes without saying.
+            warnings.retain(|warning| *warning != Warning::LiveGone { why: None });
             judged.both_fail |= warnings.iter().any(|warning| matches!(warning, Warning::BothFail { .. }));
             judged.contained |= bench.contained;
             let (candidate, live) = bench.names();
@@ -233,9 +256,10 @@ impl Session {
                 None => self.agent.clear_alert(&subject),
             }
             judged.words.extend(bench.words.iter().cloned());
-            judged.end = later(judged.end, bench.watch.at_end(now_ms));
-            judged.progress = bench.progress();
+            judged.end = later(judged.end, bench.end(now_ms));
+            progress.push(bench.progress());
         }
+        judged.progress = progress.join("; ");
         if judged.ruling == Ruling::Keep && !caps.is_empty() {
             judged.ruling = Ruling::Cap(caps.into_iter().min());
         }
@@ -310,7 +334,7 @@ impl Bench {
             self.samples.drain(..more);
         }
         let slow = self.slowness(newest);
-        let gone = self.member.takes_its_turn();
+        let gone = !is_compared(&self.member);
         let tick = Tick { candidate, live: (!gone).then_some(live), slow, share };
         let (ours, theirs) = self.names();
         match self.watch.tick(now_ms, &tick) {
@@ -364,10 +388,27 @@ impl Bench {
         }
     }
 
+    /// Whether its requests have said enough, now that the bake is over.
+    fn end(&self, now_ms: u64) -> verdict::End {
+        let (candidate, live) = self.seen;
+        match self.watch.at_end(now_ms) {
+            _ if !is_compared(&self.member) && !self.member.safety.rollback.on.history => verdict::End::Promote,
+            // Nobody calls it at this hour: there is nothing to wait for.
+            verdict::End::Extend { until_ms } if now_ms >= until_ms.min(self.over_ms) && candidate.n + live.n == 0 => {
+                verdict::End::Inconclusive { requests: 0, contained: false }
+            }
+            end => end,
+        }
+    }
+
     fn progress(&self) -> String {
         let (ours, theirs) = self.names();
+        let of = |seen: verdict::Counts| format!("{} of {}", thousands(seen.bad), thousands(seen.n));
         let (candidate, live) = self.seen;
-        format!("{ours} failed {} of {}, {theirs} {} of {}", candidate.bad, candidate.n, live.bad, live.n)
+        match is_compared(&self.member) {
+            true => format!("{ours} failed {}, {theirs} {}", of(candidate), of(live)),
+            false => format!("{ours} failed {}", of(candidate)),
+        }
     }
 }
 

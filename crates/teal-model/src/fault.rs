@@ -195,7 +195,7 @@ impl Code {
             Code::AgentRuns => "use that agent, or give this one directories of its own: --state-dir and --run-dir",
             Code::StateDir => "run as a user who may write there, or choose another: --state-dir and --run-dir",
             Code::Journal => "make room on the disk of the state directory; traffic is as before",
-            Code::Busy => "wait for it, watch it with `teal status`, or end it with `teal abort`",
+            Code::Busy => "watch it with `teal status`; `teal promote` ends its watch, `teal abort` takes it back",
             Code::NotFound => "see `teal status` and `teal history`",
             Code::DockerDown => "start Docker (`systemctl start docker`), and see that this user may use its socket",
             Code::DockerRefused => "see the words above",

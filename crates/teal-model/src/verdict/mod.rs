@@ -25,6 +25,6 @@ mod watch;
 
 pub use counts::{Counts, counts};
 pub use history::History;
-pub use reason::{Part, Reason, Warning};
+pub use reason::{Part, Reason, Warning, thousands};
 pub use slow::{Line, Lines, Slow, Slowness};
 pub use watch::{End, Ruling, Tick, Watch, most_share};

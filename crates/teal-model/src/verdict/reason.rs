@@ -93,7 +93,8 @@ fn at_least(evidence: f64) -> u64 {
     evidence / unit * unit
 }
 
-fn thousands(number: u64) -> String {
+/// `1,204`.
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.char_indices() {

@@ -153,6 +153,11 @@ impl Watch {
         self
     }
 
+    /// Of all that is watched, as if it had begun then: steps may have taken less time than they were given, or more.
+    pub fn bakes_since(&mut self, bake_from_ms: u64) {
+        self.bake_from_ms = bake_from_ms;
+    }
+
     /// The share that the candidate had before it was contained; None: it is not.
     pub fn contained(&self) -> Option<u32> {
         self.contained.as_ref().map(|contained| contained.from)
