@@ -31,6 +31,8 @@ const LINES_WITHIN: Duration = Duration::from_millis(100);
 const LINES: u32 = 10;
 /// Failing requests that are told.
 const SAMPLES: usize = 5;
+/// Without statistics for so long, the time alone is looked at.
+const SILENCE: Duration = Duration::from_secs(1);
 
 pub struct Jury {
     judged: watch::Receiver<Judged>,
@@ -49,6 +51,7 @@ impl Jury {
         let mut tasks = JoinSet::new();
         if !members.is_empty() {
             let session = Session::open(agent.clone(), deployment, &members, shares_here, judged_to);
+            session.before();
             tasks.spawn(session.run());
         }
         for member in members {
@@ -168,6 +171,15 @@ impl Session {
         Self { sources, benches: benches.collect(), agent, shares, judged }
     }
 
+    /// Before the first statistics: a step or a bake whose time is over says nothing by itself.
+    fn before(&self) {
+        let now_ms = unix_ms();
+        self.judged.send_modify(|judged| {
+            judged.contained = self.benches.iter().any(|bench| bench.contained);
+            judged.end = self.benches.iter().fold(End::Promote, |end, bench| later(end, bench.watch.at_end(now_ms)));
+        });
+    }
+
     async fn run(mut self) {
         loop {
             let mut heard = false;
@@ -175,6 +187,11 @@ impl Session {
             let (source, newest) = tokio::select! {
                 newest = proxy.statistics.recv() => (0, newest),
                 newest = nginx.statistics.recv() => (1, newest),
+                // Nobody counts: time passes all the same, and a bake ends as one that has said nothing.
+                () = sleep(SILENCE) => {
+                    self.say().await;
+                    continue;
+                }
             };
             match newest {
                 Ok(newest) => {
