@@ -2,6 +2,7 @@
 
 use crate::clock::unix_ms;
 use crate::conduct::Conductor;
+use crate::found;
 use crate::histories::Histories;
 use crate::journal::{Journal, Kept, ServiceRecord};
 use crate::keys::Keys;
@@ -133,8 +134,12 @@ impl Agent {
         let recorded = self.publisher.routings().await;
         let mut first = BTreeMap::new();
         for kept in &unfinished {
-            let Some(event) = taken_back(kept, &recorded, serving.as_ref()) else { continue };
             let mut deployment = kept.deployment.clone();
+            let Some(table) = &serving else { continue };
+            if found::is_back(&deployment, table) {
+                self.publisher.adopt(deployment.routing()).await;
+            }
+            let Some(event) = found::unsaid(&deployment, &recorded, table) else { continue };
             // Every state that may revert takes this event.
             let applied = deployment.apply(&event, unix_ms());
             debug_assert!(applied.is_ok(), "{applied:?}");
@@ -653,34 +658,6 @@ impl Agent {
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-    }
-}
-
-/// The proxy's table outranks the journal: what was taken back there, against what was published last by the journal, was
-/// taken back before the journal could say so. None: nothing was.
-fn taken_back(kept: &Kept, recorded: &BTreeMap<ServiceKey, Routing>, serving: Option<&RouteTable>) -> Option<Event> {
-    let deployment = &kept.deployment;
-    let table = serving.filter(|_| deployment.state.may_revert())?;
-    let (mut some, mut all) = (false, true);
-    for member in &deployment.plan.members {
-        let Some(recorded) = recorded.get(&member.service) else { continue };
-        let shares = |release: &ReleaseKey| {
-            let entry = table.services.get(&member.service);
-            entry.is_some_and(|entry| entry.split.iter().any(|share| &share.release == release && share.weight > 0))
-        };
-        let is_back = match &member.live {
-            Some(live) => shares(&live.release),
-            None => !shares(&member.candidate),
-        };
-        let meant = recorded.split.iter().any(|(release, _)| release == &member.candidate);
-        some |= is_back && (meant || recorded.holding && member.live.is_some());
-        all &= is_back;
-    }
-    let fault = Fault::new(Code::Journal, "it was taken back before the agent ended, and the journal could not say so");
-    match (some, all) {
-        (true, true) => Some(Event::TakenBack { fault }),
-        (true, false) => Some(Event::Failed { action: None, fault }),
-        (false, _) => None,
     }
 }
 

@@ -31,6 +31,8 @@ const LINES_WITHIN: Duration = Duration::from_millis(100);
 const LINES: u32 = 10;
 /// Failing requests that are told.
 const SAMPLES: usize = 5;
+/// Without statistics for so long, the time alone is looked at.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How far the deployment is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,6 +59,7 @@ impl Jury {
         let mut tasks = JoinSet::new();
         if !members.is_empty() {
             let session = Session::open(agent.clone(), deployment, &members, course_here, judged_to);
+            session.before();
             tasks.spawn(session.run());
         }
         for member in members {
@@ -135,6 +138,7 @@ struct Bench {
     slow: Option<(Slowness, Slowness)>,
     judges: Option<Judges>,
     ruling: Ruling,
+    began_ms: u64,
     /// When its bake is over, if nothing makes it longer.
     over_ms: u64,
     contained: bool,
@@ -173,6 +177,7 @@ impl Session {
                 contained: watch.contained().is_some(),
                 watch,
                 judges,
+                began_ms,
                 over_ms: began_ms + watched_ms,
                 ruling: deployment.cap.map_or(Ruling::Keep, |cap| Ruling::Cap(Some(cap))),
                 samples: Vec::new(),
@@ -184,6 +189,15 @@ impl Session {
         Self { sources, benches: benches.collect(), agent, course, judged }
     }
 
+    /// Before the first statistics: a step or a bake whose time is over says nothing by itself.
+    fn before(&self) {
+        let now_ms = unix_ms();
+        self.judged.send_modify(|judged| {
+            judged.contained = self.benches.iter().any(|bench| bench.contained);
+            judged.end = self.benches.iter().fold(End::Promote, |end, bench| later(end, bench.end(now_ms)));
+        });
+    }
+
     async fn run(mut self) {
         loop {
             let mut heard = false;
@@ -191,6 +205,11 @@ impl Session {
             let (source, newest) = tokio::select! {
                 newest = proxy.statistics.recv() => (0, newest),
                 newest = nginx.statistics.recv() => (1, newest),
+                // Nobody counts: time passes all the same, and a bake ends as one that has said nothing.
+                () = sleep(SILENCE) => {
+                    self.say().await;
+                    continue;
+                }
             };
             match newest {
                 Ok(newest) => {
@@ -393,8 +412,10 @@ impl Bench {
         let (candidate, live) = self.seen;
         match self.watch.at_end(now_ms) {
             _ if !is_compared(&self.member) && !self.member.safety.rollback.on.history => verdict::End::Promote,
-            // Nobody calls it at this hour: there is nothing to wait for.
-            verdict::End::Extend { until_ms } if now_ms >= until_ms.min(self.over_ms) && candidate.n + live.n == 0 => {
+            // Nobody has called it in all the time of a bake: there is nothing to wait for.
+            verdict::End::Extend { .. }
+                if now_ms >= self.over_ms.max(self.began_ms + self.member.bake_ms) && candidate.n + live.n == 0 =>
+            {
                 verdict::End::Inconclusive { requests: 0, contained: false }
             }
             end => end,

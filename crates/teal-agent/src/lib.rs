@@ -9,6 +9,7 @@ mod containers;
 mod divert;
 mod early;
 pub mod effects;
+mod found;
 mod get;
 mod histories;
 pub mod host_command;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use teal_model::deployment::Published;
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
-use teal_model::wire::{BackendId, ListenerKey, ReleaseStatistics, RouteTable, Statistics};
+use teal_model::wire::{BackendId, Counters, ListenerKey, ReleaseStatistics, RouteTable, Statistics};
 use tokio::sync::{broadcast, watch};
 
 /// When the agent is to die at a publication.
@@ -31,14 +31,32 @@ pub struct Silence {
     pub taken: bool,
 }
 
+/// How often requests come while somebody drives the proxy ([`FakeTraffic::drive`]), and statistics of them.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Requests to every service.
+pub struct Load {
+    /// A second, to each service.
+    pub rate: f64,
+    /// Whether a request fails: the how many-th of its release it is, from 0 on.
+    pub fails: Box<dyn Fn(&ReleaseKey, u64) -> bool + Send>,
+}
+
 type OnTable = Box<dyn Fn(&RouteTable) + Send>;
+type Dies = Box<dyn Fn() -> bool + Send>;
 
 #[derive(Default)]
 pub struct Proxy {
     pub listeners: BTreeSet<ListenerKey>,
     pub tables: Vec<Arc<RouteTable>>,
     pub in_flight: BTreeMap<ReleaseKey, u64>,
+    pub load: Option<Load>,
+    pub counted: BTreeMap<ReleaseKey, Counters>,
+    /// Parts of requests that are still to come.
+    owed: BTreeMap<ReleaseKey, f64>,
     pub crash: Option<Crash>,
+    /// Asked before each publication: the agent dies at it.
+    pub dies: Option<Dies>,
     pub silence: Option<Silence>,
     /// Every backend whose process was sent.
     pub processes: BTreeSet<BackendId>,
@@ -91,9 +109,47 @@ impl FakeTraffic {
         self.crashed.notified().await;
     }
 
+    /// Gives the requests of the load to releases as the table in force says, and tells of them. Never ends.
+    pub async fn drive(&self) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            self.proxy().serve();
+            self.ask().await;
+        }
+    }
+
     async fn die(&self) {
         self.crashed.notify_one();
         std::future::pending::<()>().await;
+    }
+}
+
+impl Proxy {
+    /// What comes within a tick.
+    fn serve(&mut self) {
+        let (Some(load), Some(table)) = (&self.load, self.tables.last()) else { return };
+        for entry in table.services.values().filter(|entry| !entry.holding) {
+            let all: u32 = entry.split.iter().map(|share| share.weight).sum();
+            for share in &entry.split {
+                let owed = self.owed.entry(share.release.clone()).or_default();
+                *owed += load.rate * TICK.as_secs_f64() * f64::from(share.weight) / f64::from(all);
+                let counters = self.counted.entry(share.release.clone()).or_default();
+                while *owed >= 1.0 {
+                    *owed -= 1.0;
+                    let class = if (load.fails)(&share.release, counters.requests) { 4 } else { 1 };
+                    counters.requests += 1;
+                    counters.answered[class] += 1;
+                }
+            }
+        }
+    }
+
+    fn statistics_of(&self, release: &ReleaseKey) -> ReleaseStatistics {
+        ReleaseStatistics {
+            in_flight: self.in_flight.get(release).copied().unwrap_or_default(),
+            counters: self.counted.get(release).copied().unwrap_or_default(),
+            ..ReleaseStatistics::of(release.clone())
+        }
     }
 }
 
@@ -102,16 +158,15 @@ impl Counts for FakeTraffic {
     async fn ask(&self) -> Option<Arc<Statistics>> {
         let mut proxy = self.proxy();
         proxy.sequence += 1;
-        let releases = proxy.in_flight.iter().map(|(release, in_flight)| ReleaseStatistics {
-            in_flight: *in_flight,
-            ..ReleaseStatistics::of(release.clone())
-        });
+        let known: BTreeSet<&ReleaseKey> = proxy.in_flight.keys().chain(proxy.counted.keys()).collect();
+        let releases = known.into_iter().map(|release| proxy.statistics_of(release));
+        let releases: Vec<ReleaseStatistics> = releases.collect();
         let table = proxy.tables.last().map(|table| table.number).unwrap_or_default();
         let statistics = Arc::new(Statistics {
             instance: "fake".to_owned(),
             sequence: proxy.sequence,
             table,
-            releases: releases.collect(),
+            releases,
             ..Statistics::default()
         });
         // To everybody, as the real one.
@@ -154,11 +209,11 @@ impl Traffic for FakeTraffic {
     }
 
     async fn publish(&self, publication: Publication, within: Option<Duration>) -> Result<Option<Published>, Fault> {
-        let (crash, index) = {
+        let (crash, index, dies) = {
             let proxy = self.proxy();
-            (proxy.crash, proxy.tables.len())
+            (proxy.crash, proxy.tables.len(), proxy.dies.as_ref().is_some_and(|dies| dies()))
         };
-        if crash == Some(Crash::Before(index)) {
+        if dies || crash == Some(Crash::Before(index)) {
             self.die().await;
         }
         let sent_us = monotonic_us();

@@ -7,7 +7,9 @@
 mod acknowledgement;
 mod adopt;
 mod batches;
+mod canary;
 mod death;
+mod deaths;
 mod groups;
 mod journal;
 mod migrate;

@@ -97,7 +97,9 @@ fn an_image_that_has_lost_its_tag_goes_by_its_id() {
 fn a_release_that_was_taken_back_counts_for_nothing_and_its_image_stays_until_a_later_one_is_live() {
     let shop = five_releases();
     shop.image("web:bad", App { exits: Some((std::time::Duration::from_millis(10), 1)), ..App::default() });
-    assert!(matches!(shop.deploy(&project(vec![web("web:bad", 2)])), State::Reverted { .. }));
+    let mut bad = web("web:bad", 2);
+    bad.teal.bake_ms = 10_000;
+    assert!(matches!(shop.deploy(&project(vec![bad])), State::Reverted { .. }));
     assert_eq!(pruned(&shop, false), ["web:v1", "web:v2", "web:v3"]);
     shop.image("web:v6", App::default());
     assert_eq!(shop.deploy(&project(vec![web("web:v6", 2)])), State::Done);

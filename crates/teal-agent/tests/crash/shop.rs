@@ -1,7 +1,7 @@
 //! A project of any services, deployed over and over against one engine and one proxy.
 
 use crate::stage::{life, request, service, start, until_ended};
-use std::path::Path;
+use std::cell::Cell;
 use std::time::Duration;
 use teal_agent::runtime::fake::{App, FakeRuntime};
 use teal_agent::runtime::{Container, label};
@@ -14,11 +14,29 @@ pub struct Shop {
     pub dir: tempfile::TempDir,
     pub engine: FakeRuntime,
     pub traffic: FakeTraffic,
+    /// What has passed on the clocks of lives that are over.
+    passed: Cell<Duration>,
 }
 
 impl Shop {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), engine: FakeRuntime::new(), traffic: FakeTraffic::default() }
+        let (dir, engine, traffic) = (tempfile::tempdir().unwrap(), FakeRuntime::new(), FakeTraffic::default());
+        Self { dir, engine, traffic, passed: Cell::default() }
+    }
+
+    /// One life of an agent, later than those before it. Requests come if there is a load.
+    pub fn life<T>(&self, body: impl Future<Output = T>) -> T {
+        life(async {
+            tokio::time::advance(self.passed.get()).await;
+            let began = tokio::time::Instant::now();
+            if self.traffic.proxy().load.is_some() {
+                let traffic = self.traffic.clone();
+                tokio::spawn(async move { traffic.drive().await });
+            }
+            let value = body.await;
+            self.passed.set(self.passed.get() + began.elapsed());
+            value
+        })
     }
 
     pub fn image(&self, name: &str, app: App) -> &Self {
@@ -27,7 +45,16 @@ impl Shop {
     }
 
     pub fn deploy(&self, request: &DeployRequest) -> State {
-        deploy(self.dir.path(), &self.engine.restarted(), &self.traffic, request)
+        let engine = self.engine.restarted();
+        self.life(async {
+            let agent = start(self.dir.path(), &engine, &self.traffic).await;
+            let accepted = agent.deploy(request.clone()).await.unwrap();
+            let state = until_ended(&agent, accepted.deployment).await;
+            // The reconciler has its turn, too.
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            assert_eq!(agent.alerts(), Vec::<String>::new());
+            state
+        })
     }
 
     pub fn of(&self, service: &str) -> Vec<Container> {
@@ -39,18 +66,6 @@ impl Shop {
     pub fn starts_of(&self, service: &str) -> usize {
         self.engine.changes().iter().filter(|change| change.starts_with(&format!("Start shop-{service}-"))).count()
     }
-}
-
-fn deploy(dir: &Path, engine: &FakeRuntime, traffic: &FakeTraffic, request: &DeployRequest) -> State {
-    life(async {
-        let agent = start(dir, engine, traffic).await;
-        let accepted = agent.deploy(request.clone()).await.unwrap();
-        let state = until_ended(&agent, accepted.deployment).await;
-        // The reconciler has its turn, too.
-        tokio::time::sleep(Duration::from_secs(40)).await;
-        assert_eq!(agent.alerts(), Vec::<String>::new());
-        state
-    })
 }
 
 pub fn project(services: Vec<Service>) -> DeployRequest {

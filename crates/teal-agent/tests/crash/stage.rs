@@ -13,13 +13,14 @@ use teal_agent::traffic::fake::FakeTraffic;
 use teal_model::api::DeployRequest;
 use teal_model::config::{
     Attachment, ContainerSettings, DEFAULT_NETWORK, Health, Mode, Network, Port, Probe, Project, PullPolicy, Restart,
-    Service, ServiceSettings, Strategy,
+    Retain, Service, ServiceSettings, Strategy,
 };
 use teal_model::deployment::State;
 use teal_model::ids::ServiceKey;
 use teal_model::plan::Choice;
 use teal_model::wire::RouteTable;
 
+/// Not watched once it has its requests, and nothing of it is kept warm: tests that are about that say so.
 pub fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Service {
     Service {
         name: name.to_owned(),
@@ -42,6 +43,8 @@ pub fn service(name: &str, image: &str, strategy: Strategy, port: u16) -> Servic
             mode: Mode::Http,
             strategy: Some(strategy),
             health: Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() },
+            bake_ms: 0,
+            retain: Retain::For { ms: 0 },
             ..ServiceSettings::default()
         },
         ..Default::default()
