@@ -87,7 +87,11 @@ fn troubled(name: &str, seed: u64, size: Size, limit: f64, trouble: Trouble, how
 
 fn bursts(size: Size) -> Vec<Measured> {
     let how = "the candidate's, every 120 s or so, 0.5 to 2 s, 20 to 80 % failing";
-    troubled("bursts", 2, size, 10.0, Trouble::Bursts, how)
+    let mut measured = troubled("bursts", 2, size, 10.0, Trouble::Bursts, how);
+    // Few requests between two bursts to outweigh them.
+    let few = bakes(&Scenario::new(200.0, 500).with(Trouble::Bursts), 6, size.troubled);
+    measured.push(false_reverts("bursts_small_share", &few, Limit::AtMost(10.0), "200 rps, 5 % of the requests"));
+    measured
 }
 
 fn outage(size: Size) -> Vec<Measured> {
