@@ -23,11 +23,10 @@ pub fn run(arguments: &[String]) -> Done {
 }
 
 fn add(figures: &mut Figures, measured: &Measured) {
-    let Measured { id, value, unit, limit, .. } = measured;
-    let detail = measured.told();
+    let Measured { id, value, unit, limit, detail } = measured;
     match limit {
         Limit::AtMost(limit) => figures.at_most(id, *value, unit, *limit, detail),
         Limit::AtLeast(limit) => figures.at_least(id, *value, unit, *limit, detail),
-        Limit::Weakness(_) | Limit::None => figures.note(id, *value, unit, Better::Lower, detail),
+        Limit::None => figures.note(id, *value, unit, Better::Lower, detail),
     }
 }

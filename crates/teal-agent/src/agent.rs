@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
 use teal_model::config::{NetworkMode, PullPolicy, Service};
-use teal_model::deployment::{Deployment, Event, Promote, Routing};
+use teal_model::deployment::{Deployment, Event, Promote};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::ids::{ReleaseKey, ServiceKey};

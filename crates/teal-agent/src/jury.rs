@@ -236,14 +236,9 @@ impl Session {
             }
             return;
         };
-        let course = self.course.borrow().clone();
+        let shares = self.course.borrow().shares.clone();
         for bench in &mut self.benches {
-            // Steps take as long as they take: the bake is over when its own time is.
-            if let Some(since_ms) = course.baking_since_ms {
-                bench.over_ms = since_ms + bench.member.bake_ms;
-                bench.watch.bakes_since(since_ms.saturating_sub(steps_ms(&bench.member)));
-            }
-            let share = course.shares.get(&bench.member.service).copied().unwrap_or(ALL);
+            let share = shares.get(&bench.member.service).copied().unwrap_or(ALL);
             bench.take(&newest, &last, share, now_ms);
         }
     }
@@ -252,7 +247,13 @@ impl Session {
         let now_ms = unix_ms();
         let mut judged = Judged::default();
         let (mut caps, mut progress) = (Vec::new(), Vec::new());
+        let baking_since_ms = self.course.borrow().baking_since_ms;
         for bench in &mut self.benches {
+            // Steps take as long as they take: the bake is over when its own time is.
+            if let Some(since_ms) = baking_since_ms {
+                bench.over_ms = since_ms + bench.member.bake_ms;
+                bench.watch.bakes_since(since_ms.saturating_sub(steps_ms(&bench.member)));
+            }
             bench.hear_judges();
             match &bench.ruling {
                 Ruling::Keep => {}

@@ -16,28 +16,16 @@ pub struct Measured {
 pub enum Limit {
     AtMost(f64),
     AtLeast(f64),
-    /// What like rows keep and this one need not, for a reason that docs/verdict.md tells.
-    Weakness(f64),
     /// Told for its own sake; less is better.
     None,
 }
 
 impl Measured {
-    /// With a word on a limit that it does not keep and need not.
-    pub fn told(&self) -> String {
-        match self.limit {
-            Limit::Weakness(limit) if self.value > limit => {
-                format!("a known weakness, like rows have at most {limit}; {}", self.detail)
-            }
-            _ => self.detail.clone(),
-        }
-    }
-
     pub fn keeps_its_limit(&self) -> bool {
         match self.limit {
             Limit::AtMost(limit) => self.value <= limit,
             Limit::AtLeast(limit) => self.value >= limit,
-            Limit::Weakness(_) | Limit::None => true,
+            Limit::None => true,
         }
     }
 }
@@ -79,7 +67,7 @@ fn timed(id: String, outcomes: &[Outcome], of: fn(&Outcome) -> Option<f64>, limi
         part(&times, 0.95),
         part(&times, 1.0)
     );
-    Measured { id, value: part(&times, 0.95), unit: "s", limit, detail }
+    Measured { id, value: (part(&times, 0.95) * 10.0).round() / 10.0, unit: "s", limit, detail }
 }
 
 /// The 95th percentile of failed requests of the candidate until the revert.

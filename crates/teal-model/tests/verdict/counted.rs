@@ -52,7 +52,7 @@ fn lines_are_drawn_by_two_thousand_requests() {
 
 /// A live release whose 95th and 99th percentile are both about 20 ms.
 fn live() -> (Slowness, ReleaseStatistics) {
-    let lines = Lines::of(&latency([20; 2_000])).unwrap();
+    let lines = Lines::of(&latency([20; 2_000])).expect("enough requests");
     (Slowness::live(&lines), said(Counters::default()))
 }
 

@@ -111,7 +111,7 @@ mod tests {
         web.safety.retained = Some(made_up::release("web", 2));
         (web.safety.proves, web.safety.warmup, web.safety.smoke) = (true, 100, 2);
         web.safety.preview = true;
-        let step = |share, pace| CanaryStep { share, pace, replicas: None };
+        let step = |share, pace| CanaryStep { share, pace };
         web.safety.steps = vec![step(100, Pace::For { ms: 120_000 }), step(1_250, Pace::Manual)];
         web.safety.compared = 500;
         web.safety.retain = Some(Retain::For { ms: 600_000 });
