@@ -166,13 +166,8 @@ pub struct Sticky {
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum StickyBy {
     /// A cookie that the proxy sets where there is none that it has signed: HMAC-SHA256 by `key` (hex).
-    Cookie {
-        name: String,
-        key: String,
-    },
-    Header {
-        name: String,
-    },
+    Cookie { name: String, key: String },
+    Header { name: String },
     Address,
 }
 
