@@ -9,6 +9,7 @@ use crate::keys::Keys;
 use crate::meter::Meter;
 use crate::nginx::{Need, Nginx};
 use crate::publish::{Publisher, Surroundings, doors_of, holder_of};
+use crate::reserve::Reserve;
 use crate::runtime::{Runtime, RuntimeError, label};
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Opening, Traffic};
@@ -42,6 +43,7 @@ pub struct Agent {
     pub nginx: Arc<Nginx>,
     pub meter: Meter,
     pub histories: Histories,
+    pub reserve: Reserve,
     salt: String,
     pub keys: Keys,
     running: Mutex<BTreeMap<u64, Handle>>,
@@ -107,6 +109,7 @@ impl Agent {
             keys,
             meter: Meter::start(vec![traffic.clone(), nginx.counted()]),
             histories: Histories::of(journal.histories()?),
+            reserve: Reserve::open(&state_dir),
             nginx,
             id,
             state_dir,

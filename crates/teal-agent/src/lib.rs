@@ -30,6 +30,7 @@ mod pulls;
 mod reach;
 pub mod reconcile;
 mod remove;
+mod reserve;
 mod rollback;
 pub mod run;
 pub mod runtime;

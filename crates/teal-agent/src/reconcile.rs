@@ -75,6 +75,7 @@ pub async fn keep_whole(agent: Weak<Agent>) {
             () = sleep_until(next) => {
                 let Some(agent) = agent.upgrade() else { return };
                 next = Instant::now() + EVERY;
+                agent.reserve.refill();
                 let said = agent.publisher.look_at_nginx().await;
                 agent.say_of_nginx(&said);
                 if let Err(fault) = tidy_up(&agent).await {

@@ -26,8 +26,18 @@ impl Agent {
         if request.dry_run {
             return Ok(RolledBack::Would { plan: Box::new(self.preview(&asked).await?) });
         }
-        let Accepted { deployment, plan } = self.deploy(asked).await?;
-        Ok(RolledBack::Deploys(Box::new(Accepted { deployment, plan })))
+        Ok(RolledBack::Deploys(Box::new(self.deploy_on_any_disk(asked).await?)))
+    }
+
+    /// A full disk keeps nobody from going back.
+    async fn deploy_on_any_disk(self: &Arc<Self>, request: DeployRequest) -> Result<Accepted, Fault> {
+        self.reserve.give_up_if_short();
+        match self.deploy(request.clone()).await {
+            Err(fault) if matches!(fault.code, Code::Journal | Code::DiskFull) && self.reserve.give_up() => {
+                self.deploy(request).await
+            }
+            done => done,
+        }
     }
 
     /// A deployment of these services that has not ended: going back is taking it back.

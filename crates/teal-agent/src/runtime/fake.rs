@@ -36,6 +36,8 @@ pub struct App {
     pub boots_in: Duration,
     /// It ends by itself, this long after its start, with this code.
     pub exits: Option<(Duration, i64)>,
+    /// The same of a container that runs its migration.
+    pub migrates: Option<(Duration, i64)>,
     /// What the container's HEALTHCHECK finds; only looked at when image or settings have one.
     pub health: Checked,
     /// From the stop signal until it is gone. Longer than the grace: SIGKILL, code 137.

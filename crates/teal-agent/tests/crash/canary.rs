@@ -23,6 +23,7 @@ pub fn stepwise(version: &str) -> DeployRequest {
     let step = |share| CanaryStep { share, pace: Pace::For { ms: STEP_MS } };
     service.teal.canary = vec![step(SHARES[0]), step(SHARES[1])];
     service.teal.bake_ms = BAKE_MS;
+    service.teal.rollback.extend_ms = 2 * (2 * STEP_MS + BAKE_MS);
     service.teal.retain = Retain::For { ms: 600_000 };
     project(vec![service])
 }
@@ -73,7 +74,7 @@ fn a_good_candidate_goes_on_step_by_step_after_every_death() {
 }
 
 /// Enough to be turned down for, and too few to be taken back for.
-const FAILURES: u64 = 3;
+const FAILURES: u64 = 5;
 
 /// From its `from`-th request on some fail, so that it is turned down for a while and let again.
 fn stumbles(from: u64) -> impl Fn(&ReleaseKey, u64) -> bool + Send + 'static {
@@ -101,7 +102,8 @@ fn whoever_stumbles_goes_on(from: u64, at: u32) {
             assert_eq!(story.state, State::Done, "{}", story.when);
             let shares: Vec<u32> = story.tables.iter().map(|sent| sent.share(2)).collect();
             let down = shares.windows(2).any(|pair| pair[0] == at && pair[1] > 0 && pair[1] < at);
-            assert!(down, "{}: it was turned down from {at}: {shares:?}", story.when);
+            // What one agent has seen in part is too little for the next one.
+            assert!(down || story.again.is_some(), "{}: it was turned down from {at}: {shares:?}", story.when);
             stays_down(story);
             story.settled(2, Some(1));
         },

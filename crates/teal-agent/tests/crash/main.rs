@@ -19,4 +19,5 @@ mod prune;
 mod reach;
 mod shop;
 mod stage;
+mod warm;
 mod words;

@@ -1,7 +1,8 @@
 //! A migration is started once, whenever the agent dies, and leaves nothing.
 
-use crate::shop::project;
-use crate::stage::{life, service, start};
+use crate::deaths::{Act, every_death};
+use crate::shop::{self, Shop, project};
+use crate::stage::{good, life, service, start, until_ended};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use teal_agent::runtime::fake::{App, FakeRuntime, Moment, Op};
 use teal_agent::runtime::{Runtime, RuntimeError, Status, label};
 use teal_agent::store::StoredRelease;
 use teal_agent::traffic::fake::FakeTraffic;
-use teal_model::config::{Migrate, Mount, MountKind, Restart, Strategy, Volume};
-use teal_model::deployment::Deployment;
+use teal_model::api::DeployRequest;
+use teal_model::config::{Migrate, Mount, MountKind, Restart, Service, Strategy, Volume};
+use teal_model::deployment::{Deployment, State};
 use teal_model::fault::Code;
 use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::plan::ALL;
 
 const NAME: &str = "shop-web-migrate-1";
 
@@ -199,5 +202,77 @@ fn what_is_left_of_it_when_its_deployment_has_ended_goes() {
         assert_eq!(engine.containers().len(), 1);
         tokio::time::sleep(Duration::from_secs(40)).await;
         assert_eq!(engine.containers().len(), 0);
+    });
+}
+
+fn migrating(version: &str, ends: Option<i64>) -> (DeployRequest, App) {
+    let mut web = Service { replicas: 1, ..shop::web(&format!("web:{version}")) };
+    web.teal.migrate = ends.map(|_| Migrate { command: vec!["up".to_owned()], timeout_ms: 60_000 });
+    (project(vec![web]), App { migrates: ends.map(|code| (Duration::from_secs(5), code)), ..good() })
+}
+
+/// v1 is live without one; v2's ends so.
+fn about_to_migrate(code: i64) -> Shop {
+    let shop = Shop::new();
+    let (first, app) = migrating("v1", None);
+    shop.image("web:v1", app).image("web:v2", migrating("v2", Some(code)).1);
+    assert_eq!(shop.deploy(&first), State::Done);
+    shop
+}
+
+fn second() -> Act {
+    Act::Deploy(Box::new(migrating("v2", Some(0)).0))
+}
+
+fn migrations(shop: &Shop) -> usize {
+    shop.engine.changes().iter().filter(|change| **change == "Start shop-web-migrate-2").count()
+}
+
+#[test]
+fn a_deployment_migrates_once_whatever_death_comes_between() {
+    every_death(
+        || about_to_migrate(0),
+        &second(),
+        |story| {
+            assert_eq!((&story.state, migrations(&story.shop)), (&State::Done, 1), "{}", story.when);
+            story.settled(2, None);
+        },
+    );
+}
+
+#[test]
+fn a_migration_that_fails_changes_nothing_whatever_death_comes_between() {
+    every_death(
+        || about_to_migrate(3),
+        &second(),
+        |story| {
+            let failed = matches!(&story.state, State::Reverted { why } if why.code == Code::MigrationFailed);
+            assert!(failed, "{}: {:?}", story.when, story.state);
+            assert_eq!((migrations(&story.shop), story.shop.starts_of("web")), (1, 3), "{}", story.when);
+            assert!(story.tables.iter().all(|sent| sent.share(1) == ALL), "{}", story.when);
+            story.settled(1, None);
+        },
+    );
+}
+
+#[test]
+fn a_migration_of_which_nobody_knows_how_it_ended_is_neither_done_twice_nor_taken_for_done() {
+    let shop = about_to_migrate(0);
+    let engine = shop.engine.restarted();
+    shop.life(async {
+        let agent = start(shop.dir.path(), &engine, &shop.traffic).await;
+        let number = agent.deploy(migrating("v2", Some(0)).0).await.unwrap().deployment;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let running = engine.containers().into_iter().find(|one| one.name == "shop-web-migrate-2").unwrap();
+        agent.runtime.remove(&running.id, true).await.unwrap();
+        let state = until_ended(&agent, number).await;
+        assert!(matches!(&state, State::Stuck { error, .. } if error.code == Code::Stuck), "{state:?}");
+        assert_eq!(migrations(&shop), 1);
+        let live = agent.journal.services().unwrap()[0].live.as_ref().map(|live| live.release.number);
+        assert_eq!(live, Some(1), "it goes on as it was");
+        // The next deployment runs its own.
+        let number = agent.deploy(migrating("v2", Some(0)).0).await.unwrap().deployment;
+        assert_eq!(until_ended(&agent, number).await, State::Done);
+        assert_eq!((shop.of("web").len(), migrations(&shop)), (1, 1));
     });
 }

@@ -258,7 +258,9 @@ impl World {
         let kept = &mut self.containers[at];
         kept.started = Some(now);
         kept.stopped = false;
-        kept.ends = kept.app.exits.map(|(after, code)| (now + after, code));
+        let migrates = kept.seen.labels.contains_key(crate::runtime::label::MIGRATION);
+        let ends = kept.app.migrates.filter(|_| migrates).or(kept.app.exits);
+        kept.ends = ends.map(|(after, code)| (now + after, code));
         kept.seen.status = Status::Running;
         kept.seen.health = kept.checked.then_some(ContainerHealth::Starting);
         kept.seen.started_at = stamp.clone();
