@@ -24,7 +24,9 @@ impl CanaryStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "pace")]
 pub enum Pace {
-    For { ms: u64 },
+    For {
+        ms: u64,
+    },
     /// Until `teal promote`.
     Manual,
 }
