@@ -10,11 +10,11 @@ use std::time::Duration;
 use teal_e2e::prober::{Cause, Pace, Prober, Report};
 use teal_e2e::scenario::nginx::mode::compose;
 use teal_e2e::scenario::nginx::{Mode, Standing, load};
-use teal_e2e::scenario::{IMAGE, crash};
+use teal_e2e::scenario::{IMAGE, TROUBLE, crash};
 use teal_e2e::stage::{docker, free_port};
 use teal_model::deployment::State;
 use teal_model::fault::Code;
-use teal_model::receipt::Traffic;
+use teal_model::receipt::{Outcome, Traffic};
 
 /// What a reload costs whatever the order of its steps: a connection is closed while a client writes a request to it.
 fn is_race(cause: Cause) -> bool {
@@ -349,4 +349,42 @@ fn two_services_of_one_nginx_flip_in_one_reload() {
     // A second upstream of that name would take the first one's requests.
     mode.stage.compose(&both.replace("upstream: api", "upstream: app"));
     refuses(&mode, "3", Code::NginxRefused, &["upstream app", "already"]);
+}
+
+#[test]
+fn behind_nginx_a_canary_has_its_share_a_bad_release_is_taken_back_and_a_warm_one_is_a_reload_away() {
+    let mode = Mode::start("mode-canary").unwrap();
+    let stage = &mode.stage;
+    let watched = "traffic: nginx\n      bake: 2m\n      retain: 10m\n      canary: [20% manual]";
+    stage.compose(&compose(&mode.nginx, 1, "", TROUBLE).replace("traffic: nginx", watched));
+    let begun = stage.deploy_with("1", &["--no-wait"], &[]);
+    assert_eq!(begun.exit, 0, "{begun:#?}");
+    let is = |state: &str| stage.status().running.iter().any(|running| running.state.name() == state);
+    stage.until("the candidate has a share", Duration::from_secs(30), || is("stepping"));
+    let text = std::fs::read_to_string(mode.file()).unwrap();
+    assert!(text.contains("weight=4;") || text.contains("weight=4 "), "four to one: {text}");
+    let met = (0..100).filter(|_| version(&mode) == "1").count();
+    assert!((10..=30).contains(&met), "{met} of 100 at 20 %");
+    stage.must(&["promote", "--full"]);
+    stage.until("it is watched", Duration::from_secs(30), || is("baking"));
+    stage.must(&["promote"]);
+    stage.until("it is live", Duration::from_secs(60), || stage.status().running.is_empty());
+    assert_eq!(version(&mode), "1");
+    stage.must(&["rollback"]);
+    assert_eq!(version(&mode), "0", "{}", stage.logs());
+
+    let prober = Prober::start(load(mode.address(), Pace::per_second(10.0))).unwrap();
+    stage.compose(
+        &compose(&mode.nginx, 1, "", TROUBLE)
+            .replace("traffic: nginx", &watched.replace("\n      canary: [20% manual]", "")),
+    );
+    let bad = stage.deploy_with("bad", &[], &[("FAIL", "1")]);
+    prober.stop().unwrap();
+    assert_eq!(bad.exit, 8, "{bad:#?}\n{}", stage.logs());
+    let why = match bad.receipt().map(|receipt| &receipt.outcome) {
+        Some(Outcome::Reverted { why }) => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why.code, Code::Worse, "{why:?}");
+    assert_eq!(version(&mode), "0");
 }
