@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use teal_model::deployment::{Action, Deployment, Event, Routing, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::Member;
+use teal_model::plan::{ALL, Member};
 use teal_model::wire::RouteTable;
 
 /// What has happened to a deployment according to this table, and the journal could not say.
@@ -23,9 +23,12 @@ pub fn is_back(deployment: &Deployment, table: &RouteTable) -> bool {
             .all(|member| is_lives(member, table))
 }
 
+/// What a release gets of its service's requests, in hundredths of a percent.
 fn share(table: &RouteTable, release: &ReleaseKey) -> u32 {
-    let entry = table.services.get(&release.service);
-    entry.and_then(|entry| entry.split.iter().find(|share| &share.release == release)).map_or(0, |share| share.weight)
+    let Some(entry) = table.services.get(&release.service) else { return 0 };
+    let all: u32 = entry.split.iter().map(|share| share.weight).sum();
+    let weight = entry.split.iter().find(|share| &share.release == release).map_or(0, |share| share.weight);
+    (weight * ALL).checked_div(all).unwrap_or(0)
 }
 
 /// Its candidate has no share, and its live release has, if there is one.
