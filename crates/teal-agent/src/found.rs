@@ -12,15 +12,15 @@ pub fn unsaid(deployment: &Deployment, recorded: &BTreeMap<ServiceKey, Routing>,
     taken_back(deployment, recorded, table).or_else(|| turned_down(deployment, table))
 }
 
-/// What a revert wants is in force already: its candidates get nothing any more, not even for a moment.
-pub fn is_back(deployment: &Deployment, table: &RouteTable) -> bool {
-    matches!(deployment.state, State::Reverting { .. })
-        && deployment
-            .plan
-            .members
-            .iter()
-            .filter(|member| !member.takes_its_turn())
-            .all(|member| is_lives(member, table))
+/// What this state publishes is in force already: a share that was given is not taken away for a moment, and one that was taken
+/// away is not given.
+pub fn is_in_force(deployment: &Deployment, table: &RouteTable) -> bool {
+    let mut flips = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
+    match &deployment.state {
+        State::Reverting { .. } => flips.all(|member| is_lives(member, table)),
+        State::Shifting { .. } => flips.all(|member| share(table, &member.candidate) == deployment.share(member)),
+        _ => false,
+    }
 }
 
 /// What a release gets of its service's requests, in hundredths of a percent.

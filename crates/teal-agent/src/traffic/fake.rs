@@ -39,9 +39,10 @@ pub struct Load {
     /// A second, to each service.
     pub rate: f64,
     /// Whether a request fails: the how many-th of its release it is, from 0 on.
-    pub fails: Box<dyn Fn(&ReleaseKey, u64) -> bool + Send>,
+    pub fails: Fails,
 }
 
+type Fails = Box<dyn Fn(&ReleaseKey, u64) -> bool + Send>;
 type OnTable = Box<dyn Fn(&RouteTable) + Send>;
 type Dies = Box<dyn Fn() -> bool + Send>;
 

@@ -139,7 +139,7 @@ fn a_candidate_that_fails_is_taken_back_after_every_death_and_not_deployed_again
                 story.state
             );
             let back = story.tables.iter().skip_while(|sent| sent.share(2) == 0).skip_while(|sent| sent.share(2) > 0);
-            assert!(back.clone().all(|sent| sent.split == [(1, ALL)]), "{when}: {:#?}", story.tables);
+            assert!(back.clone().all(|sent| sent.split == [(1, ALL)]), "{when}: {:?}", story.tables);
             assert!(story.tables.iter().all(|sent| sent.share(2) <= SHARES[0]), "{when}");
             story.settled(1, None);
             let taken = story.journal().taken_back(&web()).unwrap();
