@@ -139,7 +139,7 @@ impl Agent {
         for kept in &unfinished {
             let mut deployment = kept.deployment.clone();
             let Some(table) = &serving else { continue };
-            if found::is_back(&deployment, table) {
+            if found::is_in_force(&deployment, table) {
                 self.publisher.adopt(deployment.routing()).await;
             }
             let Some(event) = found::unsaid(&deployment, &recorded, table) else { continue };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use teal_model::deployment::{Action, Deployment, Event, Routing, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::Member;
+use teal_model::plan::{ALL, Member};
 use teal_model::wire::RouteTable;
 
 /// What has happened to a deployment according to this table, and the journal could not say.
@@ -12,20 +12,23 @@ pub fn unsaid(deployment: &Deployment, recorded: &BTreeMap<ServiceKey, Routing>,
     taken_back(deployment, recorded, table).or_else(|| turned_down(deployment, table))
 }
 
-/// What a revert wants is in force already: its candidates get nothing any more, not even for a moment.
-pub fn is_back(deployment: &Deployment, table: &RouteTable) -> bool {
-    matches!(deployment.state, State::Reverting { .. })
-        && deployment
-            .plan
-            .members
-            .iter()
-            .filter(|member| !member.takes_its_turn())
-            .all(|member| is_lives(member, table))
+/// What this state publishes is in force already: a share that was given is not taken away for a moment, and one that was taken
+/// away is not given.
+pub fn is_in_force(deployment: &Deployment, table: &RouteTable) -> bool {
+    let mut flips = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
+    match &deployment.state {
+        State::Reverting { .. } => flips.all(|member| is_lives(member, table)),
+        State::Shifting { .. } => flips.all(|member| share(table, &member.candidate) == deployment.share(member)),
+        _ => false,
+    }
 }
 
+/// What a release gets of its service's requests, in hundredths of a percent.
 fn share(table: &RouteTable, release: &ReleaseKey) -> u32 {
-    let entry = table.services.get(&release.service);
-    entry.and_then(|entry| entry.split.iter().find(|share| &share.release == release)).map_or(0, |share| share.weight)
+    let Some(entry) = table.services.get(&release.service) else { return 0 };
+    let all: u32 = entry.split.iter().map(|share| share.weight).sum();
+    let weight = entry.split.iter().find(|share| &share.release == release).map_or(0, |share| share.weight);
+    (weight * ALL).checked_div(all).unwrap_or(0)
 }
 
 /// Its candidate has no share, and its live release has, if there is one.

@@ -65,8 +65,16 @@ pub struct Story {
     pub state: State,
     pub deployment: u64,
     pub tables: Vec<Sent>,
-    /// The second agent's first table, and when it began.
-    pub again: Option<(usize, u64)>,
+    pub again: Option<Again>,
+}
+
+/// Where the second agent began.
+pub struct Again {
+    /// Its first table.
+    pub table: usize,
+    pub at_ms: u64,
+    /// The state in which the first one left the deployment, if it had begun it.
+    pub left: Option<State>,
 }
 
 pub fn web() -> ServiceKey {
@@ -180,9 +188,10 @@ fn tell(shop: Shop, act: &Act, death: Option<Death>) -> Option<Story> {
         if let Some(Death::Line(_)) = death {
             Connection::open(dir.join("journal.sqlite3")).unwrap().execute_batch("DROP TRIGGER full").unwrap();
         }
+        let left = Journal::open(&dir).unwrap().deployment(deployment).unwrap().map(|kept| kept.deployment.state);
         let engine = shop.engine.restarted();
         shop.life(async {
-            again = Some((tables.lock().unwrap().len(), unix_ms()));
+            again = Some(Again { table: tables.lock().unwrap().len(), at_ms: unix_ms(), left });
             let agent = start(&dir, &engine, &shop.traffic).await;
             // It may have died before it had begun anything: then this agent begins.
             if agent.journal.deployment(deployment).unwrap().is_none() {
