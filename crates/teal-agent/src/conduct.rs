@@ -93,6 +93,8 @@ impl Conductor {
                 Step::Fail(fault) => self.record(Event::Failed { action: None, fault }).await,
                 Step::Promote(promote) => {
                     self.orders.send_modify(|orders| orders.promote = None);
+                    // Somebody knows better than what was seen so far: it is looked at anew.
+                    self.jury = self.jury.take().filter(|_| self.deployment.cap.is_none());
                     self.record(Event::Promoted { full: promote.full, who: promote.who }).await;
                 }
                 Step::Freeze(why) => {
@@ -289,7 +291,8 @@ impl Conductor {
     }
 
     fn ensure_pulls(&self) {
-        for member in &self.deployment.plan.members {
+        // What is warm runs already.
+        for member in self.deployment.plan.members.iter().filter(|member| !member.is_warm()) {
             if self.pulls.all().contains_key(&member.image) {
                 continue;
             }
@@ -335,7 +338,9 @@ impl Conductor {
         let mut images = BTreeMap::new();
         for member in &self.deployment.plan.members {
             let gone = || Fault::new(Code::ImageMissing, format!("the image {} went away again", member.image));
-            images.insert(member.image.clone(), self.agent.facts(&member.image).await?.ok_or_else(gone)?);
+            // A warm one has the name that it was deployed by, which may be another image's by now.
+            let image = member.image_id.as_ref().filter(|_| member.is_warm()).unwrap_or(&member.image);
+            images.insert(image.clone(), self.agent.facts(image).await?.ok_or_else(gone)?);
         }
         let mut plan = match request.choice.services.is_empty() {
             true => self.deployment.plan.clone(),
@@ -420,6 +425,14 @@ impl Conductor {
     }
 
     async fn record(&mut self, mut event: Event) {
+        if matches!(event, Event::Entered { .. }) {
+            // They were about the state before.
+            self.orders.send_if_modified(|orders| {
+                let some = orders.promote.is_some() || orders.freeze.is_some();
+                (orders.promote, orders.freeze) = (None, None);
+                some
+            });
+        }
         if let Event::Failed { fault, .. } = &mut event
             && self.deployment.plan.members.iter().all(|member| member.live.is_none())
         {

@@ -31,6 +31,8 @@ const LINES_WITHIN: Duration = Duration::from_millis(100);
 const LINES: u32 = 10;
 /// Failing requests that are told.
 const SAMPLES: usize = 5;
+/// Words of one service in one deployment.
+const TOLD: usize = 20;
 /// Without statistics for so long, the time alone is looked at.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -93,9 +95,13 @@ impl Jury {
         match jury {
             Some(jury) => {
                 // Both end only with the tasks, which end with it.
-                tokio::select! {
-                    _ = jury.judged.changed() => {}
-                    _ = jury.unready.changed() => {}
+                let changed = tokio::select! {
+                    changed = jury.judged.changed() => changed,
+                    changed = jury.unready.changed() => changed,
+                };
+                // Nobody is left who could say anything.
+                if changed.is_err() {
+                    std::future::pending::<()>().await;
                 }
             }
             None => std::future::pending().await,
@@ -135,7 +141,8 @@ struct Bench {
     member: Member,
     live: ReleaseKey,
     watch: Watch,
-    slow: Option<(Slowness, Slowness)>,
+    /// Of candidate and live release, by source.
+    slow: Vec<(Slowness, Slowness)>,
     judges: Option<Judges>,
     ruling: Ruling,
     began_ms: u64,
@@ -159,6 +166,7 @@ impl Session {
         let sources: Vec<Source> =
             sources.map(|counts| Source { statistics: counts.statistics(), last: None }).collect();
         let histories = agent.histories.now();
+        let count = sources.len();
         let benches = members.iter().filter_map(|member| {
             let live = member.live.as_ref()?.release.clone();
             let history = histories.get(&member.service).and_then(verdict::History::rate);
@@ -173,7 +181,8 @@ impl Session {
             let judges = judges_of(&agent, member);
             Some(Bench {
                 live,
-                slow: lines.map(|lines| (Slowness::candidate(&lines), Slowness::live(&lines))),
+                slow: lines
+                    .map_or_else(Vec::new, |lines| vec![(Slowness::candidate(&lines), Slowness::live(&lines)); count]),
                 contained: watch.contained().is_some(),
                 watch,
                 judges,
@@ -232,14 +241,14 @@ impl Session {
         // Of another instance: all of it is new to nobody.
         let Some(last) = last.filter(|last| last.instance == newest.instance) else {
             for bench in &mut self.benches {
-                bench.slowness(&newest);
+                bench.slowness(source, &newest);
             }
             return;
         };
         let shares = self.course.borrow().shares.clone();
         for bench in &mut self.benches {
             let share = shares.get(&bench.member.service).copied().unwrap_or(ALL);
-            bench.take(&newest, &last, share, now_ms);
+            bench.take(source, (&newest, &last), share, now_ms);
         }
     }
 
@@ -260,6 +269,7 @@ impl Session {
                 Ruling::Cap(cap) => caps.extend(cap),
                 Ruling::Revert(fault) => {
                     judged.ruling = Ruling::Revert(fault.clone());
+                    judged.accused.get_or_insert_with(|| bench.member.service.clone());
                 }
             }
             let mut warnings = bench.watch.warnings(now_ms);
@@ -283,12 +293,12 @@ impl Session {
         if judged.ruling == Ruling::Keep && !caps.is_empty() {
             judged.ruling = Ruling::Cap(caps.into_iter().min());
         }
-        if let Ruling::Revert(fault) = &mut judged.ruling
-            && !matches!(self.judged.borrow().ruling, Ruling::Revert(_))
-        {
-            fault.detail.extend(self.last_lines().await);
-        } else if matches!(self.judged.borrow().ruling, Ruling::Revert(_)) {
-            return;
+        let before = self.judged.borrow().ruling.clone();
+        match (&mut judged.ruling, before) {
+            // Said once, with what was known then.
+            (now @ Ruling::Revert(_), before @ Ruling::Revert(_)) => *now = before,
+            (Ruling::Revert(fault), _) => fault.detail.extend(self.last_lines().await),
+            _ => {}
         }
         self.judged.send_if_modified(|before| {
             let news = (&before.ruling, &before.words, before.both_fail, before.contained, before.end)
@@ -328,15 +338,15 @@ impl Bench {
         (self.member.color.to_string(), live)
     }
 
-    fn slowness(&mut self, newest: &Statistics) -> Option<(verdict::Slow, verdict::Slow)> {
+    fn slowness(&mut self, source: usize, newest: &Statistics) -> Option<(verdict::Slow, verdict::Slow)> {
         let of = |release: &ReleaseKey| newest.releases.iter().find(|one| &one.release == release);
-        let (candidate, live) = self.slow.as_mut()?;
+        let (candidate, live) = self.slow.get_mut(source)?;
         let ours = of(&self.member.candidate).map(|now| candidate.take(now));
         let theirs = of(&self.live).map(|now| live.take(now));
         Some((ours.unwrap_or_default(), theirs.unwrap_or_default()))
     }
 
-    fn take(&mut self, newest: &Statistics, last: &Statistics, share: u32, now_ms: u64) {
+    fn take(&mut self, source: usize, (newest, last): (&Statistics, &Statistics), share: u32, now_ms: u64) {
         fn of<'a>(statistics: &'a Statistics, release: &ReleaseKey) -> Option<&'a ReleaseStatistics> {
             statistics.releases.iter().find(|one| &one.release == release)
         }
@@ -353,7 +363,7 @@ impl Bench {
             let more = self.samples.len().saturating_sub(SAMPLES);
             self.samples.drain(..more);
         }
-        let slow = self.slowness(newest);
+        let slow = self.slowness(source, newest);
         let gone = !is_compared(&self.member);
         let tick = Tick { candidate, live: (!gone).then_some(live), slow, share };
         let (ours, theirs) = self.names();
@@ -362,12 +372,12 @@ impl Bench {
             verdict::Ruling::Contain { share, why } => {
                 self.contained = true;
                 self.ruling = Ruling::Cap(Some(share));
-                self.words.push(format!("turned down: {}", why.words(&ours, &theirs)));
+                self.tell(format!("turned down: {}", why.words(&ours, &theirs)));
             }
             verdict::Ruling::Release { .. } => {
                 self.contained = false;
                 self.ruling = Ruling::Cap(Some(HALF));
-                self.words.push(format!("let again: {ours} has done well for a while"));
+                self.tell(format!("let again: {ours} has done well for a while"));
             }
             verdict::Ruling::Revert { why } => {
                 if !matches!(self.ruling, Ruling::Revert(_)) {
@@ -398,9 +408,9 @@ impl Bench {
                     self.ruling = Ruling::Revert(Fault::new(Code::Worse, what));
                 }
                 Said::Unknown { why } => {
-                    let words = format!("the judge {} does not know: {why}", opinion.name);
-                    if !self.words.contains(&words) {
-                        self.words.push(words);
+                    let said = format!("the judge {} does not know: ", opinion.name);
+                    if !self.words.iter().any(|words| words.starts_with(&said)) {
+                        self.words.push(said + why);
                     }
                 }
                 _ => {}
@@ -419,7 +429,18 @@ impl Bench {
             {
                 verdict::End::Inconclusive { requests: 0, contained: false }
             }
+            // An agent that has just begun has not seen enough to give up.
+            verdict::End::Inconclusive { .. } if now_ms < self.began_ms + self.member.bake_ms => {
+                verdict::End::Extend { until_ms: self.began_ms + self.member.bake_ms }
+            }
             end => end,
+        }
+    }
+
+    /// What is told of it, each once; a long canary tells no more than so much.
+    fn tell(&mut self, words: String) {
+        if self.words.len() < TOLD {
+            self.words.push(words);
         }
     }
 

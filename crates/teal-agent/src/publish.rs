@@ -299,8 +299,7 @@ impl Publisher {
             timeouts: Timeouts { connect_ms: teal.connect_timeout_ms, response_ms: teal.response_timeout_ms },
             sticky: self.sticky(routing, teal.sticky.as_ref()),
             preview: self.preview(tables, routing)?,
-            skew_guard: (!teal.skew_guard.is_empty() && routing.listed.len() > 1)
-                .then(|| SkewGuard { prefixes: teal.skew_guard.clone(), releases: routing.listed.clone() }),
+            skew_guard: skew_guard(routing, &teal.skew_guard),
         };
         Ok(Entry { entry, settings, processes })
     }
@@ -324,6 +323,16 @@ impl Publisher {
         let tokens = asked.token.into_iter().chain([self.keys.preview(release)]).collect();
         Ok(Some(Preview { release: release.clone(), networks: asked.networks, tokens }))
     }
+}
+
+/// Between those that are fit to answer: not one that is only looked at, nor one whose last requests are waited for.
+fn skew_guard(routing: &Routing, prefixes: &[String]) -> Option<SkewGuard> {
+    let has_share = |release: &ReleaseKey| routing.split.iter().any(|(one, share)| one == release && *share > 0);
+    let fit = |release: &&ReleaseKey| {
+        has_share(release) || routing.preview.as_ref() != Some(*release) && !routing.close_tunnels.contains(*release)
+    };
+    let releases: Vec<ReleaseKey> = routing.listed.iter().filter(fit).cloned().collect();
+    (!prefixes.is_empty() && releases.len() > 1).then(|| SkewGuard { prefixes: prefixes.to_vec(), releases })
 }
 
 /// The routes of stand-ins. One whose address became somebody's own published port is none any more.

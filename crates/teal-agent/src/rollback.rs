@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Accepted, DeployRequest, RollbackRequest, RolledBack};
-use teal_model::config::{Project, PullPolicy};
+use teal_model::config::{NetworkMode, Project, PullPolicy};
 use teal_model::deployment::{Promote, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
@@ -18,8 +18,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 impl Agent {
     pub async fn rollback(self: &Arc<Self>, request: RollbackRequest) -> Result<RolledBack, Fault> {
-        if let Some(deployment) = self.take_back_what_runs(&request).await? {
-            return Ok(RolledBack::Aborted { deployment });
+        if let Some(answer) = self.take_back_what_runs(&request).await? {
+            return Ok(answer);
         }
         let targets = self.targets(&request)?;
         let asked = self.request_for(&request, &targets).await?;
@@ -41,7 +41,7 @@ impl Agent {
     }
 
     /// A deployment of these services that has not ended: going back is taking it back.
-    async fn take_back_what_runs(&self, request: &RollbackRequest) -> Result<Option<u64>, Fault> {
+    async fn take_back_what_runs(&self, request: &RollbackRequest) -> Result<Option<RolledBack>, Fault> {
         let deadline = Instant::now() + ENDS_WITHIN;
         loop {
             let concerns = |kept: &Kept| {
@@ -51,18 +51,29 @@ impl Agent {
             let unfinished = self.journal.unfinished()?;
             let Some(kept) = unfinished.iter().find(|kept| concerns(kept)) else { return Ok(None) };
             let number = kept.deployment.number;
+            let aborted = RolledBack::Aborted { deployment: number };
+            let plan = &kept.deployment.plan;
+            // Somebody else was quicker: his way back is not taken back.
+            let goes_back =
+                |member: &Member| member.safety.back.is_some_and(|back| request.to.is_none_or(|to| to == back.to));
+            if plan.members.iter().any(goes_back) && kept.deployment.state.may_revert() {
+                return Ok(Some(match request.dry_run {
+                    true => RolledBack::Would { plan: Box::new(plan.clone()) },
+                    false => RolledBack::Deploys(Box::new(Accepted { deployment: number, plan: plan.clone() })),
+                }));
+            }
             if request.dry_run {
-                return Ok(Some(number));
+                return Ok(Some(aborted));
             }
             match &kept.deployment.state {
-                State::Reverting { .. } => return Ok(Some(number)),
+                State::Reverting { .. } => return Ok(Some(aborted)),
                 state if state.may_revert() => {
                     if let Some(to) = request.to.filter(|to| !goes_back_to(&kept.deployment.plan, request, *to)) {
                         let what =
                             format!("deployment {number} runs, and taking it back does not lead to release {to}");
                         return Err(Fault::new(Code::Busy, what).hint("take it back first: `teal rollback`"));
                     }
-                    return self.abort(number, &request.who).map(|_| Some(number));
+                    return self.abort(number, &request.who).map(|_| Some(aborted));
                 }
                 _ if Instant::now() >= deadline => {
                     return Err(Fault::new(Code::Busy, format!("deployment {number} is about to end")));
@@ -155,6 +166,7 @@ impl Agent {
         let mut back = BTreeMap::new();
         for record in targets {
             let ReleaseKey { service, number } = &record.release;
+            self.refuse_lived_in(service, targets)?;
             let stored = self.store.release(&record.release).map_err(|fault| {
                 let what = format!("the settings of {} are not kept any more", record.release);
                 Fault::new(Code::NotFound, what)
@@ -177,6 +189,26 @@ impl Agent {
         }
         let choice = Choice { back, ..Choice::default() };
         Ok(DeployRequest { project, choice, who: request.who.clone() })
+    }
+
+    /// Whoever lives in its network would be left in one that is gone.
+    fn refuse_lived_in(&self, service: &ServiceKey, targets: &[ReleaseRecord]) -> Result<(), Fault> {
+        for live in self.journal.services()?.into_iter().filter_map(|record| record.live) {
+            let other = &live.release.service;
+            if other.project != service.project || targets.iter().any(|target| &target.release.service == other) {
+                continue;
+            }
+            let settings = self.store.release(&live.release).map(|stored| stored.service);
+            if settings.is_ok_and(|one| one.network_mode == Some(NetworkMode::Service(service.service.clone()))) {
+                let what = format!("{other} lives in the network of {service}, and would lose it");
+                let hint = format!(
+                    "name both: `teal rollback {} {}`, or deploy the earlier file",
+                    service.service, other.service
+                );
+                return Err(Fault::new(Code::Usage, what).hint(hint));
+            }
+        }
+        Ok(())
     }
 
     /// A name of the image that cannot have moved on to another one.
@@ -239,8 +271,10 @@ impl Agent {
         for record in self.journal.services()? {
             let Some(live) = &record.live else { continue };
             let keep = self.store.release(&live.release).map_or(usize::MAX, |stored| stored.service.teal.keep as usize);
-            let were = self.journal.were_live(&record.service)?;
-            kept.extend(were.into_iter().take(keep).map(|one| one.release));
+            let were = self.journal.were_live(&record.service)?.into_iter().map(|one| one.release);
+            // What somebody went back from stays as well, beside those before what is live.
+            let (newer, rest): (Vec<_>, Vec<_>) = were.partition(|one| one.number > live.release.number);
+            kept.extend(newer.into_iter().take(keep).chain(rest.into_iter().take(keep)));
         }
         Ok(kept)
     }

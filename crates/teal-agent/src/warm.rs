@@ -8,6 +8,7 @@ use crate::probe::{Answer, Interview};
 use crate::reach::Ways;
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use teal_model::config::Restart;
 use teal_model::deployment::{Health, Routing};
@@ -33,6 +34,12 @@ impl Agent {
 
     /// Out of the table, without a request, and gone. Safe to repeat.
     pub async fn drop_retained(&self, release: &ReleaseKey) -> Result<(), Fault> {
+        self.let_go(release).await?;
+        self.end_warm(release).await
+    }
+
+    /// From here on nobody goes back to it by a flip.
+    async fn let_go(&self, release: &ReleaseKey) -> Result<(), Fault> {
         let service = &release.service;
         let routing = self.publisher.routings().await.remove(service);
         if let Some(mut routing) = routing.filter(|routing| routing.listed.contains(release)) {
@@ -42,6 +49,10 @@ impl Agent {
             routing.listed.retain(|one| one != release);
             self.unlist(service, routing).await?;
         }
+        Ok(self.journal.forget_retained(release)?)
+    }
+
+    async fn end_warm(&self, release: &ReleaseKey) -> Result<(), Fault> {
         let deadline = tokio::time::Instant::now() + FINISH_WITHIN;
         while tokio::time::Instant::now() < deadline {
             let counted = self.traffic.ask().await;
@@ -52,9 +63,7 @@ impl Agent {
             sleep(Duration::from_millis(20)).await;
         }
         self.stop_release(release, Span::ALL).await?;
-        self.remove_release(release).await?;
-        self.journal.forget_retained(release)?;
-        Ok(())
+        self.remove_release(release).await
     }
 
     async fn unlist(&self, service: &ServiceKey, routing: Routing) -> Result<(), Fault> {
@@ -71,7 +80,7 @@ impl Agent {
     }
 
     /// Ends what is warm and need not be any more. `busy`: services that others see to.
-    pub async fn cool_down(&self, busy: &BTreeSet<ServiceKey>) -> Result<(), Fault> {
+    pub async fn cool_down(self: &Arc<Self>, busy: &BTreeSet<ServiceKey>) -> Result<(), Fault> {
         let short = memory().is_some_and(|memory| memory.available < memory.total / SHORT);
         let world = self.watch.now();
         for Retained { release, until_ms } in self.journal.retained()? {
@@ -86,7 +95,20 @@ impl Agent {
                 _ => continue,
             };
             tracing::info!(%release, why, "was kept warm: ended");
-            self.drop_retained(&release).await?;
+            let subject = format!("{} that was warm", release.service);
+            if let Err(fault) = self.let_go(&release).await {
+                self.alert(&subject, format!("{release} cannot be ended: {fault}"));
+                continue;
+            }
+            // Its containers take the time that they are given, and nobody waits for that.
+            let agent = self.clone();
+            tokio::spawn(async move {
+                match agent.end_warm(&release).await {
+                    Ok(()) => agent.clear_alert(&subject),
+                    // It is left over then, and removed as such.
+                    Err(fault) => agent.alert(&subject, format!("{release} is not ended yet: {fault}")),
+                }
+            });
         }
         Ok(())
     }

@@ -156,6 +156,11 @@ impl Member {
         self.is_recreate() || self.live.is_none() && self.flips_with.is_none()
     }
 
+    /// The candidate is a release that was live before, and runs.
+    pub fn is_warm(&self) -> bool {
+        self.safety.back.is_some_and(|back| back.retained)
+    }
+
     /// What it replaces stays, out of traffic.
     pub fn retains(&self) -> bool {
         self.safety.retain.is_some() && self.live.is_some()

@@ -54,6 +54,10 @@ pub(super) fn settle_stuck(t: &Transaction<'_>, deployment: &Deployment, now_ms:
                 "UPDATE services SET live = ?2, since_ms = ?3 WHERE service = ?1",
                 params![service, member.candidate.number as i64, now_ms as i64],
             )?;
+            t.execute(
+                "UPDATE releases SET was_live = 1 WHERE service = ?1 AND number = ?2",
+                params![service, member.candidate.number as i64],
+            )?;
             // It may be one that was only warm before.
             t.execute(
                 "DELETE FROM retained WHERE service = ?1 AND release = ?2",

@@ -44,7 +44,9 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
     let members = &deployment.plan.members;
     let ready = |release: &ReleaseKey, wanted| readiness(seen.replicas.get(release), wanted);
     match &deployment.state {
-        State::Shifting { .. } | State::Draining { closing: false } => {
+        // Those that were ready once are a matter of the facts.
+        State::Shifting { step: 1.. } | State::Draining { closing: false } => still_there(deployment, seen, now_ms),
+        State::Shifting { .. } => {
             let candidates = members.iter().filter(|member| !member.takes_its_turn());
             candidates
                 .map(|member| (member, ready(&member.candidate, member.replicas)))
@@ -98,7 +100,8 @@ fn serving(replicas: Option<&Vec<Health>>) -> bool {
 
 /// The candidates that have the requests, before those of the releases behind them are taken away: one that serves, each.
 fn still_there(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step> {
-    deployment.plan.members.iter().filter(|member| !member.job).find_map(|member| {
+    let gone = |member: &&Member| !member.job && !serving(seen.replicas.get(&member.candidate));
+    deployment.plan.members.iter().filter(gone).find_map(|member| {
         lost(&member.candidate, readiness(seen.replicas.get(&member.candidate), 1), deployment, now_ms)
     })
 }
@@ -112,7 +115,7 @@ fn lost_candidate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<S
             Health::Failed { fault } => Some(fault.clone()),
             _ => None,
         });
-        let watched = deployment.state.is_watched();
+        let watched = had_share(&deployment.state);
         if watched && !member.safety.rollback.on.facts {
             return None;
         }
@@ -122,7 +125,7 @@ fn lost_candidate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<S
             (true, None) if tolerated > 0 => None,
             (_, None) => missing(member, replicas, started as usize),
         };
-        let fault = fault.or_else(|| unready(member, deployment, seen, now_ms))?;
+        let fault = fault.or_else(|| unready(member, deployment, seen, now_ms).filter(|_| tolerated == 0))?;
         if watched { against(member, fault, deployment) } else { Some(Step::Fail(fault)) }
     })
 }
@@ -150,7 +153,8 @@ fn against(member: &Member, fault: Fault, deployment: &Deployment) -> Option<Ste
         FailureAction::Rollback => Some(Step::Fail(fault)),
         FailureAction::Pause => {
             let why = format!("paused (failure_action): {fault}");
-            deployment.frozen.is_none().then_some(Step::Freeze(why))
+            // Somebody has gone on from there, knowing it.
+            (deployment.frozen.is_none() && deployment.state.is_watched()).then_some(Step::Freeze(why))
         }
         FailureAction::Continue => {
             let words = format!("goes on all the same (failure_action): {fault}");
@@ -168,7 +172,9 @@ fn verdict(deployment: &Deployment, seen: &Seen) -> Option<Step> {
         Ruling::Keep => None,
         Ruling::Cap(share) => (deployment.cap != *share).then_some(Step::Do(Action::Cap { share: *share })),
         Ruling::Revert(fault) => {
-            let member = deployment.plan.members.iter().find(|member| !member.takes_its_turn())?;
+            let accused =
+                |member: &&Member| seen.judged.accused.as_ref().is_none_or(|service| *service == member.service);
+            let member = deployment.plan.members.iter().find(accused)?;
             against(member, fault.clone(), deployment)
         }
     }
@@ -277,7 +283,11 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                 End::Promote => next(),
                 End::Extend { until_ms } => Step::Wait { until_ms: Some(until_ms) },
                 End::Inconclusive => {
-                    let words = "too few requests to judge it by: it goes live all the same".to_owned();
+                    let words = match seen.judged.contained {
+                        true => "its share was turned down, and too few requests came to tell more: it goes live all the same",
+                        false => "too few requests to judge it by: it goes live all the same",
+                    }
+                    .to_owned();
                     if deployment.notes.contains(&words) { next() } else { Step::Note(words) }
                 }
             })
@@ -340,7 +350,7 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
 
 fn pulled(deployment: &Deployment, seen: &Seen) -> Step {
     let mut waiting = false;
-    for member in &deployment.plan.members {
+    for member in deployment.plan.members.iter().filter(|member| !member.is_warm()) {
         match seen.pulls.get(&member.image) {
             Some(Pull::Failed(fault)) => return Step::Fail(fault.clone()),
             Some(Pull::Here) => {}

@@ -261,6 +261,8 @@ pub struct Judged {
     pub end: End,
     /// Candidate and live release fail alike: nothing is decided meanwhile.
     pub both_fail: bool,
+    /// Whose candidate is to be taken back.
+    pub accused: Option<ServiceKey>,
     /// A candidate has less than its share.
     pub contained: bool,
     /// For people.
@@ -321,8 +323,7 @@ pub struct Illegal {
 impl Deployment {
     pub fn new(number: u64, plan: Plan, now_ms: u64) -> Self {
         // What is warm needs neither an image nor a start.
-        let warm = |member: &Member| member.safety.back.is_some_and(|back| back.retained);
-        let at_once = !plan.members.is_empty() && plan.members.iter().all(warm);
+        let at_once = !plan.members.is_empty() && plan.members.iter().all(Member::is_warm);
         let state = if at_once { State::Shifting { step: 0 } } else { State::Planned };
         Self {
             number,
@@ -335,6 +336,11 @@ impl Deployment {
             notes: Vec::new(),
             found_bad: false,
         }
+    }
+
+    /// Every candidate is warm.
+    fn is_warm(&self) -> bool {
+        self.plan.members.iter().all(Member::is_warm)
     }
 
     /// Takes down what happened. An event that this state cannot have is refused and changes nothing.
@@ -439,8 +445,10 @@ impl Deployment {
             State::Holding { .. }
             | State::Releasing { .. }
             | State::Proving { .. }
-            | State::Shifting { .. }
             | State::Draining { closing: true } => vec![Action::Publish],
+            // It begins here, and its ports may be others.
+            State::Shifting { step: 0 } if self.is_warm() => vec![Action::BindListeners, Action::Publish],
+            State::Shifting { .. } => vec![Action::Publish],
             // What the bake has left to the live release.
             State::Draining { closing: false } => {
                 let whole = |member: &Member| member.takes_its_turn() || self.share(member) == ALL;
@@ -514,7 +522,7 @@ impl Deployment {
                     let mut script = vec![Action::Publish];
                     script.extend(self.migrations());
                     // One that was warm before is so again.
-                    let made = |member: &&Member| !member.safety.back.is_some_and(|back| back.retained);
+                    let made = |member: &&Member| !member.is_warm();
                     for member in members.iter().take(from.reached(&self.plan)).filter(made) {
                         script.push(stop(&member.candidate, Span::ALL));
                         script.push(Action::RemoveRelease { release: member.candidate.clone() });

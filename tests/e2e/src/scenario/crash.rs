@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 pub use teal_model::deployment::State;
@@ -41,9 +42,18 @@ pub fn of_live(stage: &Stage, address: SocketAddr, stride: usize) -> std::io::Re
     let report = prober.stop()?;
     // Kept connections of the prober are gone when the proxy has seen their end.
     std::thread::sleep(Duration::from_millis(500));
-    let leftovers = surplus(&before.diff(&snapshot(stage)));
+    let secrets = stage.state_dir().join("secrets");
+    let is_kept = |part: Part, thing: &str| part == Part::File && Path::new(thing).starts_with(&secrets);
+    let mut leftovers = surplus(&before.diff(&snapshot(stage)).except(is_kept));
+    let kept: Vec<_> = std::fs::read_dir(&secrets)?.flatten().map(|file| file.file_name()).collect();
+    if kept.len() > KEPT {
+        leftovers.push(format!("settings of {} releases: {kept:?}", kept.len()));
+    }
     Ok(Crashes { report, ends, leftovers })
 }
+
+/// Releases of the one service whose settings stay for a rollback: `keep`.
+const KEPT: usize = 5;
 
 /// A live release has replaced another: its containers (and their interfaces, sockets, settings) have other names, and must
 /// be as many. What there is more of is left over.
