@@ -57,7 +57,7 @@ fn a_candidate_is_looked_at_before_any_user_meets_it() {
 #[test]
 fn a_candidate_that_fails_a_smoke_test_meets_no_user() {
     let stage = Stage::new("smoke");
-    stage.compose(&web(1, "      smoke: [/health, {path: /nowhere, status: 200}]", "")).up();
+    stage.compose(&web(1, "      smoke: [/health, {path: /assets/0.js, status: 200}]", "")).up();
     stage.must_deploy("0");
     let deployed = stage.deploy("1", &[]);
     assert_eq!((deployed.exit, why(&deployed)), (8, Code::SmokeFailed), "{deployed:#?}");
@@ -83,7 +83,7 @@ fn a_migration_runs_before_the_release_and_where_it_fails_nothing_changes() {
     let deployed = stage.deploy("2", &[]);
     assert_eq!((deployed.exit, why(&deployed)), (8, Code::MigrationFailed), "{deployed:#?}");
     assert_eq!(get(&stage, "/", ""), (200, "1".to_owned()));
-    assert!(!stage.containers().iter().any(|name| name.contains("migrate")), "{:?}", stage.containers());
+    assert!(!stage.containers().iter().any(|name| name.contains("web-migrate")), "{:?}", stage.containers());
 }
 
 #[test]
