@@ -48,6 +48,23 @@ fn an_app_that_closes_under_its_clients_loses_nothing() {
 }
 
 #[test]
+fn an_agent_killed_in_a_canary_or_a_bake_costs_no_request_and_promotes_nothing_by_accident() {
+    let stage = Stage::new("crash-watched");
+    let crashes = crash::watched(&stage, 5).unwrap();
+    nothing_failed(&crashes.report, &stage);
+    assert!(crashes.ends.len() >= 5, "{:?}", crashes.ends);
+    for (place, state) in &crashes.ends {
+        assert!(matches!(state, State::Done | State::Reverted { .. }), "killed at {place}: {state:?}");
+    }
+    assert!(
+        crashes.ends.iter().any(|(place, _)| place.contains("stepping") || place.contains("baking")),
+        "{:?}",
+        crashes.ends
+    );
+    assert_eq!(crashes.leftovers, Vec::<String>::new());
+}
+
+#[test]
 fn a_killed_agent_costs_no_request_and_leaves_nothing() {
     let stage = Stage::new("crash");
     let crashes = crash::run(&stage, 7).unwrap();

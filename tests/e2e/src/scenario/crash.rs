@@ -27,17 +27,27 @@ pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
     of_live(stage, stage.address(), stride)
 }
 
-/// The same of a stage whose first release serves at this address.
+/// The same of deployments with canary steps and a bake, and a release that stays warm behind each.
+pub fn watched(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
+    let settings = "      canary: [5% 1s, 50% 1s]\n      bake: 2s\n      retain: until-next";
+    stage.compose(&web(2, settings, "")).up();
+    stage.must_deploy("a");
+    stage.must_deploy("b");
+    of_live(stage, stage.address(), stride)
+}
+
+/// The same of a stage whose live release serves at this address; the newest deployment shows how many lines there are.
 pub fn of_live(stage: &Stage, address: SocketAddr, stride: usize) -> std::io::Result<Crashes> {
     let journal = Journal::open(stage).map_err(std::io::Error::other)?;
-    let lines = journal.lines(1).map_err(std::io::Error::other)?;
+    let newest = journal.newest().map_err(std::io::Error::other)?;
+    let lines = journal.lines(newest).map_err(std::io::Error::other)?;
     let before = snapshot(stage);
     let load =
         Config::new(address).with(Clients { slow_share: 0.0, ..Clients::mixed(32).pace(Pace::per_second(50.0)) });
     let prober = Prober::start(load)?;
     let mut ends = Vec::new();
     for (version, line) in (1..).zip((1..=lines).step_by(stride.max(1))) {
-        ends.push(kill_at(stage, &journal, version, line)?);
+        ends.push(kill_at(stage, &journal, newest + version, line)?);
     }
     let report = prober.stop()?;
     // Kept connections of the prober are gone when the proxy has seen their end.
@@ -94,18 +104,23 @@ impl Journal {
         self.0.query_row(count, [deployment as i64], |row| row.get::<_, i64>(0)).map(|lines| lines as u64)
     }
 
+    fn newest(&self) -> rusqlite::Result<u64> {
+        self.0
+            .query_row("SELECT max(number) FROM deployments", [], |row| row.get::<_, i64>(0))
+            .map(|newest| newest as u64)
+    }
+
     fn last(&self, deployment: u64) -> rusqlite::Result<String> {
         let last = "SELECT coalesce(entry, 'end') FROM entries WHERE deployment = ?1 ORDER BY sequence DESC LIMIT 1";
         self.0.query_row(last, [deployment as i64], |row| row.get(0))
     }
 }
 
-fn kill_at(stage: &Stage, journal: &Journal, version: u64, line: u64) -> std::io::Result<(String, State)> {
-    let deployment = version + 1;
+fn kill_at(stage: &Stage, journal: &Journal, deployment: u64, line: u64) -> std::io::Result<(String, State)> {
     let agent = stage.agent_pid();
     let mut cli = stage
         .command(&["deploy", "--output", "json"])
-        .env("VERSION", version.to_string())
+        .env("VERSION", deployment.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
