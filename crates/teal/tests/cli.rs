@@ -212,7 +212,7 @@ fn a_second_deployment_is_told_who_and_since_when() {
     assert_eq!(ran.code, Some(5));
     assert_eq!(
         ran.stderr,
-        "error: shop/web is being deployed by bo@web2 since 12 s (deployment 11)\nhint: wait for it, watch it with `teal status`, or end it with `teal abort`\n"
+        "error: shop/web is being deployed by bo@web2 since 12 s (deployment 11)\nhint: watch it with `teal status`; `teal promote` ends its watch, `teal abort` takes it back\n"
     );
     let ran = fake.teal(&["deploy", "--output", "json"]);
     let said: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
