@@ -49,6 +49,8 @@ pub struct Agent {
     running: Mutex<BTreeMap<u64, Handle>>,
     /// Services that are being removed: nobody else touches their containers.
     removing: Mutex<BTreeSet<ServiceKey>>,
+    /// Releases that were warm and are being ended, when nothing of theirs is in flight any more.
+    cooling: Mutex<BTreeSet<ReleaseKey>>,
     /// Held from the look at what is claimed until the claim is made.
     pub claims: tokio::sync::Mutex<()>,
     alerts: Mutex<BTreeMap<String, String>>,
@@ -121,6 +123,7 @@ impl Agent {
             publisher,
             running: Mutex::new(BTreeMap::new()),
             removing: Mutex::new(BTreeSet::new()),
+            cooling: Mutex::new(BTreeSet::new()),
             claims: tokio::sync::Mutex::new(()),
             alerts: Mutex::new(BTreeMap::new()),
         });
@@ -245,6 +248,10 @@ impl Agent {
 
     pub fn removing(&self) -> MutexGuard<'_, BTreeSet<ServiceKey>> {
         self.removing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn cooling(&self) -> MutexGuard<'_, BTreeSet<ReleaseKey>> {
+        self.cooling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn handle(&self, deployment: u64) -> Option<Handle> {

@@ -267,17 +267,7 @@ impl Agent {
             adopted.retain(|replica| how.span.contains(replica.index));
             return self.start_adopted(release, &adopted, stored.service.container.restart).await;
         }
-        for volume in named_volumes(&stored) {
-            if volume.external {
-                continue;
-            }
-            let mut labels = volume.labels.clone();
-            labels.insert(label::PROJECT.to_owned(), release.service.project.clone());
-            self.runtime
-                .ensure_volume(&volume.name, volume.driver.as_deref(), &volume.driver_opts, &labels)
-                .await
-                .map_err(fault_of)?;
-        }
+        self.ensure_volumes(release, &stored).await?;
         let mut specs = self.container_specs(release, &stored, how).await?;
         // Found by its labels: a live one may have got a name of its own.
         let there = self.containers_of(release).await?;

@@ -186,6 +186,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     let mut needed: BTreeSet<ReleaseKey> =
         services.iter().filter_map(|record| record.live.as_ref()).map(|live| live.release.clone()).collect();
     needed.extend(agent.warm()?.into_values().map(|warm| warm.release));
+    needed.extend(agent.cooling().iter().cloned());
     for routing in agent.publisher.routings().await.into_values() {
         needed.extend(routing.listed);
     }

@@ -102,8 +102,11 @@ impl Agent {
             }
             // Its containers take the time that they are given, and nobody waits for that.
             let agent = self.clone();
+            self.cooling().insert(release.clone());
             tokio::spawn(async move {
-                match agent.end_warm(&release).await {
+                let ended = agent.end_warm(&release).await;
+                agent.cooling().remove(&release);
+                match ended {
                     Ok(()) => agent.clear_alert(&subject),
                     // It is left over then, and removed as such.
                     Err(fault) => agent.alert(&subject, format!("{release} is not ended yet: {fault}")),
