@@ -12,6 +12,7 @@ use teal_model::api::{DeployRequest, RollbackRequest, RolledBack};
 use teal_model::config::{Restart, Retain, Service};
 use teal_model::deployment::State;
 use teal_model::fault::Code;
+use teal_model::ids::ReleaseKey;
 use teal_model::plan::ALL;
 
 const WARM: Duration = Duration::from_secs(600);
@@ -157,6 +158,40 @@ fn what_is_warm_ends_when_its_time_is_over() {
     let entry = shop.traffic.table().unwrap().services[&web()].clone();
     let listed: Vec<u64> = entry.releases.iter().map(|one| one.release.number).collect();
     assert_eq!(listed, [2]);
+}
+
+#[test]
+fn what_is_warm_is_not_stopped_while_something_of_it_is_in_flight() {
+    let shop = released(&["v1", "v2"]);
+    let engine = shop.engine.restarted();
+    shop.traffic.proxy().in_flight.insert(ReleaseKey::new(web(), 1), 1);
+    shop.life(async {
+        let agent = start(shop.dir.path(), &engine, &shop.traffic).await;
+        while warm_number(&agent).is_some() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(releases(&shop).len(), 2, "out of the table, and not stopped");
+        shop.traffic.proxy().in_flight.clear();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(releases(&shop), ["2"]);
+    });
+}
+
+#[test]
+fn a_second_rollback_does_not_take_the_first_one_back() {
+    let shop = released(&["v1", "v2"]);
+    let engine = shop.engine.restarted();
+    shop.traffic.proxy().in_flight.insert(ReleaseKey::new(web(), 2), 1);
+    shop.life(async {
+        let agent = start(shop.dir.path(), &engine, &shop.traffic).await;
+        let RolledBack::Deploys(first) = agent.rollback(back()).await.unwrap() else { panic!() };
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let RolledBack::Deploys(second) = agent.rollback(back()).await.unwrap() else { panic!() };
+        assert_eq!(first.deployment, second.deployment, "it is told of the one that drains");
+        assert_eq!(until_ended(&agent, first.deployment).await, State::Done);
+        assert_eq!(live_number(&agent), Some(1));
+    });
 }
 
 #[test]
