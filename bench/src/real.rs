@@ -6,7 +6,8 @@ use std::time::Duration;
 use teal_bakes::{Scenario, Trouble, bakes};
 use teal_e2e::figures::{Better, Figures};
 use teal_e2e::scenario::bad_release::{self, RATE, Wrong};
-use teal_e2e::scenario::{canary, dependency, rollback};
+use teal_e2e::scenario::rollback::{self, Release};
+use teal_e2e::scenario::{canary, dependency};
 use teal_e2e::stage::Stage;
 
 /// How long the full runs are, and the short ones.
@@ -15,11 +16,12 @@ pub struct Size {
     /// Of each release that the simulation knows too.
     rounds: usize,
     rollbacks: usize,
+    aborts: usize,
     canary_requests: u64,
 }
 
-const FULL: Size = Size { outage: Duration::from_secs(60), rounds: 5, rollbacks: 100, canary_requests: 10_000 };
-const SHORT: Size = Size { outage: Duration::from_secs(15), rounds: 1, rollbacks: 5, canary_requests: 10_000 };
+const FULL: Size = Size { outage: Duration::from_secs(60), rounds: 5, rollbacks: 100, aborts: 20, canary_requests: 10_000 };
+const SHORT: Size = Size { outage: Duration::from_secs(15), rounds: 1, rollbacks: 5, aborts: 5, canary_requests: 10_000 };
 /// Percentage points that a share may be off.
 const OFF: f64 = 0.5;
 /// How many times the bad answers of simulated bakes real ones may have.
@@ -100,20 +102,29 @@ fn outage(size: &Size, figures: &mut Figures) -> Done {
 }
 
 fn rollbacks(size: &Size, figures: &mut Figures) -> Done {
+    went_back(figures, "rollback", Release::Live, size.rollbacks)?;
+    went_back(figures, "rollback.baking", Release::Bakes, size.aborts)
+}
+
+fn went_back(figures: &mut Figures, id: &str, from: Release, rounds: usize) -> Done {
+    let what = match from {
+        Release::Live => "to a warm release",
+        Release::Bakes => "of a deployment that bakes",
+    };
     let stage = Stage::new("bench-rollback");
-    let back = rollback::run(&stage, size.rollbacks)?;
-    let detail = format!("{} rollbacks to a warm release, {}", back.rounds.len(), first_failures(&back.report));
-    figures.at_most("rollback.failed", back.report.failed() as f64, "requests", 0.0, detail);
+    let back = rollback::run(&stage, from, rounds)?;
+    let detail = format!("{} rollbacks {what}, {}", back.rounds.len(), first_failures(&back.report));
+    figures.at_most(&format!("{id}.failed"), back.report.failed() as f64, "requests", 0.0, detail);
     let words = |values: &[u64], what: &str| {
         let most = values.iter().max().map_or(0.0, |us| *us as f64 / 1e3);
         format!("{what}; median of {}, at most {most:.1} ms", values.len())
     };
     let exposed = back.exposed_us();
     let detail = words(&exposed, "from the command's start until the last request was sent that the release got");
-    figures.at_most("rollback.ms", median(&exposed) / 1e3, "ms", BACK_MS, detail);
+    figures.at_most(&format!("{id}.ms"), median(&exposed) / 1e3, "ms", BACK_MS, detail);
     let commands = back.commands_us();
     let detail = words(&commands, "from the command's start to its end");
-    figures.note("rollback.command_ms", median(&commands) / 1e3, "ms", Better::Lower, detail);
+    figures.note(&format!("{id}.command_ms"), median(&commands) / 1e3, "ms", Better::Lower, detail);
     Ok(())
 }
 

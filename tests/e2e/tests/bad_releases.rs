@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 use teal_e2e::scenario::bad_release::{self, Wrong};
-use teal_e2e::scenario::{canary, dependency, rollback};
+use teal_e2e::scenario::rollback::{self, Release};
+use teal_e2e::scenario::{canary, dependency};
 use teal_e2e::stage::Stage;
 use teal_model::receipt::Outcome;
 
@@ -59,8 +60,17 @@ fn an_outage_behind_both_releases_is_an_alert_and_no_revert() {
 
 #[test]
 fn a_rollback_to_a_warm_release_costs_no_request_and_little_time() {
-    let stage = Stage::new("rollback");
-    let back = rollback::run(&stage, 3).unwrap();
+    costs_nothing("rollback", Release::Live);
+}
+
+#[test]
+fn a_rollback_of_a_deployment_that_bakes_costs_no_request_and_little_time() {
+    costs_nothing("abort", Release::Bakes);
+}
+
+fn costs_nothing(name: &str, from: Release) {
+    let stage = Stage::new(name);
+    let back = rollback::run(&stage, from, 3).unwrap();
     assert_eq!(back.report.failed(), 0, "{:#?}\n{}", back.report.failures, stage.logs());
     let exposed = back.exposed_us();
     assert_eq!(exposed.len(), 3, "each release had served before");

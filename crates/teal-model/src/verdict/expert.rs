@@ -1,6 +1,7 @@
 //! An expert bets on two rates of failure: one of the live release, one of the candidate.
 
 use super::counts::Counts;
+use super::process::Stake;
 
 /// What "no worse" is: the candidate's rate is at most `ratio` times the live one's, and `margin`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,6 +52,10 @@ impl Expert {
             .map(|(live, candidate)| Expert { live, candidate })
             .filter(|expert| expert.candidate > rule.allows(expert.live))
             .collect()
+    }
+
+    pub fn stake(self, rule: Rule) -> Stake {
+        Stake { rate: self.candidate, failure: (self.candidate / rule.allows(self.live)).ln() }
     }
 
     /// How much better this expert foretold what was counted than the best two rates that the rule allows: the logarithm of a bet's

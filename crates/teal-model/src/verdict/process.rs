@@ -8,6 +8,8 @@ const SECOND_AT_MOST: f64 = 5.0;
 const AT_ONCE: f64 = 0.5;
 /// The same for containment after it was released.
 const AGAIN: f64 = 0.05;
+/// So many times as many failures in a second as a bet foretells are a burst to it as well.
+const FORETOLD_AT_MOST: f64 = 2.0;
 /// More need not be known. It also bounds how long a recovery takes to be seen.
 const ENOUGH: f64 = 1e9;
 
@@ -16,10 +18,22 @@ pub(super) struct Process {
     bets: Vec<Bet>,
     /// Not laid in yet.
     unspent: f64,
+    /// Of the candidate, in this second.
+    requests: u64,
+}
+
+/// What one bet is on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stake {
+    /// The part of the candidate's requests that fails.
+    pub rate: f64,
+    /// Logarithm of what one failure wins.
+    pub failure: f64,
 }
 
 #[derive(Debug, Clone)]
 struct Bet {
+    stake: Stake,
     /// Money before this second, with a second's gain bounded; and without.
     sure: f64,
     early: f64,
@@ -39,14 +53,15 @@ pub(super) struct Onset {
 }
 
 impl Process {
-    pub fn new(experts: usize, now_ms: u64) -> Self {
+    pub fn new(stakes: impl Iterator<Item = Stake>, now_ms: u64) -> Self {
         let onset = Onset { since_ms: now_ms, ..Onset::default() };
-        let bet = Bet { sure: AT_ONCE, early: AT_ONCE, second: 0.0, run: 0.0, onset };
-        Self { bets: vec![bet; experts], unspent: 1.0 - AT_ONCE }
+        let bet = |stake| Bet { stake, sure: AT_ONCE, early: AT_ONCE, second: 0.0, run: 0.0, onset };
+        Self { bets: stakes.map(bet).collect(), unspent: 1.0 - AT_ONCE, requests: 0 }
     }
 
     /// `gains`: logarithms, one an expert.
     pub fn add(&mut self, gains: impl Iterator<Item = f64>, candidate: Counts, live: Counts, now_ms: u64) {
+        self.requests += candidate.n;
         for (bet, gain) in self.bets.iter_mut().zip(gains) {
             bet.second += gain;
             bet.run += gain;
@@ -62,22 +77,23 @@ impl Process {
     /// `lay_in`: for each expert, for the seconds that ended.
     pub fn end_second(&mut self, lay_in: f64) {
         for bet in &mut self.bets {
-            bet.sure = bet.sure() + lay_in;
+            bet.sure = bet.sure(self.requests) + lay_in;
             bet.early = bet.early() + lay_in;
             bet.second = 0.0;
         }
+        self.requests = 0;
         // Longer than the bake it goes on at the same rate: each further span of that length may be wrong half as often as the first.
         self.unspent = (self.unspent - lay_in).max(0.0);
     }
 
     /// To take a release back.
     pub fn sure(&self) -> f64 {
-        self.mean(Bet::sure)
+        self.mean(|bet| bet.sure(self.requests))
     }
 
     /// To turn its share down: also a burst counts.
     pub fn early(&self) -> f64 {
-        self.mean(Bet::early)
+        self.mean(|bet| bet.early())
     }
 
     /// Containment begins anew, and more reluctantly.
@@ -93,7 +109,7 @@ impl Process {
         self.bets.iter().max_by(|a, b| a.run.total_cmp(&b.run)).map_or_else(Onset::default, |bet| bet.onset)
     }
 
-    fn mean(&self, of: fn(&Bet) -> f64) -> f64 {
+    fn mean(&self, of: impl Fn(&Bet) -> f64) -> f64 {
         if self.bets.is_empty() {
             return 0.0;
         }
@@ -101,9 +117,19 @@ impl Process {
     }
 }
 
+impl Stake {
+    /// Logarithm of what a second with so many requests may win at most. A bet on few failures wins little by many at once: they are
+    /// not what it foretold, and would be remembered for minutes, as it loses just as little by each request that goes well.
+    fn most(self, requests: u64) -> f64 {
+        let foretold = 1.0 + FORETOLD_AT_MOST * self.rate * requests as f64;
+        SECOND_AT_MOST.ln().min(foretold * self.failure)
+    }
+}
+
 impl Bet {
-    fn sure(&self) -> f64 {
-        (self.sure * self.second.exp().min(SECOND_AT_MOST)).min(ENOUGH)
+    /// `requests`: of the candidate, in this second.
+    fn sure(&self, requests: u64) -> f64 {
+        (self.sure * self.second.min(self.stake.most(requests)).exp()).min(ENOUGH)
     }
 
     fn early(&self) -> f64 {

@@ -9,7 +9,7 @@ pub struct Reason {
     pub part: Part,
     /// Since the trouble began: of all requests, or (slow) of those that did not fail.
     pub candidate: Counts,
-    /// Over the same time; none for [`Part::History`].
+    /// Over the same time; none for [`Part::History`] and [`Part::NoHistory`].
     pub live: Counts,
     /// How long that is.
     pub over_ms: u64,
@@ -25,6 +25,8 @@ pub enum Part {
     Errors,
     /// Failed requests beside the rate that the service had before.
     History { usual: f64 },
+    /// The same of a service without a history: beside what nobody would take for usual.
+    NoHistory { supposed: f64 },
     /// Requests that took longer than a line: 95 (99) of a hundred of the live release's took less.
     Slow { percentile: u8, candidate_us: u64, live_us: u64 },
 }
@@ -56,6 +58,9 @@ impl Reason {
             Part::Errors => format!("{candidate} failed {ours} requests, {live} {theirs}"),
             Part::History { usual } => {
                 format!("{candidate} failed {ours} requests, where {} is usual", percent(usual))
+            }
+            Part::NoHistory { supposed } => {
+                format!("{candidate} failed {ours} requests, where not even {} could be usual", percent(supposed))
             }
             Part::Slow { candidate_us, live_us, .. } => format!(
                 "{candidate} took longer than {} for {ours} requests, {live} longer than {} for {theirs}",

@@ -9,7 +9,7 @@ const RECENT: u64 = 10;
 /// Requests of a release that say how it is now; with fewer in that time it looks back further.
 const SAYS: u64 = 10;
 /// But never more than this many seconds.
-const LONGEST: u64 = 300;
+const LONGEST: u64 = 900;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Seen {

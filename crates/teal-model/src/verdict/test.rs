@@ -2,7 +2,8 @@
 
 use super::counts::Counts;
 use super::expert::{Expert, Rule, score, usual, worse};
-use super::process::Process;
+use super::process::{Process, Stake};
+use super::reason::Part;
 
 /// The candidate beside the live release, over the same time.
 #[derive(Debug, Clone)]
@@ -18,7 +19,7 @@ pub(super) struct Comparison {
 impl Comparison {
     pub fn new(rule: Rule, rate: f64, now_ms: u64) -> Self {
         let experts = Expert::all(rule, usual(rate));
-        let process = Process::new(experts.len(), now_ms);
+        let process = Process::new(experts.iter().map(|expert| expert.stake(rule)), now_ms);
         Self { rule, experts, candidate: Counts::default(), live: Counts::default(), process }
     }
 
@@ -34,21 +35,38 @@ impl Comparison {
     }
 }
 
+/// Nobody takes so many failures for usual, of a service of which nothing is known.
+const SUPPOSED: f64 = 0.1;
+
 /// One release against the rate that the service usually has.
 #[derive(Debug, Clone)]
 pub(super) struct Usual {
-    /// As it was given, for people.
-    pub rate: f64,
-    allowed: f64,
+    /// None: it has no history, so this test tells that something is very wrong, but takes nothing back.
+    rate: Option<f64>,
+    pub allowed: f64,
     worse: Vec<f64>,
     pub process: Process,
 }
 
 impl Usual {
-    pub fn new(rule: Rule, rate: f64, now_ms: u64) -> Self {
-        let worse: Vec<f64> = worse(rule, usual(rate)).collect();
-        let process = Process::new(worse.len(), now_ms);
-        Self { rate, allowed: rule.allows(usual(rate)), worse, process }
+    pub fn new(rule: Rule, rate: Option<f64>, now_ms: u64) -> Self {
+        let supposed = usual(rate.unwrap_or(SUPPOSED));
+        let allowed = rule.allows(supposed);
+        let worse: Vec<f64> = worse(rule, supposed).collect();
+        let stakes = worse.iter().map(|rate| Stake { rate: *rate, failure: (rate / allowed).ln() });
+        let process = Process::new(stakes, now_ms);
+        Self { rate, allowed, worse, process }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.rate.is_some()
+    }
+
+    pub fn part(&self) -> Part {
+        match self.rate {
+            Some(usual) => Part::History { usual },
+            None => Part::NoHistory { supposed: SUPPOSED },
+        }
     }
 
     pub fn add(&mut self, counts: Counts, now_ms: u64) {

@@ -17,8 +17,8 @@ const AGREES: f64 = 20.0;
 const CALM: f64 = 10.0;
 /// How long a contained candidate stays so.
 const CONTAINED_MS: u64 = 10_000;
-/// What a contained candidate gets: requests a second, in bounds of its share.
-const CONTAINED_RPS: f64 = 2.0;
+/// What a contained candidate gets: so many bad requests a second, in bounds of its share. More would be no more evidence.
+const CONTAINED_BAD_RPS: f64 = 2.0;
 const CONTAINED_LEAST: u32 = 500;
 const CONTAINED_MOST: u32 = 5_000;
 /// Caches are cold at first, so the latency of this time is not judged.
@@ -91,7 +91,7 @@ pub struct Watch {
     allowed: f64,
     errors: Comparison,
     /// Candidate and live release beside the rate that is usual.
-    usual: Option<(Usual, Usual)>,
+    usual: (Usual, Usual),
     slow: Option<Slows>,
     recent: Recent,
     /// Requests of the candidate.
@@ -136,7 +136,7 @@ impl Watch {
             second: now_ms / 1000,
             allowed: rule.allows(usual(rate)),
             errors: Comparison::new(rule, rate, now_ms),
-            usual: history.map(|rate| (Usual::new(rule, rate, now_ms), Usual::new(rule, rate, now_ms))),
+            usual: (Usual::new(rule, history, now_ms), Usual::new(rule, history, now_ms)),
             slow: lines.map(slows),
             recent: Recent::default(),
             requests: 0,
@@ -205,9 +205,8 @@ impl Watch {
     pub fn warnings(&self, now_ms: u64) -> Vec<Warning> {
         let mut warnings = Vec::new();
         if self.live_gone {
-            let history = self.usual.as_ref().map(|(candidate, _)| (candidate, candidate.process.early()));
-            let bad = history.filter(|(_, evidence)| *evidence >= self.rules.contain_at);
-            let why = bad.map(|(candidate, evidence)| self.history_reason(candidate, evidence, now_ms));
+            let evidence = self.usual.0.process.early();
+            let why = (evidence >= self.rules.contain_at).then(|| self.history_reason(evidence, now_ms));
             warnings.push(Warning::LiveGone { why });
         }
         let Some(contained) = &self.contained else { return warnings };
@@ -231,7 +230,7 @@ impl Watch {
     }
 
     fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
-        let usual = self.usual.iter_mut().flat_map(|(candidate, live)| [&mut candidate.process, &mut live.process]);
+        let usual = [&mut self.usual.0.process, &mut self.usual.1.process];
         let slow = self.slow.iter_mut().flat_map(|slow| [&mut slow.p95.process, &mut slow.p99.process]);
         std::iter::once(&mut self.errors.process).chain(usual).chain(slow)
     }
@@ -240,10 +239,8 @@ impl Watch {
         let live = tick.live.unwrap_or_default();
         self.requests += tick.candidate.n;
         self.errors.add(tick.candidate, live, now_ms);
-        if let Some((ours, theirs)) = &mut self.usual {
-            ours.add(tick.candidate, now_ms);
-            theirs.add(live, now_ms);
-        }
+        self.usual.0.add(tick.candidate, now_ms);
+        self.usual.1.add(live, now_ms);
         let (ours, theirs) = tick.slow.unwrap_or_default();
         if let Some(slow) = self.slow.as_mut().filter(|_| now_ms >= self.from_ms + COLD_MS) {
             slow.p95.add(ours.p95, theirs.p95, now_ms);
@@ -260,12 +257,12 @@ impl Watch {
         if on.errors && compared >= enough {
             return Some(self.errors_reason(compared, now_ms));
         }
-        if let Some((candidate, _)) = self.usual.as_ref().filter(|_| on.errors) {
-            let evidence = candidate.process.sure();
+        if on.errors && self.usual.0.is_known() {
+            let evidence = self.usual.0.process.sure();
             let both_fail = self.contained.as_ref().is_some_and(|contained| contained.both_fail);
             let agreed = if self.live_gone { on.history } else { compared >= AGREES && !both_fail };
             if evidence >= enough && agreed {
-                return Some(self.history_reason(candidate, evidence, now_ms));
+                return Some(self.history_reason(evidence, now_ms));
             }
         }
         let slow = self.slow.as_ref().filter(|_| on.latency && !self.live_gone)?;
@@ -280,11 +277,9 @@ impl Watch {
             if compared >= enough {
                 return Some(self.errors_reason(compared, now_ms));
             }
-            if let Some((candidate, _)) = &self.usual {
-                let evidence = candidate.process.early();
-                if evidence >= enough {
-                    return Some(self.history_reason(candidate, evidence, now_ms));
-                }
+            let evidence = self.usual.0.process.early();
+            if evidence >= enough {
+                return Some(self.history_reason(evidence, now_ms));
             }
         }
         self.slow.as_ref()?.reason(Process::early, enough, now_ms)
@@ -294,21 +289,22 @@ impl Watch {
         reason(Part::Errors, &self.errors.process, evidence, now_ms)
     }
 
-    fn history_reason(&self, candidate: &Usual, evidence: f64, now_ms: u64) -> Reason {
-        reason(Part::History { usual: candidate.rate }, &candidate.process, evidence, now_ms)
+    fn history_reason(&self, evidence: f64, now_ms: u64) -> Reason {
+        let (candidate, _) = &self.usual;
+        reason(candidate.part(), &candidate.process, evidence, now_ms)
     }
 
     /// Whether a contained candidate is in trouble together with the live release.
     fn look_at_live(&mut self) {
-        let (Some(contained), Some((_, live))) = (&mut self.contained, &self.usual) else { return };
+        let (Some(contained), (_, live)) = (&mut self.contained, &self.usual) else { return };
         let now = self.recent.of(Of::Live, self.second, None);
-        let fails = now.is_some_and(|seen| !within(seen.requests, self.allowed));
+        let fails = now.is_some_and(|seen| !within(seen.requests, live.allowed));
         contained.both_fail |= fails && live.process.early() >= self.rules.contain_at;
     }
 
     fn contain(&mut self, now_ms: u64, share: u32, why: Reason) -> Ruling {
         let rps = self.recent.rate(self.from_ms, now_ms).max(f64::MIN_POSITIVE);
-        let some = (10_000.0 * CONTAINED_RPS / rps).min(10_000.0) as u32;
+        let some = (10_000.0 * CONTAINED_BAD_RPS / (rps * why.candidate.rate().max(f64::MIN_POSITIVE))).min(10_000.0) as u32;
         let slow = matches!(why.part, Part::Slow { .. }).then(|| why.clone());
         self.contained = Some(Contained { since_ms: now_ms, from: share, both_fail: false, slow });
         Ruling::Contain { share: share.min(some.clamp(CONTAINED_LEAST, CONTAINED_MOST)), why }
@@ -319,9 +315,9 @@ impl Watch {
         let Some(contained) = &self.contained else { return false };
         let seen = |which| self.recent.of(which, self.second, Some(contained.since_ms / 1000));
         let Some(candidate) = seen(Of::Candidate) else { return false };
-        let fails = |seen: Seen| !within(seen.requests, self.allowed);
-        let errors = self.rules.on.errors && (fails(candidate) || self.errors.process.sure() >= CALM);
-        let both = contained.both_fail && seen(Of::Live).is_none_or(fails);
+        let fails = |seen: Seen, allowed: f64| !within(seen.requests, allowed);
+        let errors = self.rules.on.errors && (fails(candidate, self.allowed) || self.errors.process.sure() >= CALM);
+        let both = contained.both_fail && seen(Of::Live).is_none_or(|live| fails(live, self.usual.1.allowed));
         let slow = self.slow.as_ref().is_some_and(|slow| slow.is_slow(candidate.slow, self.rules.on.latency));
         now_ms >= contained.since_ms + CONTAINED_MS && !errors && !both && !slow
     }

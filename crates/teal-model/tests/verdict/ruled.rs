@@ -4,6 +4,8 @@ use teal_model::verdict::{Counts, End, Line, Lines, Part, Ruling, Slow, Tick, Wa
 const BAKE_MS: u64 = 300_000;
 const START_MS: u64 = 1_000_000_300;
 
+const NOT_KNOWN: Part = Part::NoHistory { supposed: 0.1 };
+
 /// A watch, the time, and what the candidate has.
 struct Bake {
     watch: Watch,
@@ -104,7 +106,19 @@ fn without_a_live_release_history_judges_only_where_it_is_asked_to() {
     );
     let mut unknown = Bake::with(&rules, None);
     assert_eq!(unknown.rules(60, 10, None, 0), Ruling::Keep);
-    assert_eq!(unknown.warnings(), [Warning::LiveGone { why: None }]);
+    assert!(matches!(&unknown.warnings()[..], [Warning::LiveGone { why: Some(why) }] if why.part == NOT_KNOWN));
+}
+
+#[test]
+fn without_a_history_it_is_told_where_both_fail() {
+    let mut bake = Bake::with(&Rollback::default(), None);
+    assert_eq!(bake.rules(30, 0, Some(0), 0), Ruling::Keep);
+    assert!(matches!(bake.rules(5, 10, Some(10), 0), Ruling::Contain { why, .. } if why.part == NOT_KNOWN));
+    assert_eq!(bake.rules(60, 10, Some(10), 0), Ruling::Keep);
+    assert!(matches!(bake.warnings()[..], [Warning::BothFail { .. }]));
+    assert_eq!(bake.rules(60, 0, Some(0), 0), Ruling::Release { share: 5_000 });
+    // One that always fails a little is not known to, and is no reason for anything.
+    assert_eq!(Bake::with(&Rollback::default(), None).rules(300, 1, Some(1), 0), Ruling::Keep);
 }
 
 #[test]

@@ -16,6 +16,11 @@ fn a_reason_is_said_in_numbers() {
         "green failed 41 of 1,204 requests, where 0.12 % is usual; chance of that among equals less than 1 in 100"
     );
     assert_eq!(
+        reason(Part::NoHistory { supposed: 0.1 }, 104.0).words("green", "blue"),
+        "green failed 41 of 1,204 requests, where not even 10 % could be usual; \
+         chance of that among equals less than 1 in 100"
+    );
+    assert_eq!(
         reason(Part::Slow { percentile: 99, candidate_us: 1_260_000, live_us: 999_423 }, 5e8).words("green", "blue"),
         "green took longer than 1,260 ms for 41 of 1,204 requests, blue longer than 1,000 ms for 1 of 1,198; \
          chance of that among equals less than 1 in 1,000,000"
@@ -35,8 +40,8 @@ fn warnings_say_what_to_look_at() {
 
 #[test]
 fn a_reason_can_be_kept() {
-    for part in [Part::Errors, Part::History { usual: 0.5 }, Part::Slow { percentile: 95, candidate_us: 2, live_us: 1 }]
-    {
+    let slow = Part::Slow { percentile: 95, candidate_us: 2, live_us: 1 };
+    for part in [Part::Errors, Part::History { usual: 0.5 }, Part::NoHistory { supposed: 0.1 }, slow] {
         let kept = serde_json::to_string(&reason(part, 1e9)).unwrap();
         assert_eq!(serde_json::from_str::<Reason>(&kept).unwrap(), reason(part, 1e9), "{kept}");
         let warned = Warning::Slow { why: reason(part, 2.5) };

@@ -1,11 +1,22 @@
-//! `teal rollback` to a release that is still warm, under load: how soon nobody reaches the other one any more.
+//! `teal rollback` under load: how soon nobody reaches the other release any more.
 
 use super::web;
 use crate::clock::monotonic_us;
 use crate::prober::{Clients, Config, Prober, Report};
 use crate::stage::Stage;
 use std::time::Duration;
+use teal_model::deployment::State;
 
+/// The one that is gone back from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// It is live, and the one before is warm.
+    Live,
+    /// Its deployment has not ended: that is aborted.
+    Bakes,
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub struct RolledBack {
@@ -42,18 +53,34 @@ impl RolledBack {
 }
 
 /// `rounds` times another release, and back to the first one.
-pub fn run(stage: &Stage, rounds: usize) -> std::io::Result<RolledBack> {
-    stage.compose(&web(2, "      bake: 0\n      retain: 10m", "")).up();
+pub fn run(stage: &Stage, from: Release, rounds: usize) -> std::io::Result<RolledBack> {
+    let bake = match from {
+        Release::Live => "0",
+        Release::Bakes => "10m",
+    };
+    stage.compose(&web(2, &format!("      bake: {bake}\n      retain: 10m"), "")).up();
     stage.must_deploy("0");
     let prober = Prober::start(Config::new(stage.address()).with(Clients::steady(32)))?;
     let mut done = Vec::new();
     for version in (1..=rounds).map(|round| round.to_string()) {
-        stage.must_deploy(&version);
+        deploy(stage, from, &version);
         std::thread::sleep(PAUSE);
         let began_us = monotonic_us();
         stage.must(&["rollback"]);
         done.push(Round { version, began_us, ended_us: monotonic_us() });
+        stage.until("nothing runs", PATIENCE, || stage.status().running.is_empty());
         std::thread::sleep(PAUSE);
     }
     Ok(RolledBack { report: prober.stop()?, rounds: done })
+}
+
+fn deploy(stage: &Stage, from: Release, version: &str) {
+    if from == Release::Live {
+        stage.must_deploy(version);
+        return;
+    }
+    let begun = stage.deploy(version, &["--no-wait"]);
+    assert_eq!(begun.exit, 0, "{begun:#?}");
+    let bakes = || stage.status().running.iter().any(|running| running.state == State::Baking);
+    stage.until("it bakes", PATIENCE, bakes);
 }
