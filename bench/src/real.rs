@@ -20,8 +20,10 @@ pub struct Size {
     canary_requests: u64,
 }
 
-const FULL: Size = Size { outage: Duration::from_secs(60), rounds: 5, rollbacks: 100, aborts: 20, canary_requests: 10_000 };
-const SHORT: Size = Size { outage: Duration::from_secs(15), rounds: 1, rollbacks: 5, aborts: 5, canary_requests: 10_000 };
+const FULL: Size =
+    Size { outage: Duration::from_secs(60), rounds: 5, rollbacks: 100, aborts: 20, canary_requests: 10_000 };
+const SHORT: Size =
+    Size { outage: Duration::from_secs(15), rounds: 1, rollbacks: 5, aborts: 5, canary_requests: 10_000 };
 /// Percentage points that a share may be off.
 const OFF: f64 = 0.5;
 /// How many times the bad answers of simulated bakes real ones may have.

@@ -1,5 +1,6 @@
-//! The agent's two clocks: one for people, one for differences.
+//! The agent's clocks: one for people, and those for differences.
 
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Unix milliseconds. On the paused clock of a test they pass as its time does.
@@ -14,4 +15,12 @@ pub fn unix_ms() -> u64 {
 pub fn monotonic_us() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
+/// Milliseconds that no correction of the host's time changes; they mean nothing to another process.
+pub fn steady_ms() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let now = tokio::time::Instant::now().into_std();
+    let first = *FIRST.get_or_init(|| now);
+    now.saturating_duration_since(first).as_millis() as u64
 }

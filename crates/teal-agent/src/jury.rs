@@ -8,7 +8,7 @@
 //! ```
 
 use crate::agent::Agent;
-use crate::clock::unix_ms;
+use crate::clock::{steady_ms, unix_ms};
 use crate::host_command::Surroundings;
 use crate::judges::{Judges, Said};
 use std::collections::BTreeMap;
@@ -174,9 +174,10 @@ impl Session {
             let rules = &member.safety.rollback;
             let watched_ms = member.bake_ms + steps_ms(member);
             let began_ms = unix_ms();
-            let mut watch = Watch::new(rules, watched_ms, history, lines, began_ms);
+            let mut watch = Watch::new(rules, watched_ms, history, lines, steady_ms());
+            watch.bakes_since(began_ms);
             if deployment.state != (State::Shifting { step: 0 }) {
-                watch = watch.resume(began_ms, deployment.cap.map(|_| ALL));
+                watch = watch.resume(deployment.cap.map(|_| ALL));
             }
             let judges = judges_of(&agent, member);
             Some(Bench {
@@ -236,7 +237,7 @@ impl Session {
     }
 
     fn take(&mut self, source: usize, newest: Arc<Statistics>) {
-        let now_ms = unix_ms();
+        let now_ms = steady_ms();
         let last = self.sources[source].last.replace(newest.clone());
         // Of another instance: all of it is new to nobody.
         let Some(last) = last.filter(|last| last.instance == newest.instance) else {
@@ -272,7 +273,7 @@ impl Session {
                     judged.accused.get_or_insert_with(|| bench.member.service.clone());
                 }
             }
-            let mut warnings = bench.watch.warnings(now_ms);
+            let mut warnings = bench.watch.warnings(steady_ms());
             // Where it is recreated, that goes without saying.
             warnings.retain(|warning| *warning != Warning::LiveGone { why: None });
             judged.both_fail |= warnings.iter().any(|warning| matches!(warning, Warning::BothFail { .. }));

@@ -22,11 +22,17 @@ impl Size {
 
 pub struct Row {
     pub name: &'static str,
+    /// Beyond what a verdict has to keep: bakes that the parameters were not found with, and harder ones.
+    pub ours: bool,
     pub measure: fn(Size) -> Vec<Measured>,
 }
 
 const fn row(name: &'static str, measure: fn(Size) -> Vec<Measured>) -> Row {
-    Row { name, measure }
+    Row { name, ours: false, measure }
+}
+
+const fn ours(name: &'static str, measure: fn(Size) -> Vec<Measured>) -> Row {
+    Row { name, ours: true, measure }
 }
 
 pub const ROWS: &[Row] = &[
@@ -43,13 +49,16 @@ pub const ROWS: &[Row] = &[
     row("warmup", warmup),
     row("slow_x3", slow_x3),
     row("threshold", fixed_threshold),
-    // Not those that the parameters were found with.
-    row("ramp", ramp),
-    row("route", route),
-    row("users", users),
-    row("tenfold", tenfold),
-    row("base", base),
-    row("latency", latency),
+    ours("ramp", ramp),
+    ours("route", route),
+    ours("users", users),
+    ours("tenfold", tenfold),
+    ours("base", base),
+    ours("latency", latency),
+    ours("bursts_small_share", bursts_small_share),
+    ours("outage_new", outage_new),
+    ours("warmup_all", warmup_all),
+    ours("slow_x3_wide", slow_x3_wide),
 ];
 
 const ALL: u32 = 10_000;
@@ -87,15 +96,25 @@ fn troubled(name: &str, seed: u64, size: Size, limit: f64, trouble: Trouble, how
 
 fn bursts(size: Size) -> Vec<Measured> {
     let how = "the candidate's, every 120 s or so, 0.5 to 2 s, 20 to 80 % failing";
-    let mut measured = troubled("bursts", 2, size, 10.0, Trouble::Bursts, how);
-    // Few requests between two bursts to outweigh them.
+    troubled("bursts", 2, size, 10.0, Trouble::Bursts, how)
+}
+
+/// Few requests between two bursts to outweigh them.
+fn bursts_small_share(size: Size) -> Vec<Measured> {
     let few = bakes(&Scenario::new(200.0, 500).with(Trouble::Bursts), 6, size.troubled);
-    measured.push(false_reverts("bursts_small_share", &few, Limit::AtMost(10.0), "200 rps, 5 % of the requests"));
-    measured
+    vec![false_reverts("bursts_small_share", &few, Limit::AtMost(10.0), "200 rps, 5 % of the requests")]
 }
 
 fn outage(size: Size) -> Vec<Measured> {
     troubled("outage", 3, size, 0.0, Trouble::Outage { for_s: 20.0 }, "both fail for 20 s")
+}
+
+/// Of a service without a history.
+fn outage_new(size: Size) -> Vec<Measured> {
+    let of = |rps: &f64| Scenario { history: None, ..Scenario::new(*rps, 9_500) }.with(Trouble::Outage { for_s: 20.0 });
+    let scenarios: Vec<Scenario> = RATES.iter().map(of).collect();
+    let how = "both fail for 20 s, no history; 1, 20, 200 and 1000 rps, 95 % of the requests";
+    vec![false_reverts("outage_new", &mixed(&scenarios, 7, size.troubled), Limit::AtMost(1.0), how)]
 }
 
 fn drift(size: Size) -> Vec<Measured> {
@@ -188,19 +207,35 @@ const SLOWED: &str = "20, 200 and 1000 rps, half; p99 twice and five times the m
 
 fn warmup(size: Size) -> Vec<Measured> {
     let tail = Slowing::TailWarmUp { times: 10.0, over_s: 180.0 };
-    let all = Slowing::WarmUp { times: 10.0, over_s: 180.0 };
-    let how_tail = format!("the slowest hundredth x10 at first, x1 after 180 s; {SLOWED}");
-    let how_all = format!("every request x10 at first, x1 after 180 s; {SLOWED}");
+    let how = format!("the slowest hundredth x10 at first, x1 after 180 s; {SLOWED}");
     vec![
-        false_reverts("warmup.on", &slowed(tail, true, 30, size.troubled), Limit::AtMost(10.0), &how_tail),
-        false_reverts("warmup.default", &slowed(tail, false, 31, size.troubled), Limit::AtMost(0.0), &how_tail),
-        false_reverts("warmup_all.on", &slowed(all, true, 32, size.bad), Limit::AtMost(10.0), &how_all),
-        false_reverts("warmup_all.default", &slowed(all, false, 33, size.troubled), Limit::AtMost(0.0), &how_all),
+        false_reverts("warmup.on", &slowed(tail, true, 30, size.troubled), Limit::AtMost(10.0), &how),
+        false_reverts("warmup.default", &slowed(tail, false, 31, size.troubled), Limit::AtMost(0.0), &how),
+    ]
+}
+
+/// What is nine times as slow ten seconds after the shift is a release that is three times as slow, and more, so where latency takes
+/// back it is taken back: no rule keeps this limit and that of `slow_x3`.
+fn warmup_all(size: Size) -> Vec<Measured> {
+    let all = Slowing::WarmUp { times: 10.0, over_s: 180.0 };
+    let how = format!("every request x10 at first, x1 after 180 s; {SLOWED}");
+    vec![
+        false_reverts("warmup_all.on", &slowed(all, true, 32, size.bad), Limit::AtMost(10.0), &how),
+        false_reverts("warmup_all.default", &slowed(all, false, 33, size.troubled), Limit::AtMost(0.0), &how),
     ]
 }
 
 fn slow_x3(size: Size) -> Vec<Measured> {
-    let at = |rps: f64, tail, name: &str, seed, limit| {
+    three_times_as_slow("slow_x3", NARROW, 34, size)
+}
+
+/// Much of what is slower hides behind requests that were slow before.
+fn slow_x3_wide(size: Size) -> Vec<Measured> {
+    three_times_as_slow("slow_x3_wide", WIDE, 36, size)
+}
+
+fn three_times_as_slow(name: &str, tail: f64, seed: u64, size: Size) -> Vec<Measured> {
+    let at = |rps: f64, seed, limit| {
         let scenario = Scenario::new(rps, HALF).slowing(tail, Slowing::All { times: 3.0 }, true);
         let mut outcomes = bakes(&scenario, seed, size.bad);
         // The ten seconds that are not judged do not count.
@@ -208,14 +243,9 @@ fn slow_x3(size: Size) -> Vec<Measured> {
             outcome.reverted_s = outcome.reverted_s.map(|time| time - 10.0);
         }
         let how = format!("every request x3, {rps} rps, half; p99 {tail} times the median");
-        revert_s(&format!("{name}.rps_{rps}"), &outcomes, limit, &how)
+        revert_s(&format!("{name}.rps_{rps}"), &outcomes, Limit::AtMost(limit), &how)
     };
-    vec![
-        at(20.0, NARROW, "slow_x3", 34, Limit::AtMost(15.0)),
-        at(1000.0, NARROW, "slow_x3", 35, Limit::AtMost(5.0)),
-        at(20.0, WIDE, "slow_x3_wide", 36, Limit::AtMost(15.0)),
-        at(1000.0, WIDE, "slow_x3_wide", 37, Limit::AtMost(5.0)),
-    ]
+    vec![at(20.0, seed, 15.0), at(1000.0, seed + 1, 5.0)]
 }
 
 fn fixed_threshold(size: Size) -> Vec<Measured> {

@@ -10,8 +10,26 @@ const AT_ONCE: f64 = 0.5;
 const AGAIN: f64 = 0.05;
 /// So many times as many failures in a second as a bet foretells are a burst to it as well.
 const FORETOLD_AT_MOST: f64 = 2.0;
+/// The shortest span of time for which as much is laid in as for a bake.
+const SPAN_MS: u64 = 300_000;
 /// More need not be known. It also bounds how long a recovery takes to be seen.
 const ENOUGH: f64 = 1e9;
+
+/// How fast money is laid in: so much each second, of each expert's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    lay_in: f64,
+    /// Where the bake takes longer than it was given: a fault is still found, and each further span as long as a bake may be wrong half
+    /// as often as the first.
+    afterwards: f64,
+}
+
+impl Pace {
+    pub fn of(bake_ms: u64) -> Self {
+        let spread = |over_ms: u64| (1.0 - AT_ONCE) * 1000.0 / over_ms as f64;
+        Self { lay_in: spread(bake_ms.max(1000)), afterwards: spread(bake_ms.max(SPAN_MS)) }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Process {
@@ -74,16 +92,20 @@ impl Process {
         }
     }
 
-    /// `lay_in`: for each expert, for the seconds that ended.
-    pub fn end_second(&mut self, lay_in: f64) {
+    /// The second is over. One without requests says nothing, so nothing is laid in for it: else time alone would be evidence.
+    pub fn end_second(&mut self, pace: Pace) {
+        let lay_in = match self.requests {
+            0 => 0.0,
+            _ if self.unspent > 0.0 => pace.lay_in.min(self.unspent),
+            _ => pace.afterwards,
+        };
         for bet in &mut self.bets {
             bet.sure = bet.sure(self.requests) + lay_in;
             bet.early = bet.early() + lay_in;
             bet.second = 0.0;
         }
-        self.requests = 0;
-        // Longer than the bake it goes on at the same rate: each further span of that length may be wrong half as often as the first.
         self.unspent = (self.unspent - lay_in).max(0.0);
+        self.requests = 0;
     }
 
     /// To take a release back.

@@ -2,7 +2,7 @@
 
 use super::counts::Counts;
 use super::expert::{Rule, usual};
-use super::process::Process;
+use super::process::{Pace, Process};
 use super::reason::{Part, Reason, Warning};
 use super::recent::{Of, Recent, Seen};
 use super::slow::{Line, Lines, Slow};
@@ -82,10 +82,11 @@ pub enum End {
 pub struct Watch {
     rules: Rollback,
     bake_ms: u64,
-    /// Of the bake, and of this watch, which is later where the agent has started again.
     bake_from_ms: u64,
+    pace: Pace,
+    /// On the clock of ticks, as is all that follows.
     from_ms: u64,
-    /// The wall-clock second of the last tick.
+    /// Of the last tick.
     second: u64,
     /// The part of a candidate's requests that may fail where the live release is as usual.
     allowed: f64,
@@ -120,6 +121,7 @@ struct Slows {
 
 impl Watch {
     /// `bake_ms`: all the time that will be watched, canary steps too. `history`: [`super::History::rate`] of the live release.
+    /// `now_ms`: of the clock of ticks, which must not jump.
     pub fn new(rules: &Rollback, bake_ms: u64, history: Option<f64>, lines: Option<Lines>, now_ms: u64) -> Self {
         let rule = Rule { ratio: rules.ratio, margin: rules.margin };
         let slows = |lines: Lines| Slows {
@@ -132,6 +134,7 @@ impl Watch {
             rules: rules.clone(),
             bake_ms,
             bake_from_ms: now_ms,
+            pace: Pace::of(bake_ms),
             from_ms: now_ms,
             second: now_ms / 1000,
             allowed: rule.allows(usual(rate)),
@@ -147,13 +150,13 @@ impl Watch {
 
     /// Of an agent that has started again in a bake: it has seen nothing, so nothing is promoted before there were enough requests, and
     /// a contained candidate stays so at first. `contained`: what [`Watch::contained`] said.
-    pub fn resume(mut self, bake_from_ms: u64, contained: Option<u32>) -> Self {
-        self.bake_from_ms = bake_from_ms;
+    pub fn resume(mut self, contained: Option<u32>) -> Self {
         self.contained = contained.map(|from| Contained { since_ms: self.from_ms, from, both_fail: false, slow: None });
         self
     }
 
-    /// Of all that is watched, as if it had begun then: steps may have taken less time than they were given, or more.
+    /// When all that is watched has begun, on the clock of [`Watch::at_end`]: steps may have taken less time than they were given, or
+    /// more.
     pub fn bakes_since(&mut self, bake_from_ms: u64) {
         self.bake_from_ms = bake_from_ms;
     }
@@ -164,7 +167,7 @@ impl Watch {
     }
 
     pub fn tick(&mut self, now_ms: u64, tick: &Tick) -> Ruling {
-        self.end_seconds(now_ms);
+        self.end_second(now_ms);
         self.add(now_ms, tick);
         self.live_gone = tick.live.is_none();
         if let Some(why) = self.sure(now_ms) {
@@ -186,7 +189,7 @@ impl Watch {
         }
     }
 
-    /// After the bake's time is over.
+    /// After the bake's time is over; by a clock of its own, which may be the wall's.
     pub fn at_end(&self, now_ms: u64) -> End {
         let over_ms = self.bake_from_ms + self.bake_ms;
         let until_ms = over_ms.max(self.bake_from_ms + self.rules.extend_ms);
@@ -218,15 +221,13 @@ impl Watch {
         warnings
     }
 
-    fn end_seconds(&mut self, now_ms: u64) {
+    fn end_second(&mut self, now_ms: u64) {
         let second = now_ms / 1000;
-        let ended = second.saturating_sub(self.second);
-        if ended == 0 {
-            return;
+        if second != self.second {
+            self.second = second;
+            let pace = self.pace;
+            self.processes().for_each(|process| process.end_second(pace));
         }
-        self.second = second;
-        let lay_in = ended as f64 * 500.0 / self.bake_ms.max(1000) as f64;
-        self.processes().for_each(|process| process.end_second(lay_in));
     }
 
     fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
@@ -304,7 +305,8 @@ impl Watch {
 
     fn contain(&mut self, now_ms: u64, share: u32, why: Reason) -> Ruling {
         let rps = self.recent.rate(self.from_ms, now_ms).max(f64::MIN_POSITIVE);
-        let some = (10_000.0 * CONTAINED_BAD_RPS / (rps * why.candidate.rate().max(f64::MIN_POSITIVE))).min(10_000.0) as u32;
+        let some =
+            (10_000.0 * CONTAINED_BAD_RPS / (rps * why.candidate.rate().max(f64::MIN_POSITIVE))).min(10_000.0) as u32;
         let slow = matches!(why.part, Part::Slow { .. }).then(|| why.clone());
         self.contained = Some(Contained { since_ms: now_ms, from: share, both_fail: false, slow });
         Ruling::Contain { share: share.min(some.clamp(CONTAINED_LEAST, CONTAINED_MOST)), why }

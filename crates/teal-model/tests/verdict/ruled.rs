@@ -179,7 +179,8 @@ fn a_bake_that_is_over_promotes_or_says_that_it_knows_too_little() {
 #[test]
 fn after_a_restart_it_is_still_contained_and_has_seen_nothing() {
     let watch = Watch::new(&Rollback::default(), BAKE_MS, Some(0.001), None, START_MS);
-    let mut bake = Bake { watch: watch.resume(START_MS - BAKE_MS, Some(10_000)), now_ms: START_MS, share: 500 };
+    let mut bake = Bake { watch: watch.resume(Some(10_000)), now_ms: START_MS, share: 500 };
+    bake.watch.bakes_since(START_MS - BAKE_MS);
     assert_eq!(bake.watch.at_end(START_MS), End::Extend { until_ms: START_MS - BAKE_MS + 900_000 });
     assert_eq!(bake.rules(60, 0, Some(0), 0), Ruling::Release { share: 5_000 });
     bake.rules(60, 0, Some(0), 0);
@@ -192,6 +193,43 @@ fn a_fault_is_found_long_after_the_bake_was_over() {
     assert_eq!(bake.rules(800, 0, Some(0), 0), Ruling::Keep);
     assert!(matches!(bake.rules(2, 10, Some(0), 0), Ruling::Contain { .. }));
     assert!(matches!(bake.rules(12, 10, Some(0), 0), Ruling::Revert { .. }));
+}
+
+#[test]
+fn time_alone_is_no_evidence() {
+    for (live, pause_s) in [(0, 1), (3, 1), (3, 20)] {
+        let mut bake = Bake::with(&Rollback::default(), Some(0.001));
+        bake.watch = Watch::new(&Rollback::default(), 0, Some(0.001), None, START_MS);
+        for second in 0..86_400 {
+            let candidate = Counts { n: u64::from(second % pause_s == 0) * live / 3, bad: 0 };
+            assert_eq!(bake.tick(candidate, Some(Counts { n: live, bad: 0 }), 0), Ruling::Keep, "after {second} s");
+            bake.now_ms += 900;
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_hides_nothing() {
+    for set_ms in [-3_600_000, 700_000_000] {
+        let mut bake = Bake::new();
+        assert_eq!(bake.rules(20, 0, Some(0), 0), Ruling::Keep);
+        bake.now_ms = bake.now_ms.checked_add_signed(set_ms).unwrap();
+        assert_eq!(bake.rules(1, 0, Some(0), 0), Ruling::Keep);
+        assert!(matches!(bake.rules(1, 10, Some(0), 0), Ruling::Contain { .. }));
+        assert!(matches!(bake.rules(9, 10, Some(0), 0), Ruling::Revert { .. }));
+    }
+}
+
+#[test]
+fn a_contained_candidate_with_few_requests_is_let_again() {
+    let mut bake = Bake::new();
+    assert!(matches!(bake.rules(1, 10, Some(0), 0), Ruling::Contain { .. }));
+    // One request in two minutes.
+    let mut rulings = (0..1_800).map(|second| {
+        bake.now_ms += 900;
+        bake.tick(Counts { n: u64::from(second % 120 == 0), bad: 0 }, Some(Counts { n: 10, bad: 0 }), 0)
+    });
+    assert!(rulings.any(|ruling| matches!(ruling, Ruling::Release { .. })));
 }
 
 #[test]
