@@ -359,6 +359,7 @@ fn zip(a: &mut Counters, b: &Counters, change: impl Fn(&mut u64, u64)) {
     change(&mut a.failed.cut, b.failed.cut);
     change(&mut a.failed.timeout, b.failed.timeout);
     change(&mut a.client_aborts, b.client_aborts);
+    change(&mut a.gave_up, b.gave_up);
     change(&mut a.retries, b.retries);
 }
 

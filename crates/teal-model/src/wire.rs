@@ -402,6 +402,9 @@ impl ReleaseStatistics {
     }
 }
 
+/// Who leaves after so long may have left for want of an answer; see [`Counters::gave_up`].
+pub const GAVE_UP_AFTER_MS: u64 = 5_000;
+
 /// Of [`ReleaseStatistics::samples`], in one message.
 pub const MAX_SAMPLES: usize = 3;
 
@@ -458,6 +461,10 @@ pub struct Counters {
     pub failed: Failed,
     /// The client went away first; not a failure of the release.
     pub client_aborts: u64,
+    /// Of these, those that had waited for the head of the answer for at least [`GAVE_UP_AFTER_MS`]: on this release, and since it
+    /// had the whole request.
+    #[serde(default)]
+    pub gave_up: u64,
     /// First attempts that were sent again elsewhere; they count against the release of the first attempt.
     pub retries: u64,
 }

@@ -17,6 +17,8 @@ const SAMPLED_PATH: usize = 200;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
     ClientGone,
+    /// The same, after a long wait for the head of the answer.
+    GaveUp,
     Answered(u16),
     Failed(Failure),
     /// Sent again; the next claim counts.
@@ -155,6 +157,10 @@ fn request_ends(counters: &RequestCounters, outcome: Outcome) {
         Outcome::Retried => counters.retries.up(),
         Outcome::RetriedMore => {}
         Outcome::ClientGone | Outcome::Closed => counters.client_aborts.up(),
+        Outcome::GaveUp => {
+            counters.client_aborts.up();
+            counters.gave_up.up();
+        }
         // Heads below 100 and above 599 do not get here as anything but 5xx.
         Outcome::Answered(status) => counters.answered[usize::from(status / 100).clamp(1, 5) - 1].up(),
         Outcome::Failed(failure) => counters.failed(failure),
@@ -169,7 +175,7 @@ fn connection_ends(counters: &ReleaseCounters, outcome: Outcome) {
             counters.tcp_ended.up();
             counters.tcp_closed.up();
         }
-        Outcome::ClientGone | Outcome::Answered(_) => counters.tcp_ended.up(),
+        Outcome::ClientGone | Outcome::GaveUp | Outcome::Answered(_) => counters.tcp_ended.up(),
     }
 }
 

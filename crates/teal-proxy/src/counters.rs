@@ -49,6 +49,8 @@ pub(crate) struct RequestCounters {
     cut: Counter,
     timeout: Counter,
     pub(crate) client_aborts: Counter,
+    /// Among these.
+    pub(crate) gave_up: Counter,
     pub(crate) retries: Counter,
 }
 
@@ -80,6 +82,7 @@ impl RequestCounters {
         add(&mut sum.client_aborts, &self.client_aborts);
         // Counted from its parts, so that a statistic taken between two of a worker's writes still adds up.
         sum.requests += ended + in_flight;
+        sum.gave_up += self.gave_up.get();
         sum.retries += self.retries.get();
     }
 }

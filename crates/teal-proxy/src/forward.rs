@@ -29,11 +29,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use teal_model::wire::Protocol;
+use teal_model::wire::{GAVE_UP_AFTER_MS, Protocol};
 use tokio::net::TcpStream;
 
 /// How often one request is sent, at most.
 const ATTEMPTS: usize = 4;
+/// Who leaves after this has given up.
+const PATIENCE: Duration = Duration::from_millis(GAVE_UP_AFTER_MS);
 /// What a client is told to wait after its hold has expired, in seconds.
 const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 
@@ -55,16 +57,18 @@ pub(crate) enum Failed {
     Connect,
     NoAnswer(NoAnswer),
     Timeout,
+    /// The client has gone, having waited for long.
+    GaveUp,
 }
 
 impl Failed {
-    /// None: it is the client's doing.
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Failed::NoAnswer(NoAnswer::Upload(_)) => None,
-            Failed::Connect => Some(Failure::Connect),
-            Failed::NoAnswer(NoAnswer::Closed { .. } | NoAnswer::Malformed) => Some(Failure::Reset),
-            Failed::Timeout => Some(Failure::Timeout),
+            Failed::NoAnswer(NoAnswer::Upload(_)) => Outcome::ClientGone,
+            Failed::GaveUp => Outcome::GaveUp,
+            Failed::Connect => Outcome::Failed(Failure::Connect),
+            Failed::NoAnswer(NoAnswer::Closed { .. } | NoAnswer::Malformed) => Outcome::Failed(Failure::Reset),
+            Failed::Timeout => Outcome::Failed(Failure::Timeout),
         }
     }
 }
@@ -312,8 +316,8 @@ impl Exchange<'_> {
         let alarm = &connection.alarm;
         let (backend, client) = (&mut backend_read, &mut client_write);
         let mut download = Download { backend, input, client, out, sent: 0, alarm, heard: false };
-        let mut timeout = None;
-        poll_fn(|cx| {
+        let (mut timeout, mut asked) = (None, None);
+        let answer = poll_fn(|cx| {
             loop {
                 let (client, backend) = (&mut client_read, &mut backend_write);
                 match upload.poll(cx, &mut UploadIo { client, input: client_input, head, backend }) {
@@ -328,6 +332,9 @@ impl Exchange<'_> {
             if let Poll::Ready(head) = download.poll_head(cx, request, keep_alive, &visit.told) {
                 return Poll::Ready(head.map_err(Failed::NoAnswer));
             }
+            if upload.is_received() {
+                asked.get_or_insert_with(Instant::now);
+            }
             if target.timeouts.response_ms > 0 && upload.is_sent() {
                 let within = Duration::from_millis(target.timeouts.response_ms);
                 let timeout = timeout.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
@@ -335,7 +342,15 @@ impl Exchange<'_> {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        match answer {
+            Err(Failed::NoAnswer(NoAnswer::Upload(UploadEvent::ClientGone)))
+                if asked.is_some_and(|asked| asked.elapsed() >= PATIENCE) =>
+            {
+                Err(Failed::GaveUp)
+            }
+            answer => answer,
+        }
     }
 
     fn answered(&mut self, now: Instant) {
@@ -398,26 +413,26 @@ impl Exchange<'_> {
     }
 
     async fn give_up(&mut self, claim: Claim, failed: Failed) -> Next {
-        let Some(failure) = failed.failure() else {
-            drop(claim);
-            return match failed {
-                Failed::NoAnswer(NoAnswer::Upload(UploadEvent::BadBody)) => {
-                    match self.answer("400 Bad Request", "The body is malformed.", "").await {
-                        Next::Keep => Next::Close,
-                        next => next,
-                    }
-                }
-                _ => Next::Drop,
-            };
-        };
+        let outcome = failed.outcome();
         let (status, text) = match failed {
+            Failed::NoAnswer(NoAnswer::Upload(UploadEvent::BadBody)) => {
+                claim.ends(outcome);
+                return match self.answer("400 Bad Request", "The body is malformed.", "").await {
+                    Next::Keep => Next::Close,
+                    next => next,
+                };
+            }
+            Failed::NoAnswer(NoAnswer::Upload(_)) | Failed::GaveUp => {
+                claim.ends(outcome);
+                return Next::Drop;
+            }
             Failed::Timeout => ("504 Gateway Timeout", "The service did not answer in time."),
             Failed::Connect => ("502 Bad Gateway", "The service takes no connection."),
             Failed::NoAnswer(NoAnswer::Malformed) => ("502 Bad Gateway", "The service's answer is not HTTP."),
             Failed::NoAnswer(_) => ("502 Bad Gateway", "The service closed the connection without an answer."),
         };
         self.sample(&claim, None);
-        claim.ends(Outcome::Failed(failure));
+        claim.ends(outcome);
         self.answer(status, text, "").await
     }
 

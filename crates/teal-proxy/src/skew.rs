@@ -121,7 +121,7 @@ impl Exchange<'_> {
                 }
                 Some(Incoming::new(response, backend, input, claim, now))
             }
-            Err(failed) => self.has_nothing(claim, failed.failure().map_or(Outcome::ClientGone, Outcome::Failed)),
+            Err(failed) => self.has_nothing(claim, failed.outcome()),
         }
     }
 

@@ -4,7 +4,7 @@ mod common;
 use common::{App, Client, Kind, Stage, ok, release};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use teal_model::wire::{FromProxy, Sample};
+use teal_model::wire::{FromProxy, ReleaseStatistics, Sample};
 use tokio::sync::Notify;
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn a_request_is_known_to_wait_until_the_head_of_its_answer() {
     for client in &mut clients {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     }
-    let waited = |release: &teal_model::wire::ReleaseStatistics| release.waiting.quantile_us(0.0).unwrap_or(0);
+    let waited = |release: &ReleaseStatistics| release.waiting.quantile_us(0.0).unwrap_or(0);
     let both = stage.until(1, |release| release.waiting.count() == 2 && waited(release) > 100_000).await;
     let most = Duration::from_micros(both.waiting.quantile_us(1.0).expect("two wait"));
     assert!(most <= start.elapsed() * 9 / 8, "{most:?}");
@@ -41,6 +41,43 @@ async fn a_request_is_known_to_wait_until_the_head_of_its_answer() {
     drop(clients);
     let none = stage.until(1, |release| release.in_flight == 0).await;
     assert_eq!(none.waiting.count(), 0, "who has gone waits no longer");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_after_a_long_wait_has_given_up_on_the_release() {
+    let app = App::raw(|stream| async move {
+        let mut peer = Client::over(stream);
+        let Some(request) = peer.receive(Kind::Request).await else { return };
+        if request.start().contains("/head") {
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha").await;
+        }
+        peer.is_closed().await;
+    })
+    .await;
+    let mut stage = Stage::with(&app).await;
+    let asking = [
+        "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nhalf",
+        // These two waited for no head: one had it, the other was still sending.
+        "GET /head HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha",
+    ];
+    let mut clients = Vec::new();
+    for request in asking {
+        let mut client = stage.client().await;
+        client.send(request).await;
+        clients.push(client);
+    }
+    let waited = |release: &ReleaseStatistics| release.waiting.quantile_us(0.0).unwrap_or(0);
+    // A bucket is told by its upper end, an eighth above the lower.
+    stage.until(1, |release| release.waiting.count() == 3 && waited(release) > 5_700_000).await;
+    let mut hasty = stage.client().await;
+    hasty.send(asking[0]).await;
+    stage.until(1, |release| release.waiting.count() == 4).await;
+    drop((clients, hasty));
+    let counters = stage.until(1, |release| release.in_flight == 0).await.counters;
+    assert_eq!((counters.gave_up, counters.client_aborts, counters.requests), (2, 5, 5));
+    assert_eq!(counters.failed.total(), 0);
 }
 
 /// What is told without being asked, until there are `count` samples.

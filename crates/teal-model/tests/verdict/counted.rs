@@ -17,7 +17,14 @@ fn latency(times_ms: impl IntoIterator<Item = u64>) -> Latency {
 fn whatever_the_release_did_wrong_is_bad_and_what_the_client_did_is_nothing() {
     let before = said(Counters { answered: [0, 100, 1, 2, 3], client_aborts: 7, ..Counters::default() });
     let failed = Failed { connect: 1, reset: 2, cut: 3, timeout: 4 };
-    let now = said(Counters { requests: 1_000, answered: [1, 200, 2, 4, 8], failed, client_aborts: 70, retries: 5 });
+    let now = said(Counters {
+        requests: 1_000,
+        answered: [1, 200, 2, 4, 8],
+        failed,
+        client_aborts: 70,
+        gave_up: 0,
+        retries: 5,
+    });
     assert_eq!(counts(&now, Some(&before)), Counts { n: 104 + 20, bad: 5 + 10 + 5 });
     assert_eq!(counts(&before, None), Counts { n: 106, bad: 3 });
     assert_eq!(counts(&before, Some(&before)), Counts::default());
