@@ -152,6 +152,8 @@ struct Bench {
     samples: Vec<Sample>,
     words: Vec<String>,
     seen: (verdict::Counts, verdict::Counts),
+    /// The candidate had a request, whatever became of it.
+    was_asked: bool,
 }
 
 impl Session {
@@ -193,6 +195,7 @@ impl Session {
                 samples: Vec::new(),
                 words: Vec::new(),
                 seen: Default::default(),
+                was_asked: false,
                 member: member.clone(),
             })
         });
@@ -360,6 +363,8 @@ impl Bench {
         self.seen.1.n += live.n;
         self.seen.1.bad += live.bad;
         if let Some(now) = of(newest, &self.member.candidate) {
+            let asked = |one: &ReleaseStatistics| one.counters.requests;
+            self.was_asked |= asked(now) > of(last, &self.member.candidate).map_or(0, asked);
             self.samples.extend(now.samples.iter().cloned());
             let more = self.samples.len().saturating_sub(SAMPLES);
             self.samples.drain(..more);
@@ -426,7 +431,9 @@ impl Bench {
             _ if !is_compared(&self.member) && !self.member.safety.rollback.on.history => verdict::End::Promote,
             // Nobody has called it in all the time of a bake: there is nothing to wait for.
             verdict::End::Extend { .. }
-                if now_ms >= self.over_ms.max(self.began_ms + self.member.bake_ms) && candidate.n + live.n == 0 =>
+                if now_ms >= self.over_ms.max(self.began_ms + self.member.bake_ms)
+                    && candidate.n + live.n == 0
+                    && !self.was_asked =>
             {
                 verdict::End::Inconclusive { requests: 0, contained: false }
             }

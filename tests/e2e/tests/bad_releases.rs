@@ -40,6 +40,11 @@ fn a_release_that_hangs_is_taken_back() {
 }
 
 #[test]
+fn a_release_that_hangs_until_clients_leave_is_taken_back() {
+    is_taken_back(Wrong::HangsOn, 2_000);
+}
+
+#[test]
 fn a_release_that_leaks_until_it_is_killed_is_taken_back() {
     is_taken_back(Wrong::Leaks, 200);
 }

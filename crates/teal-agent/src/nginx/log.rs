@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use teal_model::config::{NginxPlace, NginxProcess};
 use teal_model::ids::{ReleaseKey, ServiceKey, TableNumber};
-use teal_model::wire::{Connections, Counters, Latency, ReleaseStatistics, ServiceStatistics, Statistics};
+use teal_model::wire::{
+    Connections, Counters, GAVE_UP_AFTER_MS, Latency, ReleaseStatistics, ServiceStatistics, Statistics,
+};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
@@ -85,6 +87,15 @@ struct Line {
     /// Servers that were asked before the last one.
     retries: u64,
     header_us: Option<u64>,
+}
+
+impl Line {
+    /// As in [`teal_model::wire::Counters::gave_up`]; nginx reads the whole request before it asks a server.
+    fn gave_up(&self) -> bool {
+        self.outcome == Outcome::Left
+            && self.header_us.is_none()
+            && self.ended_ms.saturating_sub(self.began_ms) >= GAVE_UP_AFTER_MS
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +252,10 @@ impl Sums {
                 Outcome::Connect => counters.failed.connect += 1,
                 Outcome::Reset => counters.failed.reset += 1,
                 Outcome::Timeout => counters.failed.timeout += 1,
-                Outcome::Left => counters.client_aborts += 1,
+                Outcome::Left => {
+                    counters.client_aborts += 1;
+                    counters.gave_up += u64::from(line.gave_up());
+                }
             }
             if let Some(us) = line.header_us {
                 let bucket = Latency::bucket(us);
@@ -474,6 +488,8 @@ mod tests {
         assert_eq!(line("60.000 - 504 0.001 OK").outcome, Outcome::Timeout);
         assert_eq!(line("0.120 0.100 200 0.001 ").outcome, Outcome::Left);
         assert_eq!(line("0.120 - 499 - ").outcome, Outcome::Left);
+        let gave_up = |text| line(text).gave_up();
+        assert!(gave_up("5.000 - 499 - ") && !gave_up("4.999 - 499 - ") && !gave_up("9.000 0.100 200 0.001 "));
         let again = read_line("shop/web@3\t1.500\t0.120\t-, 0.100\t200\t-, 0.001\tOK").unwrap();
         assert_eq!((again.outcome, again.retries), (Outcome::Answered(2), 1));
         for other in ["", "x", "shop/web@3\t1\t0.1\t-\t200\t200\tOK", "web\t1.500\t0.120\t-\t200\t200\tOK"] {

@@ -27,8 +27,8 @@ impl AddAssign for Counts {
 
 /// What ended between two statistics of one release; `then` None: since the proxy started.
 ///
-/// Bad are answers of 5xx, requests without an answer or with half of one, and first attempts that were sent again elsewhere. Those
-/// whose client went away are not counted at all.
+/// Bad are answers of 5xx, requests without an answer or with half of one, and first attempts that were sent again elsewhere. Of those
+/// whose client went away only the ones count that had waited long for an answer.
 pub fn counts(now: &ReleaseStatistics, then: Option<&ReleaseStatistics>) -> Counts {
     let of = |count: fn(&Counters) -> u64| since(count(&now.counters), then.map_or(0, |then| count(&then.counters)));
     let well: u64 = (0..4)
@@ -39,6 +39,7 @@ pub fn counts(now: &ReleaseStatistics, then: Option<&ReleaseStatistics>) -> Coun
         + of(|counters| counters.failed.reset)
         + of(|counters| counters.failed.cut)
         + of(|counters| counters.failed.timeout)
+        + of(|counters| counters.gave_up)
         + of(|counters| counters.retries);
     Counts { n: well + bad, bad }
 }

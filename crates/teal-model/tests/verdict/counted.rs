@@ -22,10 +22,10 @@ fn whatever_the_release_did_wrong_is_bad_and_what_the_client_did_is_nothing() {
         answered: [1, 200, 2, 4, 8],
         failed,
         client_aborts: 70,
-        gave_up: 0,
+        gave_up: 6,
         retries: 5,
     });
-    assert_eq!(counts(&now, Some(&before)), Counts { n: 104 + 20, bad: 5 + 10 + 5 });
+    assert_eq!(counts(&now, Some(&before)), Counts { n: 104 + 26, bad: 5 + 10 + 5 + 6 });
     assert_eq!(counts(&before, None), Counts { n: 106, bad: 3 });
     assert_eq!(counts(&before, Some(&before)), Counts::default());
 }

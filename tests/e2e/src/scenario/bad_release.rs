@@ -13,8 +13,9 @@ const BEFORE: Duration = Duration::from_secs(13);
 const AFTER: Duration = Duration::from_secs(1);
 /// A leak is a death that comes soon.
 const MEMORY: &str = "    mem_limit: 64m\n    deploy:";
-/// A hang is a failure where it is said how long an answer may take.
-const SETTINGS: &str = "      bake: 2m\n      timeouts: { response: 2s }";
+const SETTINGS: &str = "      bake: 2m";
+/// A hang is a failure where it is said how long an answer may take; elsewhere, when clients have waited for long and leave.
+const BOUNDED: &str = "      bake: 2m\n      timeouts: { response: 2s }";
 
 /// What is wrong with the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,13 +23,16 @@ pub enum Wrong {
     FailsAll,
     FailsTenth,
     Hangs,
+    /// The same, and nobody has said how long an answer may take. Clients leave after ten seconds.
+    HangsOn,
     Leaks,
     /// 20 s after its start.
     Crashes,
 }
 
 impl Wrong {
-    pub const ALL: [Wrong; 5] = [Wrong::FailsAll, Wrong::FailsTenth, Wrong::Hangs, Wrong::Leaks, Wrong::Crashes];
+    pub const ALL: [Wrong; 6] =
+        [Wrong::FailsAll, Wrong::FailsTenth, Wrong::Hangs, Wrong::HangsOn, Wrong::Leaks, Wrong::Crashes];
 
     /// In the ids of figures.
     pub fn name(self) -> &'static str {
@@ -36,6 +40,7 @@ impl Wrong {
             Wrong::FailsAll => "fails_all",
             Wrong::FailsTenth => "fails_10pct",
             Wrong::Hangs => "hangs",
+            Wrong::HangsOn => "hangs_on",
             Wrong::Leaks => "leaks",
             Wrong::Crashes => "crashes",
         }
@@ -46,7 +51,7 @@ impl Wrong {
         match self {
             Wrong::FailsAll => Some(1.0),
             Wrong::FailsTenth => Some(0.1),
-            Wrong::Hangs | Wrong::Leaks | Wrong::Crashes => None,
+            Wrong::Hangs | Wrong::HangsOn | Wrong::Leaks | Wrong::Crashes => None,
         }
     }
 
@@ -54,10 +59,14 @@ impl Wrong {
         match self {
             Wrong::FailsAll => ("FAIL", "1"),
             Wrong::FailsTenth => ("FAIL", "0.1"),
-            Wrong::Hangs => ("HANG", "1"),
+            Wrong::Hangs | Wrong::HangsOn => ("HANG", "1"),
             Wrong::Leaks => ("LEAK", "20"),
             Wrong::Crashes => ("CRASH", "20000"),
         }
+    }
+
+    fn settings(self) -> &'static str {
+        if self == Wrong::HangsOn { SETTINGS } else { BOUNDED }
     }
 }
 
@@ -83,7 +92,7 @@ impl TakenBack {
 
 /// `good` is deployed, and then `bad` under load.
 pub fn run(stage: &Stage, wrong: Wrong) -> std::io::Result<TakenBack> {
-    stage.compose(&web(2, SETTINGS, TROUBLE).replace("    deploy:", MEMORY)).up();
+    stage.compose(&web(2, wrong.settings(), TROUBLE).replace("    deploy:", MEMORY)).up();
     stage.must_deploy("good");
     let prober = Prober::start(load(stage))?;
     std::thread::sleep(BEFORE);
