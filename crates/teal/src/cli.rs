@@ -106,11 +106,11 @@ pub enum Verb {
     /// Go back to the release before, or take back the deployment that runs
     Rollback(verb::rollback::Arguments),
     /// Take back the deployment that runs
-    Abort(verb::abort::Arguments),
+    Abort(verb::running::Running),
     /// Let a canary take its next step now
     Promote(verb::promote::Arguments),
     /// Let a canary stay at the share it has
-    Freeze(verb::freeze::Arguments),
+    Freeze(verb::running::Running),
     /// Take over the containers that `docker compose up` started, without a restart
     Adopt(verb::adopt::Arguments),
     /// Take ports over from nginx, or another process of this host, with no moment in which they are closed

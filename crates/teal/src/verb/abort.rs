@@ -1,30 +1,17 @@
 //! `teal abort`: takes back the deployment that runs, and waits until it is back.
 
-use crate::cli::Files;
-use crate::client::{Client, encode};
+use crate::client::Client;
 use crate::follow::{Ending, Follow, conclude};
 use crate::verb::Context;
+use crate::verb::running::Running;
 use crate::who::who;
-use clap::Args;
 use teal_model::api::{AbortRequest, Detail, Summary};
 use teal_model::fault::{Code, Fault};
 use teal_model::receipt::Outcome;
 
-/// What runs is among the last ones: a service has one unfinished deployment at most.
-const RECENT: u32 = 50;
-
-#[derive(Debug, Args)]
-pub struct Arguments {
-    /// The deployment's number; without it, the one of the project that runs
-    #[arg(value_name = "N")]
-    pub deployment: Option<u64>,
-    #[command(flatten)]
-    pub files: Files,
-}
-
-pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
+pub async fn run(context: &Context, running: Running) -> Result<u8, Fault> {
     let client = context.client()?;
-    let number = chosen(context, &client, "abort", arguments.deployment, arguments.files).await?;
+    let number = running.number(context, &client, "abort").await?;
     let _: Summary = client.post(&format!("/v1/deployments/{number}/abort"), &AbortRequest { who: who() }).await?;
     follow(context, &client, number).await?.ok_or_else(|| {
         Fault::new(Code::NotFound, format!("there was nothing left to abort: deployment {number} is done"))
@@ -53,33 +40,5 @@ pub async fn follow(context: &Context, client: &Client, number: u64) -> Result<O
         }
         Outcome::Done | Outcome::Unchanged => Ok(None),
         Outcome::Stuck { .. } => Ok(Some(conclude(&context.out, &receipt))),
-    }
-}
-
-/// The deployment that `teal VERB` is about: this one, or the one of the project that runs.
-pub async fn chosen(
-    context: &Context,
-    client: &Client,
-    verb: &str,
-    number: Option<u64>,
-    files: Files,
-) -> Result<u64, Fault> {
-    if let Some(number) = number {
-        return Ok(number);
-    }
-    let project = context.needed_project_name(files)?;
-    // One project may have several at once, each of other services.
-    let summaries: Vec<Summary> =
-        client.get(&format!("/v1/deployments?project={}&limit={RECENT}", encode(&project))).await?;
-    let running: Vec<u64> =
-        summaries.iter().filter(|summary| !summary.state.has_ended()).map(|summary| summary.deployment).collect();
-    match running[..] {
-        [number] => Ok(number),
-        [] => Err(Fault::new(Code::NotFound, format!("no deployment of {project} runs"))),
-        _ => {
-            let numbers: Vec<String> = running.iter().map(u64::to_string).collect();
-            Err(Fault::new(Code::Usage, format!("several deployments of {project} run: {}", numbers.join(", ")))
-                .hint(format!("say which: `teal {verb} N`")))
-        }
     }
 }

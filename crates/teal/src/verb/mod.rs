@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod prune;
 pub mod remove;
 pub mod rollback;
+pub mod running;
 pub mod show;
 pub mod status;
 pub mod takeover;

@@ -1,7 +1,7 @@
 //! `teal promote`: a canary's next step, now.
 
-use crate::cli::Files;
-use crate::verb::{Context, abort};
+use crate::verb::Context;
+use crate::verb::running::Running;
 use crate::who::who;
 use clap::Args;
 use teal_model::api::{PromoteRequest, Summary};
@@ -9,19 +9,16 @@ use teal_model::fault::Fault;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The deployment's number; without it, the one of the project that runs
-    #[arg(value_name = "N")]
-    pub deployment: Option<u64>,
     /// All requests at once, over the steps that are left
     #[arg(long)]
     pub full: bool,
     #[command(flatten)]
-    pub files: Files,
+    pub running: Running,
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let client = context.client()?;
-    let number = abort::chosen(context, &client, "promote", arguments.deployment, arguments.files).await?;
+    let number = arguments.running.number(context, &client, "promote").await?;
     let full = arguments.full;
     let summary: Summary =
         client.post(&format!("/v1/deployments/{number}/promote"), &PromoteRequest { full, who: who() }).await?;
