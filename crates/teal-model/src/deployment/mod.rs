@@ -3,7 +3,7 @@
 //! ```text
 //! Planned ─▶ Pulling ─▶ Migrating* ─▶ each member in turn ─────────────────────────────▶ Baking ─▶ Draining ─▶ Retiring ─▶ Done
 //!                                      recreate:   Holding ▶ (Stopping ▶ Starting ▶ Warming ▶ Delaying)* ▶ Proving ▶ Releasing
-//!                                      blue-green: (Starting ▶ Warming ▶ Delaying)*; after the last Proving ▶ (Shifting ▶ Stepping)* ▶ Shifting
+//!                                      blue-green: (Starting ▶ Warming ▶ Delaying)*; after the last Proving ▶ (Shifting ▶ Stepping ▶ Growing*)* ▶ Shifting
 //!    any of them before Retiring ─▶ Reverting { Back ▶ (Hold ▶ Swap ▶ Release)* ▶ Drain ▶ Clean } ─▶ Reverted
 //! ```
 //!
@@ -17,7 +17,7 @@ mod state;
 pub use decide::decide;
 pub use routing::Routing;
 use routing::had_share;
-pub use state::{Phase, State};
+pub use state::{Growth, Phase, State};
 
 use crate::fault::{Code, Fault};
 use crate::ids::{ReleaseKey, ServiceKey};
@@ -352,6 +352,9 @@ impl Deployment {
                 if !gives_up && !self.successors().contains(to) {
                     return illegal(&self.state, to.name().to_owned());
                 }
+                if matches!((&self.state, to), (State::Growing { promoted: true, .. }, State::Shifting { .. })) {
+                    self.cap = None;
+                }
                 self.enter(to.clone(), now_ms);
             }
             Event::Resolved { plan } => {
@@ -362,17 +365,29 @@ impl Deployment {
                 self.enter(if self.plan.is_empty() { State::Done } else { self.first_turn() }, now_ms);
             }
             Event::Promoted { full, who } => {
+                let wanted = |next: usize| if *full { self.last_step() } else { next };
                 let next = match &self.state {
-                    State::Stepping { step } => {
-                        State::Shifting { step: if *full { self.last_step() } else { step + 1 } }
-                    }
+                    State::Stepping { step } => self.toward(*step, wanted(step + 1), true),
                     State::Baking => State::Draining { closing: false },
+                    State::Growing { from, step, part, .. } => match self.growing(*step, wanted(*step)).is_empty() {
+                        // What was begun goes on.
+                        true => State::Growing { from: *from, step: wanted(*step), part: *part, promoted: true },
+                        false => self.toward(*from, wanted(*step), true),
+                    },
                     state => return illegal(state, "promoted".to_owned()),
                 };
                 self.frozen = None;
-                self.cap = None;
                 self.notes.push(format!("promoted by {who}"));
-                self.enter(next, now_ms);
+                match (&self.state, &next) {
+                    (State::Growing { part: now, .. }, State::Growing { part, .. }) if now == part => self.state = next,
+                    _ => {
+                        // The share rises when the replicas are there that it is for.
+                        if !matches!(next, State::Growing { .. }) {
+                            self.cap = None;
+                        }
+                        self.enter(next, now_ms);
+                    }
+                }
             }
             Event::Frozen { why } => {
                 if !self.state.is_watched() && !matches!(self.state, State::Shifting { .. }) {
@@ -385,6 +400,10 @@ impl Deployment {
             Event::Did { action: Action::Cap { share }, .. } => {
                 if !self.state.is_watched() {
                     return illegal(&self.state, "cap".to_owned());
+                }
+                // Turned down after somebody wanted more: he has not seen that.
+                if let State::Growing { promoted, .. } = &mut self.state {
+                    *promoted &= share.unwrap_or(ALL) >= self.cap.unwrap_or(ALL);
                 }
                 self.cap = *share;
             }
@@ -480,6 +499,10 @@ impl Deployment {
                 script.push(start(&members[*member].candidate, members[*member].batch(*batch)));
                 script
             }
+            State::Growing { from, step, part: Growth::Starting, .. } => {
+                let growing = self.growing(*from, *step).into_iter();
+                growing.map(|(member, span)| start(&member.candidate, span)).collect()
+            }
             State::Retiring => {
                 let mut script = vec![Action::Publish];
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
@@ -564,7 +587,16 @@ impl Deployment {
             },
             State::Shifting { step } if *step < self.last_step() => vec![State::Stepping { step: *step }],
             State::Shifting { .. } => vec![State::Baking],
-            State::Stepping { step } => vec![State::Shifting { step: step + 1 }],
+            State::Stepping { step } => vec![self.toward(*step, step + 1, false)],
+            State::Growing { from, step, part, promoted } => {
+                let grow = |part| State::Growing { from: *from, step: *step, part, promoted: *promoted };
+                let proves = || self.growing(*from, *step).iter().any(|(member, _)| member.safety.proves);
+                vec![match part {
+                    Growth::Starting => grow(Growth::Warming),
+                    Growth::Warming if proves() => grow(Growth::Proving),
+                    Growth::Warming | Growth::Proving => State::Shifting { step: *step },
+                }]
+            }
             State::Baking => vec![State::Draining { closing: false }],
             State::Draining { closing: false } => vec![State::Retiring, State::Draining { closing: true }],
             State::Draining { closing: true } => vec![State::Retiring],
@@ -622,6 +654,38 @@ impl Deployment {
     /// The step in which candidates get what they end with.
     pub fn last_step(&self) -> usize {
         self.plan.members.iter().map(|member| member.safety.steps.len()).max().unwrap_or(0)
+    }
+
+    /// What comes after the share of one step on the way to that of another.
+    fn toward(&self, from: usize, step: usize, promoted: bool) -> State {
+        match self.growing(from, step).is_empty() {
+            true => State::Shifting { step },
+            false => State::Growing { from, step, part: Growth::Starting, promoted },
+        }
+    }
+
+    /// The further replicas that candidates need for the share of a step.
+    fn growing(&self, from: usize, step: usize) -> Vec<(&Member, Span)> {
+        let further = |member: &Member| Span { first: member.replicas_in(from) + 1, last: member.replicas_in(step) };
+        let members = self.plan.members.iter().map(|member| (member, further(member)));
+        members.filter(|(_, further)| further.first <= further.last).collect()
+    }
+
+    /// Who is warmed up and tested in this state, and which of its replicas.
+    pub fn proved(&self) -> Vec<(&Member, Span)> {
+        let members = self.plan.members.iter().enumerate();
+        let mut proved: Vec<(&Member, Span)> = match &self.state {
+            State::Proving { member: Some(at) } => {
+                members.filter(|(i, _)| i == at).map(|(_, one)| (one, Span::ALL)).collect()
+            }
+            State::Proving { member: None } => {
+                members.filter(|(_, one)| !one.takes_its_turn()).map(|(_, one)| (one, Span::ALL)).collect()
+            }
+            State::Growing { from, step, part: Growth::Proving, .. } => self.growing(*from, *step),
+            _ => Vec::new(),
+        };
+        proved.retain(|(member, _)| member.safety.proves);
+        proved
     }
 
     /// The members as a revert takes them back: the other way round, but whoever lives in another's namespace after that

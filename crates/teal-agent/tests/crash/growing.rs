@@ -1,0 +1,112 @@
+//! A canary whose candidate grows with its steps: no death gives a share to replicas that are not fit for it.
+
+use crate::deaths::{Act, Sent, Story, every_death};
+use crate::shop::{self, Shop, project};
+use crate::stage::good;
+use std::time::Duration;
+use teal_agent::runtime::fake::App;
+use teal_agent::traffic::fake::Load;
+use teal_model::api::DeployRequest;
+use teal_model::config::{CanaryStep, Health, Pace, Probe, Service};
+use teal_model::deployment::State;
+use teal_model::fault::Code;
+use teal_model::plan::ALL;
+
+const STEP_MS: u64 = 20_000;
+/// What the candidate gets one after another, and how many of its replicas have it.
+const STEPS: [(u32, usize); 3] = [(1_000, 1), (5_000, 2), (ALL, 4)];
+
+fn growing(version: &str, pace: Pace) -> DeployRequest {
+    let mut service = Service { replicas: 4, ..shop::web(&format!("web:{version}")) };
+    let step = |(share, replicas): (u32, usize)| CanaryStep { share, pace, replicas: Some(replicas as u32) };
+    service.teal.canary = STEPS[..2].iter().copied().map(step).collect();
+    service.teal.health = Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() };
+    project(vec![service])
+}
+
+/// v1 is live, and has requests.
+fn live(second: App) -> Shop {
+    let shop = Shop::new();
+    shop.image("web:v1", good()).image("web:v2", second);
+    assert_eq!(shop.deploy(&growing("v1", Pace::Manual)), State::Done);
+    shop.traffic.proxy().load = Some(Load { rate: 50.0, fails: Box::new(|_, _| false) });
+    shop
+}
+
+fn second() -> Box<DeployRequest> {
+    Box::new(growing("v2", Pace::For { ms: STEP_MS }))
+}
+
+/// In every table the candidate's share goes to the replicas of its step: to no further one, and to all of them when the share
+/// is given.
+fn only_those_of_the_step_have_requests(story: &Story) {
+    let mut given = 0;
+    for sent in story.tables.iter().filter(|sent| sent.share(2) > 0) {
+        let (share, backends) = (sent.share(2), sent.backends(2));
+        let Some((_, replicas)) = STEPS.iter().find(|(of, _)| *of == share) else {
+            panic!("{}: nobody gave it {share}", story.when)
+        };
+        assert!(backends <= *replicas, "{}: {sent:?}", story.when);
+        assert!(share <= given || backends == *replicas, "{}: {sent:?} after {given}", story.when);
+        given = share;
+    }
+}
+
+fn reached(story: &Story, share: u32) -> u64 {
+    story.tables.iter().find(|sent| sent.share(2) >= share).map_or(u64::MAX, |sent| sent.at_ms)
+}
+
+#[test]
+fn a_good_candidate_grows_step_by_step_after_every_death() {
+    every_death(
+        || live(good()),
+        &Act::Deploy(second()),
+        |story| {
+            assert_eq!(story.state, State::Done, "{}", story.when);
+            only_those_of_the_step_have_requests(story);
+            for steps in STEPS.windows(2) {
+                let took = reached(story, steps[1].0).saturating_sub(reached(story, steps[0].0));
+                assert!(took + 50 >= STEP_MS, "{}: {took} ms: {:#?}", story.when, story.tables);
+            }
+            story.settled(2, None);
+        },
+    );
+}
+
+#[test]
+fn a_promotion_to_the_end_starts_what_is_missing_after_every_death() {
+    every_death(
+        || live(good()),
+        &Act::Promote(Box::new(growing("v2", Pace::Manual))),
+        |story| {
+            assert_eq!(story.state, State::Done, "{}", story.when);
+            only_those_of_the_step_have_requests(story);
+            assert!(story.tables.iter().all(|sent| sent.share(2) != STEPS[1].0), "{}: over it", story.when);
+            story.settled(2, None);
+        },
+    );
+}
+
+/// From this replica on they end, or never boot.
+fn is_taken_back(second_app: App, code: Code) {
+    every_death(
+        || live(second_app.clone()),
+        &Act::Deploy(second()),
+        |story| {
+            let when = &story.when;
+            assert!(matches!(&story.state, State::Reverted { why } if why.code == code), "{when}: {:?}", story.state);
+            only_those_of_the_step_have_requests(story);
+            let most = STEPS[1].0;
+            assert!(story.tables.iter().all(|sent| sent.share(2) <= most), "{when}: {:?}", story.tables);
+            let back = |sent: &&Sent| sent.share(2) > 0;
+            let after = story.tables.iter().rev().take_while(|sent| !back(sent));
+            assert!(after.clone().count() > 0 && after.clone().all(|sent| sent.split == [(1, ALL)]), "{when}");
+            story.settled(1, None);
+        },
+    );
+}
+
+#[test]
+fn a_further_replica_that_ends_takes_the_release_back_after_every_death() {
+    is_taken_back(App { exits: Some((Duration::from_millis(800), 3)), exits_from: 3, ..good() }, Code::ReplicaExited);
+}
