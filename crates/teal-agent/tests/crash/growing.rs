@@ -1,6 +1,6 @@
 //! A canary whose candidate grows with its steps: no death gives a share to replicas that are not fit for it.
 
-use crate::deaths::{Act, Sent, Story, every_death};
+use crate::deaths::{Act, Story, every_death};
 use crate::shop::{self, Shop, project};
 use crate::stage::good;
 use std::time::Duration;
@@ -20,14 +20,17 @@ fn growing(version: &str, pace: Pace) -> DeployRequest {
     let mut service = Service { replicas: 4, ..shop::web(&format!("web:{version}")) };
     let step = |(share, replicas): (u32, usize)| CanaryStep { share, pace, replicas: Some(replicas as u32) };
     service.teal.canary = STEPS[..2].iter().copied().map(step).collect();
-    service.teal.health = Health { probe: Probe::None, deadline_ms: 5_000, ..Health::default() };
+    service.teal.health = Health { probe: Probe::None, deadline_ms: 60_000, ..Health::default() };
     project(vec![service])
 }
 
 /// v1 is live, and has requests.
 fn live(second: App) -> Shop {
     let shop = Shop::new();
-    shop.image("web:v1", good()).image("web:v2", second);
+    shop.image("web:v1", good());
+    let second = shop.engine.add_image("web:v2", second);
+    // Else it would be ready as soon as it runs.
+    shop.engine.change_image(&second.id, |image| image.has_healthcheck = true);
     assert_eq!(shop.deploy(&growing("v1", Pace::Manual)), State::Done);
     shop.traffic.proxy().load = Some(Load { rate: 50.0, fails: Box::new(|_, _| false) });
     shop
@@ -87,26 +90,26 @@ fn a_promotion_to_the_end_starts_what_is_missing_after_every_death() {
     );
 }
 
-/// From this replica on they end, or never boot.
-fn is_taken_back(second_app: App, code: Code) {
+#[test]
+fn a_further_replica_that_ends_takes_the_release_back_after_every_death() {
+    let third_ends = App {
+        boots_in: Duration::from_secs(1),
+        exits: Some((Duration::from_millis(200), 3)),
+        exits_from: 3,
+        ..App::default()
+    };
     every_death(
-        || live(second_app.clone()),
+        || live(third_ends.clone()),
         &Act::Deploy(second()),
         |story| {
-            let when = &story.when;
-            assert!(matches!(&story.state, State::Reverted { why } if why.code == code), "{when}: {:?}", story.state);
+            let (when, tables) = (&story.when, &story.tables);
+            let exited = matches!(&story.state, State::Reverted { why } if why.code == Code::ReplicaExited);
+            assert!(exited, "{when}: {:?}", story.state);
             only_those_of_the_step_have_requests(story);
-            let most = STEPS[1].0;
-            assert!(story.tables.iter().all(|sent| sent.share(2) <= most), "{when}: {:?}", story.tables);
-            let back = |sent: &&Sent| sent.share(2) > 0;
-            let after = story.tables.iter().rev().take_while(|sent| !back(sent));
-            assert!(after.clone().count() > 0 && after.clone().all(|sent| sent.split == [(1, ALL)]), "{when}");
+            assert!(tables.iter().all(|sent| sent.share(2) <= STEPS[1].0), "{when}: {tables:#?}");
+            let back: Vec<_> = tables.iter().skip_while(|sent| sent.share(2) < STEPS[1].0).collect();
+            assert_eq!(back.last().map(|sent| &sent.split[..]), Some(&[(1, ALL)][..]), "{when}: {tables:#?}");
             story.settled(1, None);
         },
     );
-}
-
-#[test]
-fn a_further_replica_that_ends_takes_the_release_back_after_every_death() {
-    is_taken_back(App { exits: Some((Duration::from_millis(800), 3)), exits_from: 3, ..good() }, Code::ReplicaExited);
 }
