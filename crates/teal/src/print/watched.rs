@@ -14,7 +14,7 @@ pub fn text(watched: &Watched, state: &State, now_ms: u64, paint: Paint) -> Stri
         let down = if watched.turned_down { ", turned down" } else { "" };
         let since = for_how_long(now_ms.saturating_sub(watched.since_ms));
         let runs = if shared.replicas < shared.of {
-            format!(", {} of {} replicas", shared.replicas, shared.of)
+            format!(" on {} of {} replicas", shared.replicas, shared.of)
         } else {
             String::new()
         };
