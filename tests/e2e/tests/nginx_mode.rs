@@ -359,7 +359,9 @@ fn behind_nginx_the_replicas_of_a_step_alone_are_called() {
     let text = compose(&mode.nginx, 2, "", "");
     stage.compose(&text);
     // Both colors have ports for all of their replicas.
-    ["1", "2"].map(|version| stage.must_deploy(version));
+    for version in ["1", "2"] {
+        stage.must_deploy(version);
+    }
     stage.compose(&text.replace("traffic: nginx", settings));
     let servers = |of: &str| {
         let text = std::fs::read_to_string(mode.file()).unwrap();
