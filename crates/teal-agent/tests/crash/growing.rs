@@ -6,8 +6,8 @@ use crate::stage::good;
 use std::time::Duration;
 use teal_agent::runtime::fake::App;
 use teal_agent::traffic::fake::Load;
-use teal_model::api::DeployRequest;
-use teal_model::config::{CanaryStep, Health, Pace, Probe, Service};
+use teal_model::api::{DeployRequest, Notice, What};
+use teal_model::config::{CanaryStep, Health, Pace, Probe, Service, Warmup};
 use teal_model::deployment::State;
 use teal_model::fault::Code;
 use teal_model::plan::ALL;
@@ -20,7 +20,9 @@ fn growing(version: &str, pace: Pace) -> DeployRequest {
     let mut service = Service { replicas: 4, ..shop::web(&format!("web:{version}")) };
     let step = |(share, replicas): (u32, usize)| CanaryStep { share, pace, replicas: Some(replicas as u32) };
     service.teal.canary = STEPS[..2].iter().copied().map(step).collect();
-    service.teal.health = Health { probe: Probe::None, deadline_ms: 60_000, ..Health::default() };
+    // Nobody answers there, which is told and stops nothing.
+    let warmup = Warmup { requests: 1, paths: vec!["/".to_owned()], concurrency: 1, timeout_ms: 1_000 };
+    service.teal.health = Health { probe: Probe::None, deadline_ms: 60_000, warmup: Some(warmup), ..Health::default() };
     project(vec![service])
 }
 
@@ -55,6 +57,17 @@ fn only_those_of_the_step_have_requests(story: &Story) {
     }
 }
 
+/// Each part of the growth is in the journal.
+fn is_told(story: &Story) {
+    let told = story.journal().notices(story.deployment, 0).unwrap();
+    for runs in ["2 of 4", "4 of 4"] {
+        for what in [format!("start {runs}"), format!("wait until {runs}"), format!("warm up and test {runs}")] {
+            let is = |notice: &Notice| matches!(&notice.what, What::Entered { step, .. } if step.starts_with(&what));
+            assert!(told.iter().any(is), "{}: {what}", story.when);
+        }
+    }
+}
+
 fn reached(story: &Story, share: u32) -> u64 {
     story.tables.iter().find(|sent| sent.share(2) >= share).map_or(u64::MAX, |sent| sent.at_ms)
 }
@@ -67,6 +80,7 @@ fn a_good_candidate_grows_step_by_step_after_every_death() {
         |story| {
             assert_eq!(story.state, State::Done, "{}", story.when);
             only_those_of_the_step_have_requests(story);
+            is_told(story);
             for steps in STEPS.windows(2) {
                 let took = reached(story, steps[1].0).saturating_sub(reached(story, steps[0].0));
                 assert!(took + 50 >= STEP_MS, "{}: {took} ms: {:#?}", story.when, story.tables);

@@ -11,6 +11,7 @@
 //! takes that down. Nothing here has an effect, so an agent that died goes on by asking `decide` again.
 
 mod decide;
+mod growing;
 mod routing;
 mod state;
 
@@ -368,25 +369,19 @@ impl Deployment {
                 let wanted = |next: usize| if *full { self.last_step() } else { next };
                 let next = match &self.state {
                     State::Stepping { step } => self.toward(*step, wanted(step + 1), true),
+                    State::Growing { from, step, part, .. } => self.grow_on((*from, *step, *part), wanted(*step)),
                     State::Baking => State::Draining { closing: false },
-                    State::Growing { from, step, part, .. } => match self.growing(*step, wanted(*step)).is_empty() {
-                        // What was begun goes on.
-                        true => State::Growing { from: *from, step: wanted(*step), part: *part, promoted: true },
-                        false => self.toward(*from, wanted(*step), true),
-                    },
                     state => return illegal(state, "promoted".to_owned()),
                 };
                 self.frozen = None;
                 self.notes.push(format!("promoted by {who}"));
+                // The share rises when the replicas are there that it is for.
+                if !matches!(next, State::Growing { .. }) {
+                    self.cap = None;
+                }
                 match (&self.state, &next) {
                     (State::Growing { part: now, .. }, State::Growing { part, .. }) if now == part => self.state = next,
-                    _ => {
-                        // The share rises when the replicas are there that it is for.
-                        if !matches!(next, State::Growing { .. }) {
-                            self.cap = None;
-                        }
-                        self.enter(next, now_ms);
-                    }
+                    _ => self.enter(next, now_ms),
                 }
             }
             Event::Frozen { why } => {
@@ -588,15 +583,7 @@ impl Deployment {
             State::Shifting { step } if *step < self.last_step() => vec![State::Stepping { step: *step }],
             State::Shifting { .. } => vec![State::Baking],
             State::Stepping { step } => vec![self.toward(*step, step + 1, false)],
-            State::Growing { from, step, part, promoted } => {
-                let grow = |part| State::Growing { from: *from, step: *step, part, promoted: *promoted };
-                let proves = || self.growing(*from, *step).iter().any(|(member, _)| member.safety.proves);
-                vec![match part {
-                    Growth::Starting => grow(Growth::Warming),
-                    Growth::Warming if proves() => grow(Growth::Proving),
-                    Growth::Warming | Growth::Proving => State::Shifting { step: *step },
-                }]
-            }
+            State::Growing { from, step, part, promoted } => vec![self.grown((*from, *step, *part), *promoted)],
             State::Baking => vec![State::Draining { closing: false }],
             State::Draining { closing: false } => vec![State::Retiring, State::Draining { closing: true }],
             State::Draining { closing: true } => vec![State::Retiring],
@@ -654,38 +641,6 @@ impl Deployment {
     /// The step in which candidates get what they end with.
     pub fn last_step(&self) -> usize {
         self.plan.members.iter().map(|member| member.safety.steps.len()).max().unwrap_or(0)
-    }
-
-    /// What comes after the share of one step on the way to that of another.
-    fn toward(&self, from: usize, step: usize, promoted: bool) -> State {
-        match self.growing(from, step).is_empty() {
-            true => State::Shifting { step },
-            false => State::Growing { from, step, part: Growth::Starting, promoted },
-        }
-    }
-
-    /// The further replicas that candidates need for the share of a step.
-    fn growing(&self, from: usize, step: usize) -> Vec<(&Member, Span)> {
-        let further = |member: &Member| Span { first: member.replicas_in(from) + 1, last: member.replicas_in(step) };
-        let members = self.plan.members.iter().map(|member| (member, further(member)));
-        members.filter(|(_, further)| further.first <= further.last).collect()
-    }
-
-    /// Who is warmed up and tested in this state, and which of its replicas.
-    pub fn proved(&self) -> Vec<(&Member, Span)> {
-        let members = self.plan.members.iter().enumerate();
-        let mut proved: Vec<(&Member, Span)> = match &self.state {
-            State::Proving { member: Some(at) } => {
-                members.filter(|(i, _)| i == at).map(|(_, one)| (one, Span::ALL)).collect()
-            }
-            State::Proving { member: None } => {
-                members.filter(|(_, one)| !one.takes_its_turn()).map(|(_, one)| (one, Span::ALL)).collect()
-            }
-            State::Growing { from, step, part: Growth::Proving, .. } => self.growing(*from, *step),
-            _ => Vec::new(),
-        };
-        proved.retain(|(member, _)| member.safety.proves);
-        proved
     }
 
     /// The members as a revert takes them back: the other way round, but whoever lives in another's namespace after that
