@@ -17,9 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Notice, What};
 use teal_model::config::PullPolicy;
-use teal_model::deployment::{Action, Deployment, Event, Health, Migration, Phase, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{
+    Action, Deployment, Event, Growth, Health, Migration, Phase, Pull, Seen, State, Step, decide,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
+use teal_model::plan::Member;
 use teal_model::receipt::{Outcome, Receipt, Traffic};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
@@ -93,8 +96,6 @@ impl Conductor {
                 Step::Fail(fault) => self.record(Event::Failed { action: None, fault }).await,
                 Step::Promote(promote) => {
                     self.orders.send_modify(|orders| orders.promote = None);
-                    // Somebody knows better than what was seen so far: it is looked at anew.
-                    self.jury = self.jury.take().filter(|_| self.deployment.cap.is_none());
                     self.record(Event::Promoted { full: promote.full, who: promote.who }).await;
                 }
                 Step::Freeze(why) => {
@@ -119,15 +120,15 @@ impl Conductor {
     /// Whoever watches the candidates in this state does, and nobody else.
     fn attend(&mut self) {
         match &self.deployment.state {
-            State::Shifting { .. } | State::Stepping { .. } | State::Baking => {
+            State::Shifting { .. } | State::Stepping { .. } | State::Growing { .. } | State::Baking => {
                 let jury = self.jury.get_or_insert_with(|| Jury::start(&self.agent, &self.deployment));
                 jury.follow(&self.deployment);
             }
             _ => self.jury = None,
         }
         match &self.deployment.state {
-            State::Proving { member } if self.published() => {
-                self.proving.get_or_insert_with(|| Proving::start(&self.agent, &self.deployment, *member));
+            State::Proving { .. } | State::Growing { part: Growth::Proving, .. } if self.published() => {
+                self.proving.get_or_insert_with(|| Proving::start(&self.agent, &self.deployment));
             }
             _ => self.proving = None,
         }
@@ -256,16 +257,18 @@ impl Conductor {
             State::Pulling => self.pulls.words(),
             State::Warming { member, batch } => {
                 let member = &plan.members[*member];
-                let replicas = seen.replicas.get(&member.candidate).map(Vec::as_slice).unwrap_or_default();
-                let ready = replicas.iter().filter(|health| **health == Health::Ready).count();
-                let last = replicas.iter().find_map(|health| match health {
-                    Health::Warming { last } => Some(format!("; {last}")),
-                    Health::Unknown { why } => Some(format!("; unknown: {why}")),
-                    _ => None,
-                });
-                format!("{ready} of {} ready{}", member.replicas_after(batch + 1), last.unwrap_or_default())
+                readiness_words(seen, member, member.replicas_after(batch + 1))
             }
-            State::Proving { .. } => self.proving.as_ref().map(Proving::words).unwrap_or_default(),
+            State::Growing { step, part: Growth::Warming, .. } => {
+                let flips = plan.members.iter().filter(|member| !member.takes_its_turn());
+                flips
+                    .map(|member| readiness_words(seen, member, member.replicas_in(*step)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            }
+            State::Proving { .. } | State::Growing { part: Growth::Proving, .. } => {
+                self.proving.as_ref().map(Proving::words).unwrap_or_default()
+            }
             State::Stepping { .. } | State::Baking => self.jury.as_ref().map(Jury::words).unwrap_or_default(),
             _ if self.drains() => match seen.in_flight.values().copied().collect::<Option<Vec<u64>>>() {
                 Some(counts) => format!("{} in flight", counts.iter().sum::<u64>()),
@@ -452,11 +455,16 @@ impl Conductor {
     async fn record_as(&mut self, event: Event, what: What) {
         self.poll = DRAIN_POLL;
         let before = self.deployment.clone();
+        let of_verdict = matches!(&event, Event::Did { action: Action::Cap { .. }, .. });
         if let Err(illegal) = self.deployment.apply(&event, unix_ms()) {
             let error = Fault::new(Code::Internal, illegal.to_string());
             self.agent.alert("conductor", format!("deployment {}: {error}", self.deployment.number));
             self.deployment.state = State::Stuck { step: before.state.name().to_owned(), error };
             return;
+        }
+        if before.cap.is_some() && self.deployment.cap.is_none() && !of_verdict {
+            // Somebody knows better than what was seen so far: it is looked at anew.
+            self.jury = None;
         }
         match self.agent.journal.happened(&self.deployment, &event, what.clone(), unix_ms()) {
             Ok(notice) => self.heard(notice),
@@ -559,4 +567,16 @@ impl Conductor {
             notes: self.deployment.notes.clone(),
         }
     }
+}
+
+/// `1 of 2 ready; connection refused`
+fn readiness_words(seen: &Seen, member: &Member, wanted: u32) -> String {
+    let replicas = seen.replicas.get(&member.candidate).map(Vec::as_slice).unwrap_or_default();
+    let ready = replicas.iter().filter(|health| **health == Health::Ready).count();
+    let last = replicas.iter().find_map(|health| match health {
+        Health::Warming { last } => Some(format!("; {last}")),
+        Health::Unknown { why } => Some(format!("; unknown: {why}")),
+        _ => None,
+    });
+    format!("{ready} of {wanted} ready{}", last.unwrap_or_default())
 }

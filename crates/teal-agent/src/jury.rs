@@ -17,7 +17,7 @@ use std::time::Duration;
 use teal_model::deployment::{Deployment, End, Judged, Ruling, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{ALL, Member};
+use teal_model::plan::{ALL, Member, Span};
 use teal_model::verdict::{self, Lines, Slowness, Tick, Warning, Watch, counts, thousands};
 use teal_model::wire::{ReleaseStatistics, Sample, Statistics};
 use tokio::sync::{broadcast, watch};
@@ -41,6 +41,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 struct Course {
     /// What candidates have now.
     shares: BTreeMap<ServiceKey, u32>,
+    /// How many of their replicas have it.
+    fit: BTreeMap<ServiceKey, u32>,
     baking_since_ms: Option<u64>,
 }
 
@@ -65,15 +67,17 @@ impl Jury {
             tasks.spawn(session.run());
         }
         for member in members {
-            tasks.spawn(check(agent.clone(), member, unready_to.clone()));
+            tasks.spawn(check(agent.clone(), member, course.subscribe(), unready_to.clone()));
         }
         Self { judged, unready, course, _tasks: tasks }
     }
 
     pub fn follow(&self, deployment: &Deployment) {
-        let shares = deployment.plan.members.iter().map(|member| (member.service.clone(), deployment.share(member)));
+        let members = &deployment.plan.members;
+        let shares = members.iter().map(|member| (member.service.clone(), deployment.share(member)));
+        let fit = members.iter().map(|member| (member.service.clone(), deployment.fit(member)));
         let baking_since_ms = (deployment.state == State::Baking).then_some(deployment.entered_ms);
-        let course = Course { shares: shares.collect(), baking_since_ms };
+        let course = Course { shares: shares.collect(), fit: fit.collect(), baking_since_ms };
         self.course.send_if_modified(|now| std::mem::replace(now, course.clone()) != course);
     }
 
@@ -500,7 +504,12 @@ fn later(end: End, other: verdict::End) -> End {
 
 /// Whether a candidate that was ready still is, by the check that made it so; and whether its live release is, which tells its own
 /// fault from one of something that both need.
-async fn check(agent: Arc<Agent>, member: Member, unready: watch::Sender<BTreeMap<ReleaseKey, u64>>) {
+async fn check(
+    agent: Arc<Agent>,
+    member: Member,
+    course: watch::Receiver<Course>,
+    unready: watch::Sender<BTreeMap<ReleaseKey, u64>>,
+) {
     let every = match agent.store.release(&member.candidate) {
         Ok(stored) => Duration::from_millis(stored.service.teal.health.interval_ms.max(1_000)),
         Err(fault) => {
@@ -510,9 +519,11 @@ async fn check(agent: Arc<Agent>, member: Member, unready: watch::Sender<BTreeMa
     };
     loop {
         sleep(every).await;
-        let releases = [Some(&member.candidate), member.live.as_ref().map(|live| &live.release)];
-        for release in releases.into_iter().flatten() {
-            let ready = agent.is_ready_now(release).await;
+        // Further replicas on their way are not ready yet, and have no requests.
+        let fit = course.borrow().fit.get(&member.service).copied().unwrap_or(member.replicas);
+        let live = member.live.as_ref().map(|live| (&live.release, Span::ALL));
+        for (release, span) in [(&member.candidate, Span { first: 1, last: fit })].into_iter().chain(live) {
+            let ready = agent.are_ready_now(release, span).await;
             unready.send_if_modified(|since| match ready {
                 Some(true) => since.remove(release).is_some(),
                 Some(false) if !since.contains_key(release) => since.insert(release.clone(), unix_ms()).is_none(),

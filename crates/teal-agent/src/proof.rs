@@ -11,7 +11,7 @@ use std::sync::Arc;
 use teal_model::deployment::{Deployment, Proof};
 use teal_model::door;
 use teal_model::fault::{Code, Fault};
-use teal_model::plan::{Member, listeners};
+use teal_model::plan::{Member, Span, listeners};
 use teal_model::wire::ListenerKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,19 +26,16 @@ pub struct Proving {
 }
 
 impl Proving {
-    /// `member`: the one whose turn it is; None: every one that flips.
-    pub fn start(agent: &Arc<Agent>, deployment: &Deployment, member: Option<usize>) -> Self {
+    /// Of those that are proved in the state that the deployment is in.
+    pub fn start(agent: &Arc<Agent>, deployment: &Deployment) -> Self {
         let (to, said) = watch::channel((Proof::Running, String::new()));
-        let chosen = deployment.plan.members.iter().enumerate().filter(|(i, one)| match member {
-            Some(member) => *i == member,
-            None => !one.takes_its_turn(),
-        });
-        let chosen: Vec<Member> = chosen.map(|(_, one)| one).filter(|one| one.safety.proves).cloned().collect();
+        let chosen = deployment.proved().into_iter().map(|(member, span)| (member.clone(), span));
+        let chosen: Vec<(Member, Span)> = chosen.collect();
         let agent = agent.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
-            for member in &chosen {
-                if let Err(fault) = agent.prove(member, &to).await {
+            for (member, span) in &chosen {
+                if let Err(fault) = agent.prove(member, *span, &to).await {
                     to.send_modify(|said| said.0 = Proof::Failed(fault));
                     return;
                 }
@@ -67,10 +64,10 @@ impl Proving {
 }
 
 impl Agent {
-    async fn prove(&self, member: &Member, to: &watch::Sender<Said>) -> Result<(), Fault> {
+    async fn prove(&self, member: &Member, span: Span, to: &watch::Sender<Said>) -> Result<(), Fault> {
         let say = |words: String| to.send_modify(|said| said.1 = words);
         let stored = self.store.release(&member.candidate)?;
-        let replicas = self.reached(member, &stored);
+        let replicas = self.reached(member, span, &stored);
         let host = stored.service.teal.routes.iter().find_map(|route| route.host.clone());
         if let Some(warmup) = &stored.service.teal.health.warmup {
             say(format!("warming up {} with {} requests", member.candidate, warmup.requests));
@@ -82,24 +79,28 @@ impl Agent {
         let Some(smoke) = &stored.service.teal.smoke else { return Ok(()) };
         say(format!("smoke tests of {}", member.candidate));
         let listener = listeners(&stored.service).iter().find_map(ListenerKey::tcp);
-        // One that no listener of ours leads to is asked itself.
-        let at = listener.or_else(|| replicas.first().copied()).ok_or_else(|| {
+        let first = listener.or_else(|| replicas.first().copied()).ok_or_else(|| {
             let what = format!("{} has no port at which it could be asked", member.candidate);
             Fault::new(Code::SmokeFailed, what).hint("publish or expose a port, or take `x-teal.smoke` out")
         })?;
-        let host = host.unwrap_or_else(|| format!("localhost:{}", at.port()));
-        let candidate =
-            Candidate { release: member.candidate.clone(), at, host, token: self.keys.preview(&member.candidate) };
-        smoke::run(smoke, &candidate, Path::new(&stored.directory)).await.map(|said| say(said.join("; ")))
+        let host = host.unwrap_or_else(|| format!("localhost:{}", first.port()));
+        // One that no listener of ours leads to is asked itself, and so is each that comes later: the others answer there.
+        let asked = if span.is_all() { vec![first] } else { replicas };
+        for at in asked {
+            let token = self.keys.preview(&member.candidate);
+            let candidate = Candidate { release: member.candidate.clone(), at, host: host.clone(), token };
+            say(smoke::run(smoke, &candidate, Path::new(&stored.directory)).await?.join("; "));
+        }
+        Ok(())
     }
 
     /// Where each replica takes the requests of the service's first port.
-    fn reached(&self, member: &Member, stored: &StoredRelease) -> Vec<SocketAddr> {
+    fn reached(&self, member: &Member, span: Span, stored: &StoredRelease) -> Vec<SocketAddr> {
         let world = self.watch.now();
         let port = |replica: &crate::world::Replica| {
             door::first_port(&stored.service).or_else(|| replica.doors.first().map(|door| door.port))
         };
-        let replicas = world.of(&member.candidate);
+        let replicas = world.of(&member.candidate).filter(|replica| span.contains(replica.index));
         replicas.filter_map(|replica| Ways::of(&replica.container, &stored.reach).to(port(replica)?)).collect()
     }
 }

@@ -279,7 +279,7 @@ impl Publisher {
         for release in &routing.listed {
             let ports = self.settings(tables, release)?;
             let mut backends = Vec::new();
-            for replica in serving(world, release) {
+            for replica in serving(world, routing, release) {
                 let Some(backend) = backend(replica, &ports, tables.doors_of(release)) else { continue };
                 if let Some(process) = &replica.process {
                     processes.insert(backend.id.clone(), process.clone());
@@ -399,14 +399,14 @@ impl Tables {
 }
 
 /// The ready replicas; where none is, those that were (an unhealthy backend is better than none).
-fn serving<'a>(world: &'a World, release: &'a ReleaseKey) -> Vec<&'a Replica> {
+fn serving<'a>(world: &'a World, routing: &Routing, release: &'a ReleaseKey) -> Vec<&'a Replica> {
+    let fit: Vec<&Replica> = world.of(release).filter(|replica| routing.takes(release, replica.index)).collect();
     // A job is ready when it has ended.
-    let ready: Vec<&Replica> = world
-        .of(release)
-        .filter(|replica| !replica.is_job())
-        .filter(|replica| replica.health() == Health::Ready)
-        .collect();
-    if ready.is_empty() { world.of(release).filter(|replica| replica.may_serve()).collect() } else { ready }
+    let is_ready = |replica: &Replica| !replica.is_job() && replica.health() == Health::Ready;
+    match fit.iter().any(|replica| is_ready(replica)) {
+        true => fit.into_iter().filter(|replica| is_ready(replica)).collect(),
+        false => fit.into_iter().filter(|replica| replica.may_serve()).collect(),
+    }
 }
 
 /// Published ports name the addresses, so that two releases may listen on different container ports; other containers call

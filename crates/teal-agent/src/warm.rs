@@ -118,9 +118,14 @@ impl Agent {
 
     /// Whether every replica passes its check now; None: nobody can say.
     pub async fn is_ready_now(&self, release: &ReleaseKey) -> Option<bool> {
+        self.are_ready_now(release, Span::ALL).await
+    }
+
+    /// The same of some of them.
+    pub async fn are_ready_now(&self, release: &ReleaseKey, span: Span) -> Option<bool> {
         let stored = self.store.release(release).ok()?;
         let world = self.watch.now();
-        let replicas: Vec<_> = world.of(release).collect();
+        let replicas: Vec<_> = world.of(release).filter(|replica| span.contains(replica.index)).collect();
         if replicas.is_empty() || world.engine_error.is_some() {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use teal_model::api::{Notice, What};
-use teal_model::deployment::{Deployment, Phase, Published, State, percent};
+use teal_model::deployment::{Deployment, Growth, Phase, Published, State, percent};
 use teal_model::plan::Member;
 use teal_model::receipt::{ReleaseLine, StepTime};
 
@@ -16,8 +16,19 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
     let members = &deployment.plan.members;
     let of = |member: &usize| {
         members.get(*member).map_or_else(String::new, |member| {
-            format!("{} ({}, {})", member.candidate, member.color, plural(member.replicas, "replica"))
+            let replicas = match member.replicas_in(0) {
+                all if all == member.replicas => plural(all, "replica"),
+                first => format!("{first} of {}", plural(member.replicas, "replica")),
+            };
+            format!("{} ({}, {replicas})", member.candidate, member.color)
         })
+    };
+    let grown = |step: usize| {
+        let grows = members.iter().filter(|member| member.safety.steps.iter().any(|step| step.replicas.is_some()));
+        let grown = |member: &Member| {
+            format!("{} of {} of {}", member.replicas_in(step), plural(member.replicas, "replica"), member.candidate)
+        };
+        grows.map(grown).collect::<Vec<_>>().join(", ")
     };
     let live = |member: &usize| {
         members
@@ -78,6 +89,14 @@ pub fn step_words(deployment: &Deployment, state: &State) -> String {
             format!("{} of the requests to {}", share_of(deployment, *step), candidates())
         }
         State::Stepping { step } => format!("watch {} at {}", candidates(), share_of(deployment, *step)),
+        State::Growing { step, part, .. } => {
+            let grown = grown(*step);
+            match part {
+                Growth::Starting => format!("start {grown}"),
+                Growth::Warming => format!("wait until {grown} are ready"),
+                Growth::Proving => format!("warm up and test {grown}"),
+            }
+        }
         State::Shifting { .. } => format!("flip to {}", candidates()),
         State::Baking if members.iter().all(|member| member.bake_ms == 0) => NO_BAKE.to_owned(),
         State::Baking => "bake".to_owned(),

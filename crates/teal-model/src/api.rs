@@ -371,6 +371,14 @@ pub struct Shared {
     pub candidate: ReleaseKey,
     /// Of the requests, in hundredths of a percent.
     pub share: u32,
+    /// How many replicas have it, and how many there will be.
+    #[serde(default)]
+    pub replicas: u32,
+    #[serde(default)]
+    pub of: u32,
+    /// As many are started for the share of the next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grows_to: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,13 +4,17 @@
 
 #[path = "deployment/batches.rs"]
 mod batches;
+#[path = "deployment/growing.rs"]
+mod growing;
 #[path = "deployment/watched.rs"]
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use teal_model::config::Strategy;
-use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{
+    Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Routing, Seen, State, Step, decide,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Reach, Safety, Span, Unchanged};
@@ -99,6 +103,9 @@ fn plan(random: &mut Random) -> Plan {
                 let size = 1 + random.below(u64::from(member.replicas)) as u32;
                 member.batches = (size < member.replicas)
                     .then(|| Batches { size: NonZeroU32::new(size).unwrap(), delay_ms: 1_000 * random.below(2) });
+            }
+            if member.batches.is_none() && random.one_in(2) {
+                member.replicas = 1 + random.below(4) as u32;
             }
             if member.strategy == Strategy::Recreate && random.one_in(3) {
                 member.container_name = Some(format!("the-{i}"));
@@ -222,7 +229,9 @@ impl World {
                 let capped = Deployment { cap: *share, ..deployment.clone() };
                 for (service, routing) in capped.routing() {
                     let member = capped.plan.members.iter().find(|member| member.service == service).unwrap();
-                    watched::has_its_share(&capped, member, &routing.unwrap().split);
+                    let routing = routing.unwrap();
+                    watched::has_its_share(&capped, member, &routing.split);
+                    watched::has_its_replicas(&capped, member, &routing, &self.running[&member.candidate]);
                 }
             }
             Action::Publish => {
@@ -236,6 +245,7 @@ impl World {
                     };
                     let shares: Vec<ReleaseKey> = routing.split.iter().map(|(release, _)| release.clone()).collect();
                     watched::has_its_share(deployment, member, &routing.split);
+                    watched::has_its_replicas(deployment, member, &routing, &self.running[&member.candidate]);
                     // Invariant 1: served, or held; blue-green with a live release never holds.
                     assert!(!shares.is_empty() || routing.holding);
                     assert!(
@@ -299,6 +309,10 @@ impl World {
                     !beside || !member.is_recreate() || member.fallback().is_none(),
                     "{action:?} beside its other half"
                 );
+                if let State::Growing { step, .. } = deployment.state {
+                    let so_far = (1..=member.replicas_in(step)).collect();
+                    assert_eq!(self.running[release], so_far, "{action:?} in {:?}", deployment.state);
+                }
                 if let State::Starting { batch, .. } = deployment.state {
                     let so_far = self.running[release].len() as u32;
                     assert_eq!(so_far, member.replicas_after(batch + 1), "{action:?}");
@@ -350,7 +364,7 @@ fn keeps_its_promises(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
                     .members
                     .iter()
                     .filter(|member| !member.takes_its_turn())
-                    .all(|member| ready(member) >= if *step == 0 { member.replicas as usize } else { 1 }),
+                    .all(|member| ready(member) >= if *step == 0 { member.replicas_in(0) as usize } else { 1 }),
                 "all of them first, and later what the facts leave"
             );
         }
@@ -403,7 +417,7 @@ fn walk(seed: u64) -> (State, usize) {
             let candidate = &deployment.plan.members[*member].candidate;
             // A job that failed and may serves nobody: its share is of nothing.
             let optional = deployment.plan.members[*member].optional;
-            let all = seen.replicas[candidate].len() == deployment.plan.members[*member].replicas as usize;
+            let all = seen.replicas[candidate].len() == deployment.plan.members[*member].replicas_in(0) as usize;
             if optional || all && seen.replicas[candidate].iter().all(|health| *health == Health::Ready) {
                 world.ready_once.push(candidate.clone());
             }
@@ -494,8 +508,9 @@ fn whatever_happens_the_promises_hold() {
 
 /// Which of the walks had what: a rule that no walk meets is not tested.
 #[test]
-fn the_walks_meet_jobs_namespaces_orphans_and_batches() {
+fn the_walks_meet_jobs_namespaces_orphans_batches_and_candidates_that_grow() {
     let (mut jobs, mut joined, mut beside, mut orphans, mut again, mut batches) = (0, 0, 0, 0, 0, [0, 0]);
+    let mut grows = 0;
     for seed in 1..=1_000u64 {
         let plan = plan(&mut Random(seed * 2 + 1));
         jobs += usize::from(plan.members.iter().any(|member| member.job));
@@ -504,13 +519,15 @@ fn the_walks_meet_jobs_namespaces_orphans_and_batches() {
             usize::from(plan.members.iter().any(|member| !member.joins.is_empty() && member.fallback().is_some()));
         beside += usize::from(plan.members.iter().any(|member| member.flips_with.is_some()));
         orphans += usize::from(!plan.orphans.is_empty());
+        let grown = |member: &Member| member.replicas_in(0) < member.replicas;
+        grows += usize::from(plan.members.iter().any(grown));
         for member in plan.members.iter().filter(|member| member.batch_count() > 2) {
             batches[usize::from(member.is_recreate())] += 1;
         }
     }
     assert!(
-        [jobs, joined, beside, orphans, again].iter().chain(&batches).all(|n| *n > 30),
-        "{jobs} {joined} {beside} {orphans} {again} {batches:?}"
+        [jobs, joined, beside, orphans, again, grows].iter().chain(&batches).all(|n| *n > 30),
+        "{jobs} {joined} {beside} {orphans} {again} {grows} {batches:?}"
     );
 }
 

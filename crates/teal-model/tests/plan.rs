@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use teal_model::config::{
-    Attachment, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port, Project,
-    Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
+    Attachment, CanaryStep, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Pace,
+    Port, Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
 };
 use teal_model::door::Door;
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
@@ -279,4 +279,38 @@ fn the_replicas_of_a_service_that_nobody_calls_change_in_batches() {
     let shares = planned(&[worker(update), beside], &["one"], &Choice::default());
     assert!(member(&shares, "one").batches.is_none());
     assert!(shares.warnings.join("\n").contains("it shares a namespace with two"), "{:?}", shares.warnings);
+}
+
+#[test]
+fn a_step_whose_share_is_more_than_that_of_its_replicas_is_said() {
+    let said = |steps: &[(u32, Option<u32>)]| {
+        let mut web = Service { replicas: 4, ..web("web") };
+        let step = |(share, replicas): &(u32, Option<u32>)| CanaryStep {
+            share: *share,
+            pace: Pace::Manual,
+            replicas: *replicas,
+        };
+        web.teal.canary = steps.iter().map(step).collect();
+        let plan = planned(&[web], &["web"], &Choice::default());
+        let runs: Vec<u32> = (0..=steps.len()).map(|step| plan.members[0].replicas_in(step)).collect();
+        (runs, plan.warnings)
+    };
+    assert_eq!(said(&[(500, Some(1)), (2_500, Some(1)), (7_500, Some(3))]), (vec![1, 1, 3, 4], Vec::new()));
+    assert_eq!(said(&[(500, None), (9_900, None)]), (vec![4, 4, 4], Vec::new()));
+    let (_, warnings) = said(&[(2_500, Some(1)), (5_000, Some(1))]);
+    let crowded = "web: 50 % of the requests go to 1 of 4 replicas of the candidate in that step: each has more of them than when it is live";
+    assert_eq!(warnings, [crowded]);
+    let first = Service { replicas: 4, ..web("web") };
+    assert_eq!(alone(first).replicas_in(0), 4);
+}
+
+#[test]
+fn a_canary_that_names_its_replicas_goes_by_its_steps_and_not_in_batches() {
+    let mut worker = Service { replicas: 4, ..service("worker") };
+    worker.update = UpdateConfig { parallelism: Some(2), ..UpdateConfig::default() };
+    worker.teal.strategy = Some(Strategy::BlueGreen);
+    worker.teal.canary = vec![CanaryStep { share: 500, pace: Pace::Manual, replicas: Some(1) }];
+    let plan = planned(&[worker], &["worker"], &Choice::default());
+    assert_eq!((plan.members[0].batches, plan.members[0].replicas_in(0)), (None, 1));
+    assert!(plan.warnings.join("\n").contains("the steps of its canary name its `replicas`"), "{:?}", plan.warnings);
 }

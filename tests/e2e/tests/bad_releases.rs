@@ -93,6 +93,20 @@ fn each_step_of_a_canary_has_its_share_and_loses_nothing() {
 }
 
 #[test]
+fn a_candidate_grows_with_its_steps_and_loses_nothing() {
+    for (name, jumps, wanted) in [("grows", false, vec![1, 2, 3, 4]), ("grows-full", true, vec![1, 4])] {
+        let stage = Stage::new(name);
+        let grown = canary::grow(&stage, &[(10.0, 1), (25.0, 2), (50.0, 3)], jumps).unwrap();
+        assert_eq!(grown.report.failed(), 0, "{:#?}\n{}", grown.report.failures, stage.logs());
+        assert_eq!(grown.running, wanted, "{:#?}", grown.said);
+        for (said, running) in grown.said.iter().zip(&wanted) {
+            assert!(said.contains(&format!("{running} of 4 replicas")), "{said}");
+        }
+        assert!(grown.report.answers_of("0") > 0 && grown.report.answers_of("1") > 0);
+    }
+}
+
+#[test]
 fn a_user_who_was_moved_to_the_candidate_stays_there() {
     let stage = Stage::new("sticky");
     let users = canary::users(&stage, &[25.0, 50.0]).unwrap();

@@ -352,6 +352,36 @@ fn two_services_of_one_nginx_flip_in_one_reload() {
 }
 
 #[test]
+fn behind_nginx_the_replicas_of_a_step_alone_are_called() {
+    let mode = Mode::start("mode-grows").unwrap();
+    let stage = &mode.stage;
+    let settings = "traffic: nginx\n      bake: 0\n      canary: { percent: 20, replicas: 1, for: manual }";
+    let text = compose(&mode.nginx, 2, "", "");
+    stage.compose(&text);
+    // Both colors have ports for all of their replicas.
+    for version in ["1", "2"] {
+        stage.must_deploy(version);
+    }
+    stage.compose(&text.replace("traffic: nginx", settings));
+    let servers = |of: &str| {
+        let text = std::fs::read_to_string(mode.file()).unwrap();
+        text.lines().filter(|line| line.contains("server 127.0.0.1:") && line.contains(of)).count()
+    };
+    let begun = stage.deploy("3", &["--no-wait"]);
+    assert_eq!(begun.exit, 0, "{begun:#?}");
+    let is = |state: &str| stage.status().running.iter().any(|running| running.state.name() == state);
+    stage.until("the candidate has a share", Duration::from_secs(30), || is("stepping"));
+    assert_eq!((servers("@4"), servers("@3")), (1, 2), "{}", std::fs::read_to_string(mode.file()).unwrap());
+    let met = (0..100).filter(|_| version(&mode) == "3").count();
+    assert!((10..=30).contains(&met), "{met} of 100 at 20 %");
+    let prober = Prober::start(load(mode.address(), Pace::per_second(20.0))).unwrap();
+    stage.must(&["promote", "--full"]);
+    stage.until("it is live", Duration::from_secs(60), || stage.status().running.is_empty());
+    fails_by_the_race_alone(&prober.stop().unwrap(), &mode);
+    assert_eq!((servers("@4"), servers("@3")), (2, 0));
+}
+
+#[test]
 fn behind_nginx_a_canary_has_its_share_a_bad_release_is_taken_back_and_a_warm_one_is_a_reload_away() {
     let mode = Mode::start("mode-canary").unwrap();
     let stage = &mode.stage;

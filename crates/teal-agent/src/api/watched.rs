@@ -12,7 +12,16 @@ pub fn watched(kept: &Kept) -> Option<Watched> {
         return None;
     }
     let flips = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
-    let shared = |member: &Member| Shared { candidate: member.candidate.clone(), share: deployment.share(member) };
+    let shared = |member: &Member| Shared {
+        candidate: member.candidate.clone(),
+        share: deployment.share(member),
+        replicas: deployment.fit(member),
+        of: member.replicas,
+        grows_to: match deployment.state {
+            State::Growing { step, .. } => Some(member.replicas_in(step)),
+            _ => None,
+        },
+    };
     Some(Watched {
         deployment: deployment.number,
         shares: flips.map(shared).collect(),
@@ -30,8 +39,11 @@ fn lasts_ms(deployment: &Deployment) -> Option<u64> {
     if deployment.frozen.is_some() {
         return None;
     }
-    let State::Stepping { step } = &deployment.state else {
-        return members.iter().map(|member| member.bake_ms).max();
+    let step = match &deployment.state {
+        State::Stepping { step } => step,
+        // They are waited for, however long they take.
+        State::Growing { .. } => return None,
+        _ => return members.iter().map(|member| member.bake_ms).max(),
     };
     let paces = members.iter().filter_map(|member| Some(member.safety.steps.get(*step)?.pace));
     let paces = paces.map(|pace| match pace {

@@ -159,7 +159,7 @@ impl Publisher {
         let mut called = Vec::new();
         for (release, share) in routing.split.iter().filter(|(_, share)| *share > 0) {
             let stored = self.settings(tables, release)?;
-            let addrs = self.called_at(world, release, &stored)?;
+            let addrs = self.called_at(world, release, &stored, |replica| routing.takes(release, replica))?;
             if addrs.is_empty() {
                 let what = format!("no port of the host is known at which nginx would call {release}");
                 return Err(Fault::new(Code::Internal, what));
@@ -180,12 +180,13 @@ impl Publisher {
         world: &World,
         release: &ReleaseKey,
         stored: &StoredRelease,
+        takes: impl Fn(u32) -> bool,
     ) -> Result<BTreeSet<SocketAddr>, Fault> {
         let Some(nginx) = &stored.service.teal.nginx else { return Ok(BTreeSet::new()) };
         let Some(target) = nginx.port else { return Ok(BTreeSet::new()) };
         let mut addrs = BTreeSet::new();
         if let Some(color) = stored.color {
-            for replica in 1..=stored.service.replicas {
+            for replica in (1..=stored.service.replicas).filter(|replica| takes(*replica)) {
                 let slot = Slot { service: release.service.clone(), color, replica, target };
                 let port = match given_port(stored, color, replica, target) {
                     Some(port) => Some(port),
@@ -207,7 +208,7 @@ impl Publisher {
         let mut tables = self.state.lock().await;
         let stored = self.settings(&mut tables, release)?;
         let Some(nginx) = &stored.service.teal.nginx else { return Ok(None) };
-        Ok(Some((nginx.process.clone(), self.called_at(&self.watch.now(), release, &stored)?)))
+        Ok(Some((nginx.process.clone(), self.called_at(&self.watch.now(), release, &stored, |_| true)?)))
     }
 
     /// Each service behind an nginx, by the settings that hold now.

@@ -36,6 +36,8 @@ pub struct App {
     pub boots_in: Duration,
     /// It ends by itself, this long after its start, with this code.
     pub exits: Option<(Duration, i64)>,
+    /// Replicas before this one do not.
+    pub exits_from: u32,
     /// The same of a container that runs its migration.
     pub migrates: Option<(Duration, i64)>,
     /// What the container's HEALTHCHECK finds; only looked at when image or settings have one.

@@ -21,7 +21,7 @@ const RATE: f64 = 100.0;
 
 pub fn stepwise(version: &str) -> DeployRequest {
     let mut service = Service { replicas: 1, ..shop::web(&format!("web:{version}")) };
-    let step = |share| CanaryStep { share, pace: Pace::For { ms: STEP_MS } };
+    let step = |share| CanaryStep { share, pace: Pace::For { ms: STEP_MS }, replicas: None };
     service.teal.canary = vec![step(SHARES[0]), step(SHARES[1])];
     service.teal.bake_ms = BAKE_MS;
     service.teal.rollback.extend_ms = 2 * (2 * STEP_MS + BAKE_MS);

@@ -14,7 +14,7 @@ use teal_agent::runtime::{Status, label};
 use teal_agent::traffic::fake::Crash;
 use teal_model::api::{DeployRequest, RollbackRequest, RolledBack};
 use teal_model::config::Restart;
-use teal_model::deployment::State;
+use teal_model::deployment::{Promote, State};
 use teal_model::ids::ServiceKey;
 use teal_model::plan::ALL;
 
@@ -28,6 +28,8 @@ pub enum Death {
 
 pub enum Act {
     Deploy(Box<DeployRequest>),
+    /// And somebody wants all requests for it as soon as it has its first.
+    Promote(Box<DeployRequest>),
     Back(RollbackRequest),
 }
 
@@ -35,7 +37,7 @@ impl Act {
     /// The number of the deployment that it becomes.
     async fn begin(&self, agent: &Arc<Agent>) -> u64 {
         match self {
-            Act::Deploy(request) => agent.deploy((**request).clone()).await.unwrap().deployment,
+            Act::Deploy(request) | Act::Promote(request) => agent.deploy((**request).clone()).await.unwrap().deployment,
             Act::Back(request) => match agent.rollback(request.clone()).await.unwrap() {
                 RolledBack::Deploys(accepted) => accepted.deployment,
                 other => panic!("{other:?}"),
@@ -44,17 +46,39 @@ impl Act {
     }
 }
 
+/// Whoever follows a deployment does, in each life of the agent.
+fn attend(act: &Act, agent: &Arc<Agent>, deployment: u64) {
+    let Act::Promote(_) = act else { return };
+    let agent = agent.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let kept = agent.journal.deployment(deployment).unwrap();
+            if kept.is_some_and(|kept| matches!(kept.deployment.state, State::Stepping { .. })) {
+                // It may just have gone on by itself.
+                let _ = agent.promote(deployment, Promote { full: true, who: "ana".to_owned() });
+            }
+        }
+    });
+}
+
 /// A table, as far as it is about `web`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     pub at_ms: u64,
     /// What releases get, by their number.
     pub split: Vec<(u64, u32)>,
+    /// How many backends each of them has.
+    pub backends: Vec<(u64, usize)>,
 }
 
 impl Sent {
     pub fn share(&self, release: u64) -> u32 {
         self.split.iter().filter(|(number, _)| *number == release).map(|(_, share)| share).sum()
+    }
+
+    pub fn backends(&self, release: u64) -> usize {
+        self.backends.iter().filter(|(number, _)| *number == release).map(|(_, count)| count).sum()
     }
 }
 
@@ -92,6 +116,7 @@ impl Story {
         let (journal, table) = (self.journal(), self.shop.traffic.table().unwrap());
         assert!(journal.unfinished().unwrap().is_empty(), "{when}");
         let record = journal.services().unwrap().into_iter().find(|record| record.service == web()).unwrap();
+        let replicas = record.live.as_ref().map_or(0, |live| live.replicas as usize);
         assert_eq!(record.live.map(|live| live.release.number), Some(live), "{when}");
         let retained: Vec<u64> = journal.retained().unwrap().iter().map(|one| one.release.number).collect();
         assert_eq!(retained, warm.into_iter().collect::<Vec<_>>(), "{when}");
@@ -105,15 +130,16 @@ impl Story {
             })
             .collect();
         there.sort_by_key(|one| one.0);
-        let mut wanted = vec![(live, Status::Running, Some(Restart::Always))];
-        wanted.extend(warm.map(|warm| (warm, Status::Running, Some(Restart::No))));
+        let mut wanted = vec![(live, Status::Running, Some(Restart::Always)); replicas];
+        let kept = |warm| vec![(warm, Status::Running, Some(Restart::No)); replicas];
+        wanted.extend(warm.map(kept).unwrap_or_default());
         wanted.sort_by_key(|one| one.0);
         assert_eq!(there, wanted, "{when}: {:?}", self.state);
         let entry = &table.services[&web()];
         let split: Vec<u64> = entry.split.iter().map(|share| share.release.number).collect();
         assert_eq!((split, entry.holding), (vec![live], false), "{when}");
         let serving = entry.releases.iter().filter(|one| one.release.number == live).map(|one| one.backends.len());
-        assert_eq!(serving.sum::<usize>(), 1, "{when}");
+        assert_eq!(serving.sum::<usize>(), replicas, "{when}");
     }
 }
 
@@ -159,6 +185,7 @@ fn tell(shop: Shop, act: &Act, death: Option<Death>) -> Option<Story> {
         let acts = async {
             let agent = start(&dir, &engine, &shop.traffic).await;
             assert_eq!(act.begin(&agent).await, deployment);
+            attend(act, &agent, deployment);
             // One that can write nothing any more has done nothing since.
             while agent.handle(deployment).is_some() {
                 if matches!(death, Some(Death::Line(_))) && !agent.alerts().is_empty() {
@@ -197,6 +224,7 @@ fn tell(shop: Shop, act: &Act, death: Option<Death>) -> Option<Story> {
             if agent.journal.deployment(deployment).unwrap().is_none() {
                 assert_eq!(act.begin(&agent).await, deployment);
             }
+            attend(act, &agent, deployment);
             until_ended(&agent, deployment).await;
             tokio::time::sleep(Duration::from_secs(20)).await;
             assert_eq!(agent.alerts(), Vec::<String>::new(), "{death:?}");
@@ -213,10 +241,13 @@ fn listen(shop: &Shop) -> Arc<Mutex<Vec<Sent>>> {
     let heard = Arc::<Mutex<Vec<Sent>>>::default();
     let hear = heard.clone();
     shop.traffic.proxy().on_table = Some(Box::new(move |table| {
-        let split = table.services.get(&web()).map(|entry| &entry.split[..]).unwrap_or_default();
+        let entry = table.services.get(&web());
+        let split = entry.map(|entry| &entry.split[..]).unwrap_or_default();
         let all: u32 = split.iter().map(|share| share.weight).sum();
+        let releases = entry.map(|entry| &entry.releases[..]).unwrap_or_default();
+        let backends = releases.iter().map(|one| (one.release.number, one.backends.len())).collect();
         let split = split.iter().map(|share| (share.release.number, share.weight * ALL / all)).collect();
-        hear.lock().unwrap().push(Sent { at_ms: unix_ms(), split });
+        hear.lock().unwrap().push(Sent { at_ms: unix_ms(), split, backends });
     }));
     heard
 }

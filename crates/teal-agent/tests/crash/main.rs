@@ -11,6 +11,7 @@ mod canary;
 mod death;
 mod deaths;
 mod groups;
+mod growing;
 mod journal;
 mod migrate;
 mod names;

@@ -9,24 +9,28 @@ const ALL: u32 = 10_000;
 const SHAPE: &str = "Write `10%`, `\"10% 5m\"`, `\"10% manual\"` or `{percent: 10, for: 5m}`.";
 
 /// A step as written.
-struct Written {
+struct Written<'a> {
     share: u32,
     pace: Option<Pace>,
+    replicas: Option<(u32, Item<'a>)>,
 }
 
-/// A step, or a list of them, each with a larger share than the one before. All requests are the step after the last,
-/// whether it is written or not.
-pub(super) fn read_steps(item: &Item<'_>) -> Vec<CanaryStep> {
+/// A step, or a list of them, each with a larger share than the one before, and no fewer of the service's `replicas`. All
+/// requests are the step after the last, whether it is written or not.
+pub(super) fn read_steps(item: &Item<'_>, replicas: u32) -> Vec<CanaryStep> {
     let mut steps: Vec<CanaryStep> = Vec::new();
     let items = item.one_or_list().unwrap_or_default();
-    let written: Vec<_> = items.iter().map(|item| (item, read_step(item))).collect();
+    let written: Vec<_> = items.iter().map(|item| (item, read_step(item, replicas))).collect();
     let mut before = None;
     for (item, step) in written.iter().filter_map(|(item, step)| Some((*item, step.as_ref()?))) {
         if before.is_some_and(|before| step.share <= before) {
             item.problem("not more than the step before", "Let each step give the candidate more requests.");
         } else if step.share < ALL {
             let pace = step.pace.unwrap_or(Pace::For { ms: CanaryStep::MS });
-            steps.push(CanaryStep { share: step.share, pace });
+            let runs = settle_replicas(step, steps.last(), replicas);
+            steps.push(CanaryStep { share: step.share, pace, replicas: runs });
+        } else if let Some((_, item)) = &step.replicas {
+            item.problem("all requests are the last step, and all replicas run in it", "Take it out.");
         } else if step.pace.is_some() {
             item.problem(
                 "all requests are the last step, and it lasts as long as `bake`",
@@ -41,9 +45,23 @@ pub(super) fn read_steps(item: &Item<'_>) -> Vec<CanaryStep> {
     steps
 }
 
-fn read_step(item: &Item<'_>) -> Option<Written> {
+/// As many as in the step before, where a step names none. Replicas that have requests are not taken away in a later step.
+fn settle_replicas(step: &Written<'_>, before: Option<&CanaryStep>, all: u32) -> Option<u32> {
+    let Some((wanted, item)) = &step.replicas else { return before?.replicas };
+    let running = before.map_or(1, |before| before.replicas.unwrap_or(all));
+    if *wanted < running {
+        let what = format!("{wanted} of {all} replicas, and the step before runs {running}");
+        item.problem(
+            what,
+            "Let no step run fewer than the one before; a first step that names no `replicas` runs all.",
+        );
+    }
+    Some(*wanted)
+}
+
+fn read_step<'a>(item: &Item<'a>, replicas: u32) -> Option<Written<'a>> {
     if item.is_map() {
-        return read_long(item);
+        return read_long(item, replicas);
     }
     let read = |text: &str| {
         let (share, pace) = text.split_once('%')?;
@@ -51,21 +69,28 @@ fn read_step(item: &Item<'_>) -> Option<Written> {
             "" => None,
             word => Some(read_pace(word)?),
         };
-        Some(Written { share: read_share(share)?, pace })
+        Some(Written { share: read_share(share)?, pace, replicas: None })
     };
     item.parsed(read, "a step of a canary", SHAPE)
 }
 
-fn read_long(item: &Item<'_>) -> Option<Written> {
+fn read_long<'a>(item: &Item<'a>, all: u32) -> Option<Written<'a>> {
     let map = item.map(&keys::CANARY)?;
     let share = map.take("percent");
     let pace = map.take("for").map(|v| v.parsed(read_pace, "a duration", "Write `5m` or `manual`."));
+    let replicas = map.take("replicas").and_then(|item| Some((read_replicas(&item, all)?, item)));
     if share.is_none() && !map.has("steps") {
         item.problem("`percent` is missing", SHAPE);
     }
     map.finish();
     let share = share?.parsed(read_share, "a share of the requests", "Write a number such as `10` or `0.5`.")?;
-    Some(Written { share, pace: pace.flatten() })
+    Some(Written { share, pace: pace.flatten(), replicas })
+}
+
+fn read_replicas(item: &Item<'_>, all: u32) -> Option<u32> {
+    let read = |text: &str| text.parse().ok().filter(|n| (1..=all).contains(n));
+    let what = format!("a number of replicas from 1 to {all}");
+    item.parsed(read, &what, "How many the service has is said by its `deploy.replicas`.")
 }
 
 /// With or without its sign.

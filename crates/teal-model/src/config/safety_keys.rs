@@ -1,6 +1,6 @@
 //! The keys of `x-teal` that tell how a release proves itself, and what takes it back.
 
-use super::keys::{Level, later, no, yes};
+use super::keys::{Level, no, yes};
 
 pub static WARMUP: Level = Level {
     name: "services.<name>.x-teal.health.warmup",
@@ -59,7 +59,10 @@ pub static CANARY: Level = Level {
             "Of the requests, to two decimals; more than in the step before. 0 as the first: previews alone. Required.",
         ),
         yes("for", "How long the step lasts, or `manual`: until `teal promote`. Default 2m."),
-        later("replicas", "Take it out: all of the candidate's replicas run in every step."),
+        yes(
+            "replicas",
+            "How many of the service's replicas run in the step; no fewer than in the step before. Default: as many as in that, and all in the first.",
+        ),
         no("steps", "Write the list itself: `canary: [\"5% 2m\", \"25% 10m\"]`."),
     ],
 };

@@ -41,7 +41,7 @@ pub(super) fn read<'a>(name: &str, item: Item<'a>, context: &Context<'_>) -> Opt
     let wanted = map.take("ports").map(|ports| ports::read(&ports)).unwrap_or_default();
     let healthcheck = map.take("healthcheck");
     let deploy = deploy::read(&map);
-    let teal = teal::read_service(map.take("x-teal"), &deploy.update, context.defaults);
+    let teal = teal::read_service(map.take("x-teal"), &deploy, context.defaults);
     let (settings, joined) = container::read(&map, name, healthcheck.as_ref(), &deploy, context);
     let place = networks::read_place(&map, context);
     let links = map.take("links").map(|item| resolver::read_links(&item)).unwrap_or_default();

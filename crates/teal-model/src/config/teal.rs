@@ -1,6 +1,7 @@
 //! `x-teal`: what Compose has no word for, of the project and of a service.
 
 use super::canary;
+use super::deploy::Deploy;
 use super::health::read_health;
 use super::keys;
 use super::listen;
@@ -73,15 +74,16 @@ pub(super) struct TealSettings<'a> {
 
 pub(super) fn read_service<'a>(
     item: Option<Item<'a>>,
-    update: &UpdateConfig,
+    deploy: &Deploy<'_>,
     defaults: &ServiceSettings,
 ) -> TealSettings<'a> {
+    let update = &deploy.update;
     let mut out = TealSettings { settings: defaults.clone(), ..TealSettings::default() };
     out.settings.bake_ms = update.monitor_ms.unwrap_or(defaults.bake_ms);
     rollback::heed(update, &mut out.settings.rollback);
     let Some(map) = item.and_then(|item| item.map(&keys::TEAL_SERVICE)) else { return out };
     read_shared(&map, update, &mut out.settings);
-    read_strategy(&map, &mut out);
+    read_strategy(&map, deploy.replicas, &mut out);
     read_trial(&map, &mut out.settings);
     let settings = &mut out.settings;
     if let Some(mode) = map.take("mode") {
@@ -154,10 +156,10 @@ fn refuse_without_http(map: &MapReader<'_>, settings: &mut ServiceSettings) {
 }
 
 /// A canary is blue-green in steps; its steps alone say so as well.
-fn read_strategy<'a>(map: &MapReader<'a>, out: &mut TealSettings<'a>) {
+fn read_strategy<'a>(map: &MapReader<'a>, replicas: u32, out: &mut TealSettings<'a>) {
     let strategy = map.take("strategy");
     out.canary = map.take("canary");
-    let steps = out.canary.as_ref().map(canary::read_steps);
+    let steps = out.canary.as_ref().map(|item| canary::read_steps(item, replicas));
     let chosen = match &strategy {
         Some(strategy) => strategy.choice(&[
             ("blue-green", (Strategy::BlueGreen, false)),

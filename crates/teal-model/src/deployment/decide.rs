@@ -2,8 +2,8 @@
 
 use super::routing::had_share;
 use super::{
-    Action, CLOSING_MS, Deployment, End, Health, LOST_AFTER_MS, Migration, Phase, Proof, Pull, Ruling, Seen, State,
-    Step,
+    Action, CLOSING_MS, Deployment, End, Growth, Health, LOST_AFTER_MS, Migration, Phase, Proof, Pull, Ruling, Seen,
+    State, Step,
 };
 use crate::config::{FailureAction, Pace};
 use crate::fault::{Code, Fault};
@@ -49,7 +49,7 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
         State::Shifting { .. } => {
             let candidates = members.iter().filter(|member| !member.takes_its_turn());
             candidates
-                .map(|member| (member, ready(&member.candidate, member.replicas)))
+                .map(|member| (member, ready(&member.candidate, member.replicas_in(0))))
                 .find_map(|(member, seen)| lost(&member.candidate, seen, deployment, now_ms))
         }
         // It has done what it was for.
@@ -119,7 +119,7 @@ fn lost_candidate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<S
         if watched && !member.safety.rollback.on.facts {
             return None;
         }
-        let tolerated = (f64::from(member.replicas) * member.safety.rollback.max_failure_ratio) as usize;
+        let tolerated = tolerated(member);
         let fault = match (watched, failed.nth(if watched { tolerated } else { 0 })) {
             (_, Some(fault)) => Some(fault),
             (true, None) if tolerated > 0 => None,
@@ -128,6 +128,11 @@ fn lost_candidate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<S
         let fault = fault.or_else(|| unready(member, deployment, seen, now_ms).filter(|_| tolerated == 0))?;
         if watched { against(member, fault, deployment) } else { Some(Step::Fail(fault)) }
     })
+}
+
+/// How many replicas of a candidate that has requests may fail.
+fn tolerated(member: &Member) -> usize {
+    (f64::from(member.replicas) * member.safety.rollback.max_failure_ratio) as usize
 }
 
 /// Its checks fail while those of the live release pass: that is its own fault, and not that of something both need.
@@ -154,7 +159,9 @@ fn against(member: &Member, fault: Fault, deployment: &Deployment) -> Option<Ste
         FailureAction::Pause => {
             let why = format!("paused (failure_action): {fault}");
             // Somebody has gone on from there, knowing it.
-            (deployment.frozen.is_none() && deployment.state.is_watched()).then_some(Step::Freeze(why))
+            let promoted = matches!(deployment.state, State::Growing { promoted: true, .. });
+            let known = deployment.frozen.is_some() || promoted && deployment.notes.contains(&why);
+            (!known && deployment.state.is_watched()).then_some(Step::Freeze(why))
         }
         FailureAction::Continue => {
             let words = format!("goes on all the same (failure_action): {fault}");
@@ -194,6 +201,14 @@ fn is_kept(deployment: &Deployment, seen: &Seen) -> bool {
     deployment.frozen.is_some() || seen.judged.both_fail
 }
 
+/// The next share is not given before that.
+fn is_held(deployment: &Deployment, seen: &Seen) -> bool {
+    match deployment.state {
+        State::Growing { promoted: true, .. } => deployment.frozen.is_some(),
+        _ => seen.judged.contained || is_kept(deployment, seen),
+    }
+}
+
 /// Containers that were started and are not there any more. Where something is unknown, so is this.
 fn missing(member: &Member, replicas: &[Health], wanted: usize) -> Option<Fault> {
     let unknown = replicas.iter().any(|health| matches!(health, Health::Unknown { .. }));
@@ -211,22 +226,31 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
         State::Pulling => pulled(deployment, seen),
         State::Warming { member, batch } => {
             let member = &members[*member];
-            match readiness(seen.replicas.get(&member.candidate), member.replicas_after(batch + 1)) {
-                Readiness::Ready => next(),
-                Readiness::Failed(_) if member.optional => next(),
-                Readiness::Failed(fault) => Step::Fail(fault),
-                Readiness::Waiting(_) if member.optional => {
-                    before(deployment.entered_ms + member.deadline_ms, now_ms, next)
-                }
-                Readiness::Waiting(last) => before(deployment.entered_ms + member.deadline_ms, now_ms, || {
-                    Step::Fail(
-                        Fault::new(
-                            Code::NeverReady,
-                            format!("{} was not ready within {} s", member.candidate, member.deadline_ms / 1000),
-                        )
-                        .detail(vec![format!("waited for: {}", member.readiness), last]),
-                    )
+            let replicas = seen.replicas.get(&member.candidate);
+            match unready_yet(member, readiness(replicas, member.replicas_after(batch + 1)), deployment, now_ms) {
+                None => next(),
+                Some(Step::Fail(_)) if member.optional => next(),
+                Some(step) => step,
+            }
+        }
+        State::Growing { from, step, part, .. } => {
+            let stopped = match part {
+                Growth::Starting => None,
+                Growth::Warming => deployment.growing(*from, *step).into_iter().find_map(|(member, _)| {
+                    let readiness = tolerant(member, seen.replicas.get(&member.candidate), member.replicas_in(*step));
+                    accused(member, unready_yet(member, readiness, deployment, now_ms)?, deployment)
                 }),
+                Growth::Proving => match &seen.proof {
+                    Some(Proof::Passed) => None,
+                    Some(Proof::Failed(fault)) => {
+                        deployment.proved().first().and_then(|(member, _)| against(member, fault.clone(), deployment))
+                    }
+                    Some(Proof::Running) | None => Some(Step::Wait { until_ms: None }),
+                },
+            };
+            match stopped.unwrap_or_else(next) {
+                Step::Enter(State::Shifting { .. }) if is_held(deployment, seen) => Step::Wait { until_ms: None },
+                step => step,
             }
         }
         State::Delaying { member, .. } => {
@@ -266,7 +290,7 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
             };
             let until_ms = deployment.entered_ms + paces.iter().map(held).max().unwrap_or(0);
             // The next step is no way to make one that was turned down.
-            if paces.contains(&Pace::Manual) || seen.judged.contained || is_kept(deployment, seen) {
+            if paces.contains(&Pace::Manual) || is_held(deployment, seen) {
                 return Step::Wait { until_ms: None };
             }
             before(until_ms, now_ms, next)
@@ -378,6 +402,39 @@ fn drained(
         return next();
     }
     before(deployment.entered_ms + drain_ms, now_ms, next)
+}
+
+/// None: it is ready. One that waits has until its deadline.
+fn unready_yet(member: &Member, readiness: Readiness, deployment: &Deployment, now_ms: u64) -> Option<Step> {
+    let last = match readiness {
+        Readiness::Ready => return None,
+        Readiness::Failed(fault) => return Some(Step::Fail(fault)),
+        Readiness::Waiting(last) => last,
+    };
+    let what = format!("{} was not ready within {} s", member.candidate, member.deadline_ms / 1000);
+    let fault = || Fault::new(Code::NeverReady, what).detail(vec![format!("waited for: {}", member.readiness), last]);
+    Some(before(deployment.entered_ms + member.deadline_ms, now_ms, || Step::Fail(fault())))
+}
+
+/// A failure of a candidate that has requests, as the service wants it. None: it goes on all the same.
+fn accused(member: &Member, step: Step, deployment: &Deployment) -> Option<Step> {
+    match step {
+        Step::Fail(fault) => against(member, fault, deployment),
+        step => Some(step),
+    }
+}
+
+/// The same for one that has requests: as many may fail as the service can do without.
+fn tolerant(member: &Member, replicas: Option<&Vec<Health>>, wanted: u32) -> Readiness {
+    let mut left = if member.safety.rollback.on.facts { tolerated(member) } else { usize::MAX };
+    let mut rest = replicas.cloned().unwrap_or_default();
+    let all = rest.len();
+    rest.retain(|health| {
+        let is_spared = matches!(health, Health::Failed { .. }) && left > 0;
+        left -= usize::from(is_spared);
+        !is_spared
+    });
+    readiness(Some(&rest), wanted.saturating_sub((all - rest.len()) as u32))
 }
 
 enum Readiness {

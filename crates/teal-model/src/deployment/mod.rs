@@ -3,7 +3,7 @@
 //! ```text
 //! Planned ─▶ Pulling ─▶ Migrating* ─▶ each member in turn ─────────────────────────────▶ Baking ─▶ Draining ─▶ Retiring ─▶ Done
 //!                                      recreate:   Holding ▶ (Stopping ▶ Starting ▶ Warming ▶ Delaying)* ▶ Proving ▶ Releasing
-//!                                      blue-green: (Starting ▶ Warming ▶ Delaying)*; after the last Proving ▶ (Shifting ▶ Stepping)* ▶ Shifting
+//!                                      blue-green: (Starting ▶ Warming ▶ Delaying)*; after the last Proving ▶ (Shifting ▶ Stepping ▶ Growing*)* ▶ Shifting
 //!    any of them before Retiring ─▶ Reverting { Back ▶ (Hold ▶ Swap ▶ Release)* ▶ Drain ▶ Clean } ─▶ Reverted
 //! ```
 //!
@@ -11,13 +11,14 @@
 //! takes that down. Nothing here has an effect, so an agent that died goes on by asking `decide` again.
 
 mod decide;
+mod growing;
 mod routing;
 mod state;
 
 pub use decide::decide;
 pub use routing::Routing;
 use routing::had_share;
-pub use state::{Phase, State};
+pub use state::{Growth, Phase, State};
 
 use crate::fault::{Code, Fault};
 use crate::ids::{ReleaseKey, ServiceKey};
@@ -352,6 +353,9 @@ impl Deployment {
                 if !gives_up && !self.successors().contains(to) {
                     return illegal(&self.state, to.name().to_owned());
                 }
+                if matches!((&self.state, to), (State::Growing { promoted: true, .. }, State::Shifting { .. })) {
+                    self.cap = None;
+                }
                 self.enter(to.clone(), now_ms);
             }
             Event::Resolved { plan } => {
@@ -362,17 +366,23 @@ impl Deployment {
                 self.enter(if self.plan.is_empty() { State::Done } else { self.first_turn() }, now_ms);
             }
             Event::Promoted { full, who } => {
+                let wanted = |next: usize| if *full { self.last_step() } else { next };
                 let next = match &self.state {
-                    State::Stepping { step } => {
-                        State::Shifting { step: if *full { self.last_step() } else { step + 1 } }
-                    }
+                    State::Stepping { step } => self.toward(*step, wanted(step + 1), true),
+                    State::Growing { from, step, part, .. } => self.grow_on((*from, *step, *part), wanted(*step)),
                     State::Baking => State::Draining { closing: false },
                     state => return illegal(state, "promoted".to_owned()),
                 };
                 self.frozen = None;
-                self.cap = None;
                 self.notes.push(format!("promoted by {who}"));
-                self.enter(next, now_ms);
+                // The share rises when the replicas are there that it is for.
+                if !matches!(next, State::Growing { .. }) {
+                    self.cap = None;
+                }
+                match (&self.state, &next) {
+                    (State::Growing { part: now, .. }, State::Growing { part, .. }) if now == part => self.state = next,
+                    _ => self.enter(next, now_ms),
+                }
             }
             Event::Frozen { why } => {
                 if !self.state.is_watched() && !matches!(self.state, State::Shifting { .. }) {
@@ -385,6 +395,10 @@ impl Deployment {
             Event::Did { action: Action::Cap { share }, .. } => {
                 if !self.state.is_watched() {
                     return illegal(&self.state, "cap".to_owned());
+                }
+                // Turned down after somebody wanted more: he has not seen that.
+                if let State::Growing { promoted, .. } = &mut self.state {
+                    *promoted &= share.unwrap_or(ALL) >= self.cap.unwrap_or(ALL);
                 }
                 self.cap = *share;
             }
@@ -480,6 +494,10 @@ impl Deployment {
                 script.push(start(&members[*member].candidate, members[*member].batch(*batch)));
                 script
             }
+            State::Growing { from, step, part: Growth::Starting, .. } => {
+                let growing = self.growing(*from, *step).into_iter();
+                growing.map(|(member, span)| start(&member.candidate, span)).collect()
+            }
             State::Retiring => {
                 let mut script = vec![Action::Publish];
                 script.extend(members.iter().map(|member| Action::SetRestart { release: member.candidate.clone() }));
@@ -564,7 +582,8 @@ impl Deployment {
             },
             State::Shifting { step } if *step < self.last_step() => vec![State::Stepping { step: *step }],
             State::Shifting { .. } => vec![State::Baking],
-            State::Stepping { step } => vec![State::Shifting { step: step + 1 }],
+            State::Stepping { step } => vec![self.toward(*step, step + 1, false)],
+            State::Growing { from, step, part, promoted } => vec![self.grown((*from, *step, *part), *promoted)],
             State::Baking => vec![State::Draining { closing: false }],
             State::Draining { closing: false } => vec![State::Retiring, State::Draining { closing: true }],
             State::Draining { closing: true } => vec![State::Retiring],

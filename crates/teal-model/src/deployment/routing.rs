@@ -18,6 +18,9 @@ pub struct Routing {
     /// The release that previews lead to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<ReleaseKey>,
+    /// Of this release only so many replicas, the first, may have requests: those after them are not fit for them yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grows: Option<(ReleaseKey, u32)>,
     /// The release whose ports, routes and timeouts hold.
     pub settings: ReleaseKey,
 }
@@ -30,6 +33,7 @@ impl Routing {
             listed: vec![release.clone()],
             close_tunnels: Vec::new(),
             preview: None,
+            grows: None,
             settings: release.clone(),
         }
     }
@@ -55,6 +59,7 @@ impl Routing {
             listed,
             close_tunnels: Vec::new(),
             preview: None,
+            grows: None,
             settings: settings.clone(),
         }
     }
@@ -63,6 +68,11 @@ impl Routing {
     fn and(mut self, release: Option<&ReleaseKey>) -> Self {
         self.listed.extend(release.filter(|release| !self.listed.contains(release)).cloned());
         self
+    }
+
+    /// Whether requests may go to this replica, when the release has any.
+    pub fn takes(&self, release: &ReleaseKey, replica: u32) -> bool {
+        self.grows.as_ref().is_none_or(|(grows, fit)| grows != release || replica <= *fit)
     }
 
     fn previewed(mut self, release: Option<&ReleaseKey>) -> Self {
@@ -132,11 +142,16 @@ impl Deployment {
             State::Proving { member: None } => {
                 Some(stays()?.previewed(Some(candidate).filter(|_| member.safety.proves || member.safety.preview)))
             }
-            State::Shifting { .. } | State::Stepping { .. } | State::Baking => Some(match live {
-                Some(live) => Routing::shared(candidate, self.share(member), live)
-                    .previewed(Some(candidate).filter(|_| member.safety.preview)),
-                None => Routing::to(candidate),
-            }),
+            State::Shifting { .. } | State::Stepping { .. } | State::Growing { .. } | State::Baking => {
+                Some(match live {
+                    Some(live) => Routing {
+                        grows: Some((candidate.clone(), self.fit(member))).filter(|(_, fit)| *fit < member.replicas),
+                        ..Routing::shared(candidate, self.share(member), live)
+                            .previewed(Some(candidate).filter(|_| member.safety.preview))
+                    },
+                    None => Routing::to(candidate),
+                })
+            }
             State::Draining { closing } => {
                 let mut routing = Routing::to(candidate).and(live);
                 if *closing {
@@ -150,11 +165,21 @@ impl Deployment {
 
     /// What a blue-green candidate gets of the requests now, in hundredths of a percent.
     pub fn share(&self, member: &Member) -> u32 {
-        let meant = match &self.state {
-            State::Shifting { step } | State::Stepping { step } => member.safety.share(*step),
-            _ => ALL,
-        };
+        let meant = self.step().map_or(ALL, |step| member.safety.share(step));
         meant.min(ALL - member.safety.compared).min(self.cap.unwrap_or(ALL))
+    }
+
+    /// How many of a blue-green candidate's replicas are fit for requests.
+    pub fn fit(&self, member: &Member) -> u32 {
+        self.step().map_or(member.replicas, |step| member.replicas_in(step))
+    }
+
+    /// The step whose share holds; None: every candidate has what it ends with, or nothing.
+    fn step(&self) -> Option<usize> {
+        match &self.state {
+            State::Shifting { step } | State::Stepping { step } | State::Growing { from: step, .. } => Some(*step),
+            _ => None,
+        }
     }
 
     /// Before a revert, and in it until its own turn comes.
@@ -187,5 +212,5 @@ impl Deployment {
 
 /// The states in which blue-green candidates have requests.
 pub(super) fn had_share(from: &State) -> bool {
-    matches!(from, State::Shifting { .. } | State::Stepping { .. } | State::Baking | State::Draining { .. })
+    matches!(from, State::Shifting { .. } | State::Draining { .. }) || from.is_watched()
 }

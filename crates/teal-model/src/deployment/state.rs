@@ -58,6 +58,17 @@ pub enum State {
     Stepping {
         step: usize,
     },
+    /// A share is held, and watched, while further replicas of the candidates get fit for the share of the next step.
+    Growing {
+        /// The step whose share holds.
+        from: usize,
+        /// The one that they are for.
+        step: usize,
+        part: Growth,
+        /// Somebody wants that step, whatever was seen before.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        promoted: bool,
+    },
     /// Every candidate has the share that it ends with, and is watched.
     Baking,
     /// The retiring releases finish what they have; `closing`: the drain time is over, tunnels are asked to end.
@@ -98,6 +109,15 @@ pub enum Phase {
     Clean,
 }
 
+/// What further replicas go through, as the first ones did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Growth {
+    Starting,
+    Warming,
+    Proving,
+}
+
 impl State {
     pub fn name(&self) -> &'static str {
         match self {
@@ -113,6 +133,7 @@ impl State {
             State::Releasing { .. } => "releasing",
             State::Shifting { .. } => "shifting",
             State::Stepping { .. } => "stepping",
+            State::Growing { .. } => "growing",
             State::Baking => "baking",
             State::Draining { .. } => "draining",
             State::Retiring => "retiring",
@@ -134,7 +155,7 @@ impl State {
 
     /// Requests are shared, and the verdict may change by how much.
     pub fn is_watched(&self) -> bool {
-        matches!(self, State::Stepping { .. } | State::Baking)
+        matches!(self, State::Stepping { .. } | State::Growing { .. } | State::Baking)
     }
 
     /// The live replicas of a recreate member that had been told to stop by the end of this state; `index`: that of the member.
@@ -181,7 +202,19 @@ impl State {
             }
             State::Planned | State::Pulling | State::Migrating { turn: false, .. } => 0,
             State::Holding { member: at } | State::Migrating { member: at, .. } if *at == index => 0,
-            state if state.at().is_none_or(|at| at >= index) => member.replicas,
+            state if state.at().is_none_or(|at| at >= index) => member.replicas_in(state.step_started()),
+            _ => 0,
+        }
+    }
+
+    /// The step whose replicas have been started.
+    fn step_started(&self) -> usize {
+        match self {
+            State::Shifting { step }
+            | State::Stepping { step }
+            | State::Growing { step, part: Growth::Warming | Growth::Proving, .. } => *step,
+            State::Growing { from, part: Growth::Starting, .. } => *from,
+            State::Baking | State::Draining { .. } => usize::MAX,
             _ => 0,
         }
     }

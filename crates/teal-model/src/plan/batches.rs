@@ -53,19 +53,25 @@ impl Member {
         self.batches.map_or(1, |batches| self.replicas.div_ceil(batches.size.get()))
     }
 
-    /// How many candidates there are after so many batches.
+    /// How many candidates run in a step of the group; in those after its own all do.
+    pub fn replicas_in(&self, step: usize) -> u32 {
+        let named = self.safety.steps.get(step).and_then(|step| step.replicas);
+        named.map_or(self.replicas, |named| named.min(self.replicas))
+    }
+
+    /// How many candidates there are after so many batches. Further ones come with the steps of a canary.
     pub fn replicas_after(&self, count: u32) -> u32 {
         match self.batches {
             Some(batches) => batches.size.get().saturating_mul(count).min(self.replicas),
             None if count == 0 => 0,
-            None => self.replicas,
+            None => self.replicas_in(0),
         }
     }
 
     /// The replicas of one batch, of the live release and of the candidate. With the last go those that the live release has
     /// beyond.
     pub fn batch(&self, batch: u32) -> Span {
-        let is_last = batch + 1 >= self.batch_count();
+        let is_last = batch + 1 >= self.batch_count() && self.replicas_in(0) == self.replicas;
         Span {
             first: self.replicas_after(batch) + 1,
             last: if is_last { u32::MAX } else { self.replicas_after(batch + 1) },
@@ -109,6 +115,9 @@ fn at_once(service: &Service, image: Option<&ImageFacts>, member: &Member, membe
     // Direct and UDP: Docker publishes it, or others call its containers by its name.
     if !service.ports.is_empty() || !member.naming.is_holder() && service.network_mode.is_none() {
         return Some("its requests move in one flip".to_owned());
+    }
+    if member.safety.steps.iter().any(|step| step.replicas.is_some()) {
+        return Some("the steps of its canary name its `replicas`".to_owned());
     }
     let name = &member.service.service;
     let beside = members.iter().find(|other| other.joins.contains(name)).map(|other| &other.service.service);

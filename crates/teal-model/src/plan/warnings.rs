@@ -1,7 +1,8 @@
 //! What a plan warns of: the file says one thing, and here it means another.
 
-use super::{Member, Plan};
+use super::{ALL, Member, Plan};
 use crate::config::{Attachment, Condition, Project, Restart, Service, Strategy};
+use crate::deployment::percent;
 use std::collections::BTreeSet;
 
 pub(super) fn warn(project: &Project, plan: &mut Plan) {
@@ -16,6 +17,8 @@ pub(super) fn warn(project: &Project, plan: &mut Plan) {
     let nginx: Vec<String> =
         plan.members.iter().flat_map(|member| of_nginx(member, &project.services[&member.service.service])).collect();
     plan.warnings.extend(nginx);
+    let crowded: Vec<String> = plan.members.iter().flat_map(of_crowding).collect();
+    plan.warnings.extend(crowded);
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];
@@ -87,6 +90,21 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
         said.push(format!("{name} goes along, and gets what the file says of it now"));
     }
     said
+}
+
+/// Steps in which a replica has more requests than it has when all of them run.
+fn of_crowding(member: &Member) -> Vec<String> {
+    let (name, all) = (&member.service.service, member.replicas);
+    let steps = member.safety.steps.iter().enumerate().map(|(at, step)| (step.share, member.replicas_in(at)));
+    let crowded = steps.filter(|(share, runs)| u64::from(*share) * u64::from(all) > u64::from(ALL) * u64::from(*runs));
+    crowded
+        .map(|(share, runs)| {
+            format!(
+                "{name}: {} of the requests go to {runs} of {all} replicas of the candidate in that step: each has more of them than when it is live",
+                percent(share)
+            )
+        })
+        .collect()
 }
 
 /// What nginx cannot do as the proxy does.

@@ -15,7 +15,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn step(share: u32, ms: u64) -> CanaryStep {
-    CanaryStep { share, pace: Pace::For { ms } }
+    CanaryStep { share, pace: Pace::For { ms }, replicas: None }
 }
 
 fn loopback(token: Option<&str>) -> Option<Preview> {
@@ -65,7 +65,7 @@ fn a_canary_is_blue_green_in_steps() {
         ("{percent: 10, for: 5m}", vec![step(1_000, 300_000)]),
         (
             "[{percent: 0.01, for: manual}, 50% manual, {percent: 100}]",
-            vec![CanaryStep { share: 1, pace: Pace::Manual }, CanaryStep { share: 5_000, pace: Pace::Manual }],
+            vec![1, 5_000].into_iter().map(|share| CanaryStep { pace: Pace::Manual, ..minutes(share) }).collect(),
         ),
     ] {
         for strategy in ["", "strategy: canary, "] {
@@ -97,7 +97,6 @@ fn a_canary_that_does_not_grow_is_refused() {
         ("{for: 5m}", "`percent` is missing"),
         ("{percent: many}", "canary.percent: not a share of the requests"),
         ("{percent: 5, for: ever}", "canary.for: not a duration. Write `5m` or `manual`."),
-        ("{percent: 5, replicas: 1}", "canary.replicas: not built yet"),
         ("{steps: [10%]}", "canary.steps: not supported. Write the list itself"),
     ] {
         each_is_refused(&[(&format!("x-teal: {{canary: {canary}}}"), want)]);
@@ -109,6 +108,61 @@ fn a_canary_that_does_not_grow_is_refused() {
     ]);
     let problems = file(&web_and("x-teal: {canary: {steps: [10%]}}", "")).fail();
     assert_eq!(problems.lines().count(), 1, "one slip is told once: {problems}");
+}
+
+#[test]
+fn the_candidates_replicas_grow_with_the_steps() {
+    let of_four = |canary: &str| -> Vec<Option<u32>> {
+        let settings = web(&format!("deploy: {{replicas: 4}}\nx-teal: {{canary: {canary}}}")).teal;
+        settings.canary.iter().map(|step| step.replicas).collect()
+    };
+    for (canary, want) in [
+        ("[5%, 50%]", vec![None, None]),
+        ("{percent: 5, replicas: 1}", vec![Some(1)]),
+        (
+            "[{percent: 5, replicas: 1}, 25%, {percent: 50, replicas: 3}, '75% 1h']",
+            vec![Some(1), Some(1), Some(3), Some(3)],
+        ),
+        ("[{percent: 5, replicas: 2, for: manual}, {percent: 50, replicas: 2}, 100%]", vec![Some(2), Some(2)]),
+        ("[5%, {percent: 50, replicas: 4}]", vec![None, Some(4)]),
+    ] {
+        assert_eq!(of_four(canary), want, "{canary}");
+    }
+    let one = "x-teal: {canary: {percent: 5, replicas: 1}}";
+    assert_eq!(web(one).teal.canary[0].replicas, Some(1), "of one");
+    assert_eq!(
+        web(&format!("scale: 3\n{}", one.replace("replicas: 1", "replicas: 3"))).teal.canary[0].replicas,
+        Some(3)
+    );
+}
+
+#[test]
+fn replicas_that_a_service_does_not_have_or_that_would_go_again_are_refused() {
+    for (canary, want) in [
+        (
+            "{percent: 5, replicas: 5}",
+            "x-teal.canary.replicas: not a number of replicas from 1 to 4. How many the service has",
+        ),
+        ("[{percent: 5, replicas: 0}]", "x-teal.canary[0].replicas: not a number of replicas from 1 to 4"),
+        ("{percent: 5, replicas: half}", "canary.replicas: not a number of replicas"),
+        ("{percent: 5, replicas: [1]}", "canary.replicas: "),
+        (
+            "[{percent: 5, replicas: 3}, {percent: 50, replicas: 2}]",
+            "x-teal.canary[1].replicas: 2 of 4 replicas, and the step before runs 3. Let no step run fewer",
+        ),
+        (
+            "[{percent: 5, replicas: 2}, 10%, {percent: 50, replicas: 1}]",
+            "canary[2].replicas: 1 of 4 replicas, and the step before runs 2",
+        ),
+        ("[5%, {percent: 50, replicas: 2}]", "canary[1].replicas: 2 of 4 replicas, and the step before runs 4"),
+        (
+            "[5%, {percent: 100, replicas: 2}]",
+            "canary[1].replicas: all requests are the last step, and all replicas run in it. Take it out.",
+        ),
+    ] {
+        each_is_refused(&[(&format!("deploy: {{replicas: 4}}\nx-teal: {{canary: {canary}}}"), want)]);
+    }
+    each_is_refused(&[("x-teal: {canary: {percent: 5, replicas: 2}}", "not a number of replicas from 1 to 1")]);
 }
 
 #[test]

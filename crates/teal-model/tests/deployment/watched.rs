@@ -2,18 +2,24 @@
 
 use super::*;
 use teal_model::config::{CanaryStep, FailureAction, Migrate, Pace, Retain};
-use teal_model::deployment::{End, Judged, Migration, Promote, Proof, Ruling};
+use teal_model::deployment::{End, Growth, Judged, Migration, Promote, Proof, Ruling};
 use teal_model::plan::{ALL, Back, Safety};
 
 pub fn safety(random: &mut Random, member: &Member) -> Safety {
     let mut safety = Safety::default();
     let beside = !member.takes_its_turn() && member.live.is_some();
     if beside && random.one_in(2) {
+        let grows = member.batches.is_none() && random.one_in(2);
+        let mut replicas = 1;
         safety.steps = [100, 2_500, 5_000][..1 + random.below(3) as usize]
             .iter()
-            .map(|share| CanaryStep {
-                share: *share,
-                pace: if random.one_in(4) { Pace::Manual } else { Pace::For { ms: 1_000 } },
+            .map(|share| {
+                replicas += random.below(u64::from(member.replicas - replicas) + 1) as u32;
+                CanaryStep {
+                    share: *share,
+                    pace: if random.one_in(4) { Pace::Manual } else { Pace::For { ms: 1_000 } },
+                    replicas: grows.then_some(replicas),
+                }
             })
             .collect();
     }
@@ -107,13 +113,43 @@ pub fn is_no_accident(deployment: &Deployment, seen: &Seen, step: &Step, now_ms:
             assert_eq!(seen.migrations[release], Migration::Succeeded);
         }
         (State::Proving { .. }, Step::Enter(_)) => assert_eq!(seen.proof, Some(Proof::Passed)),
+        (State::Growing { step, part, promoted, .. }, Step::Enter(to)) => {
+            let shifts = matches!(to, State::Shifting { .. });
+            assert!(
+                !shifts
+                    || deployment.frozen.is_none() && (*promoted || !seen.judged.contained && !seen.judged.both_fail)
+            );
+            for member in deployment.plan.members.iter().filter(|_| *part == Growth::Warming) {
+                let ready = seen.replicas[&member.candidate].iter().filter(|health| **health == Health::Ready).count();
+                // Where the service wants no more than a warning, or somebody went on knowing it.
+                let strict = member.safety.rollback.action == FailureAction::Rollback && !member.takes_its_turn();
+                assert!(!strict || ready >= member.replicas_in(*step) as usize, "{} in {part:?}", member.service);
+            }
+        }
         _ => {}
+    }
+}
+
+/// No request for a replica that was not started for the share that holds.
+pub fn has_its_replicas(deployment: &Deployment, member: &Member, routing: &Routing, running: &BTreeSet<u32>) {
+    let fit: BTreeSet<u32> = (1..=member.replicas).filter(|one| routing.takes(&member.candidate, *one)).collect();
+    let (State::Shifting { step } | State::Stepping { step } | State::Growing { from: step, .. }) = deployment.state
+    else {
+        assert_eq!(fit.len() as u32, member.replicas, "{:?}", deployment.state);
+        return;
+    };
+    if member.live.is_some() && !member.takes_its_turn() {
+        assert_eq!(fit, (1..=member.replicas_in(step)).collect());
+        assert!(fit.is_subset(running), "{fit:?} of {running:?} in {:?}", deployment.state);
     }
 }
 
 /// A candidate has what its step gives it, and less where it was turned down.
 pub fn has_its_share(deployment: &Deployment, member: &Member, split: &[(ReleaseKey, u32)]) {
-    let (State::Shifting { step } | State::Stepping { step }) = deployment.state else { return };
+    let (State::Shifting { step } | State::Stepping { step } | State::Growing { from: step, .. }) = deployment.state
+    else {
+        return;
+    };
     let sum: u32 = split.iter().map(|(_, share)| share).sum();
     let has: u32 = split.iter().filter(|(release, _)| release == &member.candidate).map(|(_, share)| share).sum();
     let most = member.safety.share(step).min(deployment.cap.unwrap_or(ALL)).min(ALL - member.safety.compared);
@@ -124,7 +160,7 @@ pub fn has_its_share(deployment: &Deployment, member: &Member, split: &[(Release
 
 fn watched(state: State) -> Deployment {
     let mut web = member("web", Strategy::BlueGreen, true);
-    let step = |share| CanaryStep { share, pace: Pace::For { ms: 1_000 } };
+    let step = |share| CanaryStep { share, pace: Pace::For { ms: 1_000 }, replicas: None };
     web.safety.steps = vec![step(100), step(5_000)];
     let plan = Plan { project: "shop".to_owned(), members: vec![web], ..Plan::default() };
     let mut deployment = Deployment::new(1, plan, 0);

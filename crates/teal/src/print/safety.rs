@@ -33,7 +33,7 @@ pub fn rows(member: &Member) -> Vec<(&'static str, String)> {
         rows.push(("preview", "by `Teal-Preview: candidate`, whatever its share".to_owned()));
     }
     if !safety.steps.is_empty() {
-        rows.push(("canary", canary(&safety.steps)));
+        rows.push(("canary", canary(&safety.steps, member.replicas)));
     }
     if member.bake_ms > 0 {
         rows.push(("bake", bake(member.bake_ms, &safety.rollback)));
@@ -64,14 +64,20 @@ fn proofs(warmup: u32, smoke: u32) -> String {
     warmup.into_iter().chain(smoke).collect::<Vec<_>>().join(", ")
 }
 
-/// `1 % for 2 min, 5 % until promoted, then all`
-fn canary(steps: &[CanaryStep]) -> String {
+/// `1 % on 1 of 4 replicas for 2 min, 5 % on 2 until promoted, then all`
+fn canary(steps: &[CanaryStep], replicas: u32) -> String {
+    let mut said = false;
+    let mut on = |step: &CanaryStep| match step.replicas {
+        None => String::new(),
+        Some(runs) if std::mem::replace(&mut said, true) => format!(" on {runs}"),
+        Some(runs) => format!(" on {runs} of {}", counted(u64::from(replicas), "replica")),
+    };
     let step = |step: &CanaryStep| {
         let pace = match step.pace {
             Pace::For { ms } => format!("for {}", setting(ms)),
             Pace::Manual => "until promoted".to_owned(),
         };
-        format!("{} {pace}, ", percent(step.share))
+        format!("{}{} {pace}, ", percent(step.share), on(step))
     };
     steps.iter().map(step).collect::<String>() + "then all"
 }
@@ -111,7 +117,7 @@ mod tests {
         web.safety.retained = Some(made_up::release("web", 2));
         (web.safety.proves, web.safety.warmup, web.safety.smoke) = (true, 100, 2);
         web.safety.preview = true;
-        let step = |share, pace| CanaryStep { share, pace };
+        let step = |share, pace| CanaryStep { share, pace, replicas: None };
         web.safety.steps = vec![step(100, Pace::For { ms: 120_000 }), step(1_250, Pace::Manual)];
         web.safety.compared = 500;
         web.safety.retain = Some(Retain::For { ms: 600_000 });
@@ -121,6 +127,9 @@ mod tests {
         let asks = JudgeAsks::Command { command: vec!["./orders.sh".into()] };
         web.safety.rollback.judges =
             vec![Judge { name: "orders".into(), asks, every_ms: 10_000, timeout_ms: 10_000, failures: 1 }];
+        web.replicas = 4;
+        web.safety.steps[0].replicas = Some(1);
+        web.safety.steps[1].replicas = Some(3);
         golden("plan-safety.txt", &format!("{whole}\n{}", told(&web)));
     }
 

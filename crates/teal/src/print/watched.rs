@@ -2,7 +2,7 @@
 
 use crate::print::Paint;
 use crate::print::words::{for_how_long, printable};
-use teal_model::api::Watched;
+use teal_model::api::{Shared, Watched};
 use teal_model::deployment::{State, percent};
 use teal_model::plan::ALL;
 
@@ -13,12 +13,21 @@ pub fn text(watched: &Watched, state: &State, now_ms: u64, paint: Paint) -> Stri
         let share = paint.bold(&format!("{share} requests"));
         let down = if watched.turned_down { ", turned down" } else { "" };
         let since = for_how_long(now_ms.saturating_sub(watched.since_ms));
-        text.push_str(&format!("  {} has {share}{down}, for {since}\n", shared.candidate));
+        let runs = if shared.replicas < shared.of {
+            format!(" on {} of {} replicas", shared.replicas, shared.of)
+        } else {
+            String::new()
+        };
+        text.push_str(&format!("  {} has {share}{runs}{down}, for {since}\n", shared.candidate));
     }
     text.push_str(&format!("  {}\n", next(watched, state, now_ms)));
     let notes = watched.notes.iter().filter(|note| Some(*note) != watched.frozen.as_ref());
     notes.for_each(|note| text.push_str(&format!("  - {}\n", printable(note))));
-    let promote = if *state == State::Baking { "makes it live now" } else { "takes the next step now" };
+    let promote = match state {
+        State::Baking => "makes it live now",
+        State::Growing { .. } => "takes it then in any case",
+        _ => "takes the next step now",
+    };
     text.push_str(
         &paint
             .dim(&format!("  `teal promote` {promote}, `teal freeze` leaves it as it is, `teal abort` takes it back")),
@@ -30,6 +39,9 @@ fn next(watched: &Watched, state: &State, now_ms: u64) -> String {
     let bakes = *state == State::Baking;
     match (&watched.frozen, watched.until_ms) {
         (Some(why), _) => format!("it stays so: {}", printable(why)),
+        (None, None) if matches!(state, State::Growing { .. }) => {
+            format!("next step when {} are fit for it", grown(&watched.shares))
+        }
         (None, None) => "it stays so until it is promoted".to_owned(),
         (None, Some(until)) if until > now_ms => {
             let left = for_how_long(until - now_ms);
@@ -40,17 +52,30 @@ fn next(watched: &Watched, state: &State, now_ms: u64) -> String {
     }
 }
 
+/// `3 of 4 replicas of shop/web@8`
+fn grown(shares: &[Shared]) -> String {
+    let grows = shares.iter().filter_map(|shared| Some((shared, shared.grows_to.filter(|to| *to > shared.replicas)?)));
+    let words = grows.map(|(shared, to)| format!("{to} of {} replicas of {}", shared.of, shared.candidate));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::print::{golden, made_up};
-    use teal_model::api::Shared;
+    use teal_model::deployment::Growth;
 
     #[test]
     fn a_canary_and_a_bake_say_how_far_they_are() {
         let canary = Watched {
             deployment: 13,
-            shares: vec![Shared { candidate: made_up::release("web", 4), share: 1_250 }],
+            shares: vec![Shared {
+                candidate: made_up::release("web", 4),
+                share: 1_250,
+                replicas: 2,
+                of: 2,
+                grows_to: None,
+            }],
             since_ms: made_up::NOW_MS - 65_000,
             until_ms: Some(made_up::NOW_MS + 55_000),
             turned_down: false,
@@ -69,6 +94,12 @@ mod tests {
         let step = State::Stepping { step: 0 };
         let mut told: Vec<String> =
             [&canary, &down, &frozen, &manual].map(|one| text(one, &step, made_up::NOW_MS, Paint::NONE)).into();
+        let few = Shared { replicas: 1, of: 4, ..canary.shares[0].clone() };
+        let step_of_few = Watched { shares: vec![few.clone()], ..canary.clone() };
+        told.push(text(&step_of_few, &step, made_up::NOW_MS, Paint::NONE));
+        let grows = Watched { shares: vec![Shared { grows_to: Some(3), ..few }], until_ms: None, ..canary.clone() };
+        let growing = State::Growing { from: 0, step: 1, part: Growth::Warming, promoted: false };
+        told.push(text(&grows, &growing, made_up::NOW_MS, Paint::NONE));
         let bake = Watched { shares: vec![Shared { share: ALL, ..canary.shares[0].clone() }], ..canary };
         let over = Watched { until_ms: Some(made_up::NOW_MS), ..bake.clone() };
         told.extend([&bake, &over].map(|one| text(one, &State::Baking, made_up::NOW_MS, Paint::NONE)));

@@ -1,12 +1,13 @@
-//! A canary, step by step: each share is what was written, and a user who was moved stays moved.
+//! A canary, step by step: each share is what was written, as many replicas run, and a user who was moved stays moved.
 
 use super::web;
 use crate::clock::monotonic_us;
 use crate::prober::{Clients, Config, Prober, Report};
-use crate::stage::Stage;
+use crate::stage::{Stage, docker};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
+use teal_model::deployment::State;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const USERS: usize = 60;
@@ -31,6 +32,47 @@ impl Weighed {
         let off = |step: &Step| share(step).map_or(100.0, |share| (share * 100.0 - step.percent).abs());
         self.steps.iter().map(off).collect()
     }
+}
+
+pub struct Grown {
+    pub report: Report,
+    /// Containers of the candidate that ran, in each step and when it was live.
+    pub running: Vec<usize>,
+    /// What `teal status` said in each step.
+    pub said: Vec<String>,
+}
+
+/// Each step with so many of four replicas that are warmed up and tested, under load; `jumps`: over all steps but the first.
+pub fn grow(stage: &Stage, steps: &[(f64, u32)], jumps: bool) -> io::Result<Grown> {
+    let step =
+        |(percent, replicas): &(f64, u32)| format!("{{ percent: {percent}, replicas: {replicas}, for: manual }}");
+    let steps: Vec<String> = steps.iter().map(step).collect();
+    let settings = format!("      canary: [{}]\n      smoke: [/health, /]", steps.join(", "));
+    let text = web(4, &format!("      bake: 0\n{settings}"), "      BOOT_MS: \"700\"");
+    stage.compose(&text.replace("interval: 50ms", "interval: 50ms, warmup: 20")).up();
+    begin(stage);
+    let prober = Prober::start(Config::new(stage.address()).with(Clients::steady(16)))?;
+    let (mut running, mut said) = (Vec::new(), Vec::new());
+    for at in 0..if jumps { 1 } else { steps.len() } {
+        if at > 0 {
+            stage.must(&["promote"]);
+        }
+        let holds = |state: &State| *state == State::Stepping { step: at };
+        stage.until("the step is held", PATIENCE, || stage.status().running.iter().any(|one| holds(&one.state)));
+        running.push(candidates(stage));
+        said.push(stage.must(&["status"]));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    stage.must(&["promote", "--full"]);
+    stage.until("the canary is live", PATIENCE, || stage.status().running.is_empty());
+    running.push(candidates(stage));
+    Ok(Grown { report: prober.stop()?, running, said })
+}
+
+/// Containers of the second release that run.
+fn candidates(stage: &Stage) -> usize {
+    let project = format!("label=teal.project={}", stage.project);
+    docker(&["ps", "--filter", &project, "--filter", "label=teal.release=2", "--format", "{{.Names}}"]).lines().count()
 }
 
 /// As many requests as this at each of these shares.
@@ -83,6 +125,11 @@ fn deploy(stage: &Stage, percents: &[f64], more: &str) -> io::Result<()> {
     let steps: Vec<String> = percents.iter().map(|percent| format!("\"{percent}% manual\"")).collect();
     let settings = format!("      bake: 0\n      canary: [{}]\n{more}", steps.join(", "));
     stage.compose(&web(2, &settings, "")).up();
+    begin(stage);
+    Ok(())
+}
+
+fn begin(stage: &Stage) {
     stage.must_deploy("0");
     let before = position(stage);
     let begun = stage.deploy("1", &["--no-wait"]);
@@ -92,7 +139,6 @@ fn deploy(stage: &Stage, percents: &[f64], more: &str) -> io::Result<()> {
         let now = position(stage);
         shifting(&now) && now.1 > before.1
     });
-    Ok(())
 }
 
 fn promote(stage: &Stage, arguments: &[&str]) {

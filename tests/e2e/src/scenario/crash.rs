@@ -27,9 +27,9 @@ pub fn run(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
     of_live(stage, stage.address(), stride)
 }
 
-/// The same of deployments with canary steps and a bake, and a release that stays warm behind each.
+/// The same of deployments with canary steps whose candidate grows, and a bake, and a release that stays warm behind each.
 pub fn watched(stage: &Stage, stride: usize) -> std::io::Result<Crashes> {
-    let settings = "      canary: [5% 1s, 50% 1s]\n      bake: 2s\n      retain: until-next";
+    let settings = "      canary: [{ percent: 5, for: 1s, replicas: 1 }, { percent: 50, for: 1s, replicas: 2 }]\n      bake: 2s\n      retain: until-next";
     stage.compose(&web(2, settings, "")).up();
     stage.must_deploy("a");
     stage.must_deploy("b");

@@ -259,7 +259,9 @@ impl World {
         kept.started = Some(now);
         kept.stopped = false;
         let migrates = kept.seen.labels.contains_key(crate::runtime::label::MIGRATION);
-        let ends = kept.app.migrates.filter(|_| migrates).or(kept.app.exits);
+        let replica = kept.seen.labels.get(crate::runtime::label::REPLICA).and_then(|replica| replica.parse().ok());
+        let exits = kept.app.exits.filter(|_| replica.is_none_or(|replica: u32| replica >= kept.app.exits_from));
+        let ends = kept.app.migrates.filter(|_| migrates).or(exits);
         kept.ends = ends.map(|(after, code)| (now + after, code));
         kept.seen.status = Status::Running;
         kept.seen.health = kept.checked.then_some(ContainerHealth::Starting);

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One step of `x-teal.canary`: a share of the requests, and what it is held for.
+/// One step of `x-teal.canary`: a share of the requests, what it is held for, and by how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CanaryStep {
     /// Hundredths of a percent of the requests, below all. 0: previews alone.
     pub share: u32,
     pub pace: Pace,
+    /// Replicas of the candidate that run in it; None: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
 }
 
 impl CanaryStep {
@@ -17,7 +20,7 @@ impl CanaryStep {
     pub const DEFAULT: [CanaryStep; 4] = [Self::of(100), Self::of(500), Self::of(2_500), Self::of(5_000)];
 
     const fn of(share: u32) -> Self {
-        Self { share, pace: Pace::For { ms: Self::MS } }
+        Self { share, pace: Pace::For { ms: Self::MS }, replicas: None }
     }
 }
 
