@@ -95,7 +95,7 @@ pub(crate) async fn forward(
         let answer = Answer { status: "404 Not Found", text: "No route leads to a service.", extra: "" };
         return answer.send(connection, scratch, request, upload).await;
     };
-    let visit = Visit::new(&target, &connection.peer, &worker, &mut scratch.head);
+    let visit = Visit::new(&target, &connection.peer, &worker, request, &mut scratch.head);
     upload.head_is(scratch.head.len());
     let since = gap::slot(worker.shared.epoch, arrived);
     let waiting = (visit.way != Way::Preview).then(|| Waiting::new(&target.service, worker.shared.epoch, since));
@@ -158,7 +158,7 @@ impl Exchange<'_> {
                     self.attempt(&target, claim).await
                 }
                 Choice::Hold if self.journey.way == Way::Preview => {
-                    let text = "The release of this preview has no replica at the moment.";
+                    let text = "The release of this preview has no replica for this port at the moment.";
                     return self.answer("503 Service Unavailable", text, "").await;
                 }
                 Choice::Hold => self.wait(target.clone()).await,

@@ -1,7 +1,7 @@
 //! What a plan warns of: the file says one thing, and here it means another.
 
 use super::{Member, Plan};
-use crate::config::{Attachment, Condition, Project, Restart, Service, Strategy};
+use crate::config::{Attachment, Condition, PRIVATE_RANGES, Project, Restart, Service, Strategy, is_trusted};
 use std::collections::BTreeSet;
 
 pub(super) fn warn(project: &Project, plan: &mut Plan) {
@@ -19,6 +19,7 @@ pub(super) fn warn(project: &Project, plan: &mut Plan) {
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];
+        plan.warnings.extend(of_preview(project, service));
         let external = service.networks.keys().filter_map(|key| project.networks.get(key)).find(|one| one.external);
         if let Some(network) = external.filter(|_| member.naming.is_holder()) {
             plan.warnings.push(format!(
@@ -87,6 +88,23 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
         said.push(format!("{name} goes along, and gets what the file says of it now"));
     }
     said
+}
+
+/// A proxy of which nobody knows has the address of a neighbour, and passes on what strangers ask.
+fn of_preview(project: &Project, service: &Service) -> Option<String> {
+    let networks = &service.teal.preview.as_ref()?.networks;
+    let is_private = |network: &&String| {
+        let address = network.split('/').next().and_then(|address| address.parse().ok());
+        address.is_some_and(|address| is_trusted(&PRIVATE_RANGES.map(str::to_owned), address))
+    };
+    let private: Vec<&str> = networks.iter().filter(is_private).map(String::as_str).collect();
+    (!private.is_empty() && project.trusted_proxies.is_empty()).then(|| {
+        format!(
+            "{}: whoever calls from {} may ask for its candidate. If a proxy there passes requests on, name it in `x-teal.trusted_proxies`, or everybody may",
+            service.name,
+            private.join(", ")
+        )
+    })
 }
 
 /// What nginx cannot do as the proxy does.
