@@ -412,15 +412,13 @@ fn serving<'a>(world: &'a World, release: &'a ReleaseKey) -> Vec<&'a Replica> {
 }
 
 /// Published ports name the addresses, so that two releases may listen on different container ports; other containers call
-/// the container's own. `also`: ports of the release whose routes hold; what is looked at beside it is found there too, as long as it
-/// listens on the same port in its containers.
+/// the container's own. `also`: ports of the release whose routes hold, under which what is looked at beside it is to be found as well.
 fn backend(replica: &Replica, settings: &StoredRelease, also: &[Port], doors: &[Door]) -> Option<Backend> {
     let ways = Ways::of(&replica.container, &settings.reach);
     if ways.is_empty() {
         return None;
     }
-    let also = also.iter().filter(|port| doors.iter().any(|door| door.port == port.target));
-    let published = also.chain(&settings.service.ports).filter(|port| port.protocol == Transport::Tcp);
+    let published = also.iter().chain(&settings.service.ports).filter(|port| port.protocol == Transport::Tcp);
     let published = published.filter_map(|port| Some((RoutePort::Published(port.published), ways.to(port.target)?)));
     let inside =
         doors.iter().map(|door| door.port).chain(settings.service.teal.listen.iter().map(|listen| listen.target));

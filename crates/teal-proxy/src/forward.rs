@@ -158,7 +158,7 @@ impl Exchange<'_> {
                     self.attempt(&target, claim).await
                 }
                 Choice::Hold if self.journey.way == Way::Preview => {
-                    let text = "The release of this preview has no replica for this port at the moment.";
+                    let text = "The release of this preview has no replica at the moment.";
                     return self.answer("503 Service Unavailable", text, "").await;
                 }
                 Choice::Hold => self.wait(target.clone()).await,

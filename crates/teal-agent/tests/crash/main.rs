@@ -14,6 +14,7 @@ mod groups;
 mod journal;
 mod migrate;
 mod names;
+mod preview;
 mod process;
 mod prune;
 mod reach;
