@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_model::config as settings;
-use teal_model::config::{Protocol as Transport, RouteRule, Service};
+use teal_model::config::{Port, Protocol as Transport, RouteRule, Service};
 use teal_model::deployment::{Health, Published, Routing};
 use teal_model::door::{self, Door};
 use teal_model::fault::{Code, Fault};
@@ -278,9 +278,10 @@ impl Publisher {
         let mut releases = Vec::new();
         for release in &routing.listed {
             let ports = self.settings(tables, release)?;
+            let also = if routing.preview.as_ref() == Some(release) { &settings.service.ports[..] } else { &[] };
             let mut backends = Vec::new();
             for replica in serving(world, routing, release) {
-                let Some(backend) = backend(replica, &ports, tables.doors_of(release)) else { continue };
+                let Some(backend) = backend(replica, &ports, also, tables.doors_of(release)) else { continue };
                 if let Some(process) = &replica.process {
                     processes.insert(backend.id.clone(), process.clone());
                 }
@@ -299,6 +300,7 @@ impl Publisher {
             timeouts: Timeouts { connect_ms: teal.connect_timeout_ms, response_ms: teal.response_timeout_ms },
             sticky: self.sticky(routing, teal.sticky.as_ref()),
             preview: self.preview(tables, routing)?,
+            hides_preview: teal.preview.is_some(),
             skew_guard: skew_guard(routing, &teal.skew_guard),
         };
         Ok(Entry { entry, settings, processes })
@@ -410,13 +412,13 @@ fn serving<'a>(world: &'a World, routing: &Routing, release: &'a ReleaseKey) -> 
 }
 
 /// Published ports name the addresses, so that two releases may listen on different container ports; other containers call
-/// the container's own.
-fn backend(replica: &Replica, settings: &StoredRelease, doors: &[Door]) -> Option<Backend> {
+/// the container's own. `also`: ports of the release whose routes hold, under which what is looked at beside it is to be found as well.
+fn backend(replica: &Replica, settings: &StoredRelease, also: &[Port], doors: &[Door]) -> Option<Backend> {
     let ways = Ways::of(&replica.container, &settings.reach);
     if ways.is_empty() {
         return None;
     }
-    let published = settings.service.ports.iter().filter(|port| port.protocol == Transport::Tcp);
+    let published = also.iter().chain(&settings.service.ports).filter(|port| port.protocol == Transport::Tcp);
     let published = published.filter_map(|port| Some((RoutePort::Published(port.published), ways.to(port.target)?)));
     let inside =
         doors.iter().map(|door| door.port).chain(settings.service.teal.listen.iter().map(|listen| listen.target));

@@ -1,4 +1,4 @@
-//! Smoke tests: the candidate is asked through the proxy's own listener, as its users will, before any of them.
+//! Smoke tests: the candidate is asked before any of its users, through the proxy's own listener where that leads to it as it will.
 
 use crate::get::Get;
 use crate::host_command::{self, Ended, Surroundings};
@@ -21,11 +21,12 @@ const LINES: usize = 20;
 #[derive(Debug, Clone)]
 pub struct Candidate {
     pub release: ReleaseKey,
-    /// The proxy's listener; for one on every address, loopback is asked.
+    /// The proxy's listener, or a replica; for one on every address, loopback is asked.
     pub at: SocketAddr,
     /// What `Host` says, where a check does not say it.
     pub host: String,
-    pub token: String,
+    /// Of its preview; None: it is asked itself.
+    pub token: Option<String>,
 }
 
 impl Candidate {
@@ -39,13 +40,14 @@ impl Candidate {
     }
 
     fn preview(&self) -> String {
-        format!("candidate {}", self.token)
+        self.token.as_ref().map_or_else(|| "candidate".to_owned(), |token| format!("candidate {token}"))
     }
 
     fn surroundings(&self, directory: &Path) -> Surroundings {
         let ReleaseKey { service, number } = &self.release;
         let variables = [
             ("TEAL_URL", format!("http://{}", self.at())),
+            ("TEAL_HOST", self.host.clone()),
             ("TEAL_PREVIEW", self.preview()),
             ("TEAL_PROJECT", service.project.clone()),
             ("TEAL_SERVICE", service.service.clone()),
@@ -98,8 +100,8 @@ async fn ask(
     until: Instant,
 ) -> Result<String, Failure> {
     let host = host.unwrap_or(&candidate.host);
-    let get =
-        Get { path: path.to_owned(), host: host.to_owned(), fields: vec![(FIELD, candidate.preview())], keep: BODY };
+    let fields = candidate.token.iter().map(|_| (FIELD, candidate.preview())).collect();
+    let get = Get { path: path.to_owned(), host: host.to_owned(), fields, keep: BODY };
     let asked = format!("GET {path} at {} (Host: {host})", candidate.at());
     let failed = |why: String, hint| Failure { why, detail: Vec::new(), hint };
     let answer = timeout_at(until, get.from(candidate.at()))
@@ -157,7 +159,7 @@ mod tests {
 
     fn candidate(at: SocketAddr) -> Candidate {
         let release = ReleaseKey::new(ServiceKey::new("shop", "web"), 3);
-        Candidate { release, at, host: "shop.example".to_owned(), token: "s3cret".to_owned() }
+        Candidate { release, at, host: "shop.example".to_owned(), token: Some("s3cret".to_owned()) }
     }
 
     /// A proxy that knows the candidate's preview.
@@ -183,6 +185,19 @@ mod tests {
         assert_eq!(words.len(), 2);
         let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
         assert_eq!(candidate(everywhere).at(), at);
+    }
+
+    #[tokio::test]
+    async fn a_candidate_that_is_asked_itself_sees_no_token() {
+        let itself = server(|head| {
+            let ok = head.contains("host: shop.example\r\n") && !head.contains("teal-preview");
+            answer(if ok { "200 OK" } else { "403 Forbidden" }, "")
+        })
+        .await;
+        let candidate = Candidate { token: None, ..candidate(itself) };
+        run(&smoke(&[http("/", Some(200), None)]), &candidate, Path::new("/")).await.unwrap();
+        let says = command(&["sh", "-c", "[ \"$TEAL_PREVIEW\" = candidate ]"]);
+        run(&smoke(&[says]), &candidate, Path::new("/")).await.unwrap();
     }
 
     #[tokio::test]
@@ -219,14 +234,14 @@ mod tests {
     async fn a_command_is_told_where_the_candidate_is() {
         let dir = tempfile::tempdir().unwrap();
         let script = dir.path().join("smoke.sh");
-        let asks = "#!/bin/sh\nset -e\n[ \"$1 $TEAL_PROJECT/$TEAL_SERVICE@$TEAL_RELEASE\" = \"now shop/web@3\" ]\necho $TEAL_URL $TEAL_PREVIEW > told\n";
+        let asks = "#!/bin/sh\nset -e\n[ \"$1 $TEAL_PROJECT/$TEAL_SERVICE@$TEAL_RELEASE\" = \"now shop/web@3\" ]\necho $TEAL_URL $TEAL_HOST $TEAL_PREVIEW > told\n";
         std::fs::write(&script, asks).unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
         let at: SocketAddr = "0.0.0.0:8080".parse().unwrap();
         let words = run(&smoke(&[command(&["./smoke.sh", "now"])]), &candidate(at), dir.path()).await.unwrap();
         assert!(words[0].starts_with("`./smoke.sh now` exited with code 0, "), "{words:?}");
         let told = std::fs::read_to_string(dir.path().join("told")).unwrap();
-        assert_eq!(told, "http://127.0.0.1:8080 candidate s3cret\n");
+        assert_eq!(told, "http://127.0.0.1:8080 shop.example candidate s3cret\n");
     }
 
     #[tokio::test]

@@ -149,6 +149,9 @@ pub struct ServiceEntry {
     pub sticky: Option<Sticky>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
+    /// What asks for a preview is not passed on to the application, also while there is no [`ServiceEntry::preview`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hides_preview: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skew_guard: Option<SkewGuard>,
 }
@@ -176,12 +179,13 @@ pub enum StickyBy {
 }
 
 /// Requests with `Teal-Preview: candidate`, as a field or a cookie, go to this release, whatever its share: from these networks, or
-/// with `candidate TOKEN` (cookie: `candidate.TOKEN`). They are counted apart, and the field is not passed on. They are served while
+/// with `candidate TOKEN` (cookie: `candidate.TOKEN`). They are counted apart, and what asks for them is not passed on. They are served while
 /// the service is holding, and get 503 at once where the release has no backend. The answer says `Teal-Preview: SERVICE@NUMBER`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
     pub release: ReleaseKey,
-    /// CIDR.
+    /// CIDR. Only a client counts that no proxy can stand for: a peer that says nothing of earlier clients, or one that trusted proxies tell
+    /// of and that is none of them; never a caller inside.
     pub networks: Vec<String>,
     /// Any of these.
     pub tokens: Vec<String>,

@@ -4,8 +4,13 @@
 
 use std::collections::BTreeMap;
 use teal_model::config::{
+<<<<<<< HEAD
     Attachment, CanaryStep, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Pace,
     Port, Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
+=======
+    Attachment, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port, Preview,
+    Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
+>>>>>>> edges
 };
 use teal_model::door::Door;
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
@@ -32,8 +37,18 @@ fn planned(services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
     planned_over(&[], services, changed, choice)
 }
 
-/// With what the live releases were seen to speak.
 fn planned_over(doors: &[Door], services: &[Service], changed: &[&str], choice: &Choice) -> Plan {
+    planned_behind(Vec::new(), doors, services, changed, choice)
+}
+
+/// Behind trusted proxies, with what the live releases were seen to speak.
+fn planned_behind(
+    trusted_proxies: Vec<String>,
+    doors: &[Door],
+    services: &[Service],
+    changed: &[&str],
+    choice: &Choice,
+) -> Plan {
     let services: BTreeMap<String, Service> =
         services.iter().map(|service| (service.name.clone(), service.clone())).collect();
     let live = |name: &String| LiveRelease {
@@ -60,7 +75,7 @@ fn planned_over(doors: &[Door], services: &[Service], changed: &[&str], choice: 
         has_healthcheck: false,
         may_change: false,
     };
-    let project = Project { name: "shop".to_owned(), services, ..Project::default() };
+    let project = Project { name: "shop".to_owned(), services, trusted_proxies, ..Project::default() };
     let images = BTreeMap::from([("app:2".to_owned(), facts)]);
     plan(&project, choice, &running, &images, &|_| "now".to_owned()).unwrap()
 }
@@ -199,6 +214,23 @@ fn who_lives_in_anothers_namespace_flips_with_it_or_is_recreated_after_it() {
     let beside = planned(&[memory, web("web")], &["web"], &Choice::default());
     assert_eq!(names(&beside), ["web", "a-side"]);
     assert!(member(&beside, "a-side").naming.is_holder() && member(&beside, "a-side").flips_with.is_some());
+}
+
+#[test]
+fn a_preview_for_neighbours_is_warned_of_while_no_proxy_is_named() {
+    let said = |networks: &[&str], trusted: &[&str]| {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let mut web = web("web");
+        web.teal.preview = Some(Preview { networks: texts(networks), token: None });
+        let warnings = planned_behind(texts(trusted), &[], &[web], &["web"], &Choice::default()).warnings;
+        warnings.join("\n")
+    };
+    let words = said(&["10.1.0.0/16", "192.0.2.0/24", "127.0.0.0/8"], &[]);
+    assert!(words.contains("whoever calls from 10.1.0.0/16, 127.0.0.0/8 may ask for its candidate"), "{words}");
+    assert!(words.contains("name it in `x-teal.trusted_proxies`"), "{words}");
+    assert_eq!(said(&["10.1.0.0/16"], &["10.1.0.1/32"]), "");
+    assert_eq!(said(&["192.0.2.0/24"], &[]), "", "nobody has a proxy in somebody else's network");
+    assert_eq!(said(&[], &[]), "", "a token");
 }
 
 #[test]

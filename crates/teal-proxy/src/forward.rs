@@ -95,7 +95,7 @@ pub(crate) async fn forward(
         let answer = Answer { status: "404 Not Found", text: "No route leads to a service.", extra: "" };
         return answer.send(connection, scratch, request, upload).await;
     };
-    let visit = Visit::new(&target, &connection.peer, &worker, &mut scratch.head);
+    let visit = Visit::new(&target, &connection.peer, &worker, request, &mut scratch.head);
     upload.head_is(scratch.head.len());
     let since = gap::slot(worker.shared.epoch, arrived);
     let waiting = (visit.way != Way::Preview).then(|| Waiting::new(&target.service, worker.shared.epoch, since));

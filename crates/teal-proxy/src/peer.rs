@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection, whether its word on earlier clients is believed, and who the client is by it.
 
-use crate::http1::request::Peer;
+use crate::http1::request::{Peer, Request};
 use crate::http1::{field, head};
 use crate::table::Table;
 use crate::worker::{Listener, Worker};
@@ -60,6 +60,15 @@ impl JudgedPeer {
             }
         }
         client
+    }
+
+    /// The client, where nobody else can have been taken for it. None: a proxy that is not trusted may stand before it, or one that
+    /// is trusted does not say for whom it asks.
+    pub(crate) fn certain_client(&self, table: &Table, request: &Request, head: &[u8]) -> Option<IpAddr> {
+        if self.words.inside || request.relayed && !self.words.trusted {
+            return None;
+        }
+        self.client(table, head).filter(|client| !(self.words.trusted && table.trusts(*client)))
     }
 
     pub(crate) fn came_by_https(&self, head: &[u8]) -> bool {

@@ -28,21 +28,14 @@ impl Preview {
         }
     }
 
-    /// Whether the request is a preview. What says so is taken out of `head`, whether it is believed or not: the field, and
-    /// the cookie where it has a token.
-    pub(crate) fn take(&self, head: &mut Vec<u8>, client: impl Fn(&[u8]) -> Option<IpAddr>) -> bool {
-        let by_field = head::values(head, NAME).map(|value| word(value, b' '));
-        let by_cookie = head::cookies(head, NAME).map(|value| word(value, b'.'));
-        let mut words = by_field.chain(by_cookie).peekable();
-        if words.peek().is_none() {
-            return false;
-        }
-        let taken = words.flatten().any(|word| match word {
-            Word::Alone => client(head).is_some_and(|client| self.networks.iter().any(|of| of.contains(client))),
+    /// Whether the request is a preview.
+    pub(crate) fn is_asked(&self, head: &[u8], client: impl Fn() -> Option<IpAddr>) -> bool {
+        let by_field = head::values(head, NAME).filter_map(|value| word(value, b' '));
+        let by_cookie = head::cookies(head, NAME).filter_map(|value| word(value, b'.'));
+        by_field.chain(by_cookie).any(|word| match word {
+            Word::Alone => client().is_some_and(|client| self.networks.iter().any(|of| of.contains(client))),
             Word::With(token) => self.knows(token),
-        });
-        head::change(head, without_preview);
-        taken
+        })
     }
 
     /// Compares with every token, each in a time that does not tell how much of it was right.
@@ -66,20 +59,28 @@ fn word(value: &[u8], before_token: u8) -> Option<Word<'_>> {
     }
 }
 
+/// Takes out of `head` what asks for a preview, whether it is believed or not: the token is nothing for an application's log.
+pub(crate) fn hide(head: &mut Vec<u8>) {
+    if head::fields(head).any(|field| !matches!(without_preview(&field), Change::Keep)) {
+        head::change(head, without_preview);
+    }
+}
+
 fn without_preview(field: &Field<'_>) -> Change {
     if field.is(NAME) {
-        return Change::Drop;
+        return if field.value.starts_with(CANDIDATE) { Change::Drop } else { Change::Keep };
     }
     if !field.is("cookie") {
         return Change::Keep;
     }
-    let has_token =
-        |pair: &&[u8]| head::cookie(pair).is_some_and(|(name, value)| name == NAME.as_bytes() && value.contains(&b'.'));
+    let asks = |pair: &&[u8]| {
+        head::cookie(pair).is_some_and(|(name, value)| name == NAME.as_bytes() && value.starts_with(CANDIDATE))
+    };
     let pairs = || field.value.split(|b| *b == b';');
-    if !pairs().any(|pair| has_token(&pair)) {
+    if !pairs().any(|pair| asks(&pair)) {
         return Change::Keep;
     }
-    let kept: Vec<&[u8]> = pairs().filter(|pair| !has_token(pair)).map(<[u8]>::trim_ascii).collect();
+    let kept: Vec<&[u8]> = pairs().filter(|pair| !asks(pair)).map(<[u8]>::trim_ascii).collect();
     if kept.is_empty() { Change::Drop } else { Change::Value(kept.join(&b"; "[..])) }
 }
 
@@ -102,8 +103,8 @@ mod tests {
     /// Whether it is a preview, and what the application gets to see of the fields.
     fn taken(preview: &Preview, fields: &str) -> (bool, String) {
         let mut head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
-        let client = |_: &[u8]| Some([10, 0, 0, 7].into());
-        let taken = preview.take(&mut head, client);
+        let taken = preview.is_asked(&head, || Some([10, 0, 0, 7].into()));
+        hide(&mut head);
         let head = String::from_utf8(head).expect("text");
         let fields = head.strip_prefix("GET / HTTP/1.1\r\nHost: a\r\n").and_then(|head| head.strip_suffix("\r\n"));
         (taken, fields.expect("the rest of the head").to_owned())
@@ -140,8 +141,9 @@ mod tests {
             ("Teal-Preview: candidate wrong\r\n", ""),
             ("Cookie: Teal-Preview=candidate.one\r\n", ""),
             ("Cookie: a=1; Teal-Preview=candidate.wrong;b=2\r\n", "Cookie: a=1; b=2\r\n"),
-            ("Cookie: a=1;  Teal-Preview=candidate\r\n", "Cookie: a=1;  Teal-Preview=candidate\r\n"),
-            ("Cookie: a=1;b=2\r\nTeal-Preview: x\r\n", "Cookie: a=1;b=2\r\n"),
+            ("Cookie: a=1;  Teal-Preview=candidate\r\n", "Cookie: a=1\r\n"),
+            ("Cookie: a=1;b=2\r\nTeal-Preview: candidate\r\n", "Cookie: a=1;b=2\r\n"),
+            ("Cookie: Teal-Preview=x\r\nTeal-Preview: y\r\n", "Cookie: Teal-Preview=x\r\nTeal-Preview: y\r\n"),
         ] {
             assert_eq!(taken(&preview, fields).1, left, "{fields}");
         }

@@ -30,6 +30,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 struct Exceptions {
     preview: Option<Preview>,
+    hides_preview: bool,
     sticky: Option<Rc<Sticky>>,
     guard: Option<Guard>,
 }
@@ -66,10 +67,11 @@ impl Target {
             |release: &ReleaseKey| pools.iter().position(|pool| pool.release.key == *release).unwrap_or(usize::MAX);
         let exceptions = Exceptions {
             preview: entry.preview.as_ref().map(|preview| Preview::new(preview, pool_of(&preview.release))),
+            hides_preview: entry.hides_preview || entry.preview.is_some(),
             sticky: entry.sticky.as_ref().and_then(Sticky::new).map(Rc::new),
             guard: entry.skew_guard.as_ref().map(|guard| Guard::new(guard, pool_of)),
         };
-        let any = exceptions.preview.is_some() || exceptions.sticky.is_some() || exceptions.guard.is_some();
+        let any = exceptions.hides_preview || exceptions.sticky.is_some() || exceptions.guard.is_some();
         Self {
             service: service.clone(),
             hold: entry.hold,
@@ -84,6 +86,11 @@ impl Target {
 
     pub(crate) fn preview(&self) -> Option<&Preview> {
         self.exceptions.as_ref()?.preview.as_ref()
+    }
+
+    /// Whether what asks for a preview is none of the application's business.
+    pub(crate) fn hides_preview(&self) -> bool {
+        self.exceptions.as_ref().is_some_and(|exceptions| exceptions.hides_preview)
     }
 
     pub(crate) fn sticky(&self) -> Option<&Rc<Sticky>> {

@@ -1,5 +1,6 @@
 //! What sets one request apart from the next: whether it is a preview, and which user sent it.
 
+use crate::http1::request::Request;
 use crate::peer::JudgedPeer;
 use crate::preview;
 use crate::sticky::{Sticky, User};
@@ -34,11 +35,20 @@ fn way(user: User) -> Way {
 
 impl Visit {
     /// Takes out of `head` what is not for the application.
-    pub(crate) fn new(target: &Target, peer: &JudgedPeer, worker: &Worker, head: &mut Vec<u8>) -> Self {
+    pub(crate) fn new(
+        target: &Target,
+        peer: &JudgedPeer,
+        worker: &Worker,
+        request: &Request,
+        head: &mut Vec<u8>,
+    ) -> Self {
         let mut visit = Self::default();
-        if let Some(preview) = target.preview()
-            && preview.take(head, |head| peer.client(&worker.table(), head))
-        {
+        let client = || peer.certain_client(&worker.table(), request, head);
+        let is_preview = target.preview().is_some_and(|preview| preview.is_asked(head, client));
+        if target.hides_preview() {
+            preview::hide(head);
+        }
+        if is_preview {
             visit.way = Way::Preview;
         } else if let Some(sticky) = target.sticky() {
             let user = sticky.user(head, || peer.client(&worker.table(), head));

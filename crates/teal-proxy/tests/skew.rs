@@ -171,3 +171,85 @@ async fn a_release_that_is_no_longer_listed_is_not_asked() {
     assert_eq!(stage.client().await.get("/assets/x").await.status(), 404);
     assert_eq!(old.connections(), 0);
 }
+
+#[tokio::test]
+async fn parts_and_copies_that_a_client_has_are_asked_of_the_other_as_they_were_of_the_first() {
+    let new = App::answering(|_| missing("new")).await;
+    let old = App::raw(|stream| async move {
+        let mut peer = Client::over(stream);
+        while let Some(request) = peer.receive(Kind::Request).await {
+            let answer = match (request.field("if-none-match"), request.field("range")) {
+                (Some("\"1\""), _) => {
+                    "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nContent-Length: 3\r\n\r\n".to_owned()
+                }
+                (_, Some("bytes=0-1")) => {
+                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/3\r\nContent-Length: 2\r\n\r\nol"
+                        .to_owned()
+                }
+                (_, Some(_)) => "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                _ if request.field("if-match").is_some() => {
+                    "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n".to_owned()
+                }
+                _ => ok("old"),
+            };
+            peer.send(&answer).await;
+        }
+    })
+    .await;
+    let mut stage = stage(&new, &old).await;
+    let mut client = stage.client().await;
+    for (fields, status, text) in [
+        ("If-None-Match: \"1\"\r\n", 304, ""),
+        ("If-None-Match: \"2\"\r\n", 200, "old"),
+        ("Range: bytes=0-1\r\n", 206, "ol"),
+        ("Range: bytes=9-\r\n", 416, ""),
+        ("If-Match: \"2\"\r\n", 412, ""),
+        ("If-None-Match: \"1\"\r\nRange: bytes=0-1\r\n", 304, ""),
+    ] {
+        client.send(&format!("GET /assets/x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        let kind = if status == 304 { Kind::Bodiless } else { Kind::Response };
+        let answer = client.receive(kind).await.expect("an answer");
+        assert_eq!((answer.status(), answer.text()), (status, text), "{fields}");
+    }
+    assert_eq!(stage.until(1, |one| one.in_flight == 0).await.counters.answered, [0, 2, 2, 2, 0]);
+}
+
+#[tokio::test]
+async fn head_and_http_1_0_get_one_answer_in_their_own_framing() {
+    let chunked = |status: &'static str, text: &'static str| {
+        App::answering(move |request| {
+            let body = format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len());
+            let body = if request.start().starts_with("HEAD ") { "" } else { &body };
+            format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
+        })
+    };
+    let new = chunked("404 Not Found", "new").await;
+    let old = App::answering(|request| match (&path(request)[..], request.start().starts_with("HEAD ")) {
+        ("/assets/none", _) => missing(""),
+        (_, true) => "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n".to_owned(),
+        (_, false) => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nold\r\n0\r\n\r\n".to_owned(),
+    })
+    .await;
+    let stage = stage(&new, &old).await;
+    for (path, status, text) in [("x", 200, "old"), ("none", 404, "new")] {
+        let mut client = stage.client().await;
+        client.send(&format!("GET /assets/{path} HTTP/1.0\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status(), answer.text(), answer.field("transfer-encoding")), (status, text, None), "{path}");
+        let mut client = stage.client().await;
+        for _ in 0..2 {
+            client.send(&format!("HEAD /assets/{path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            assert_eq!(client.receive(Kind::Bodiless).await.expect("an answer").status(), status, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_asked_of_one_release_alone() {
+    let new = App::answering(|_| missing("new")).await;
+    let old = App::saying("old").await;
+    let stage = stage(&new, &old).await;
+    let mut client = stage.client().await;
+    let answer = client.get_with("/assets/x", "Connection: Upgrade\r\nUpgrade: websocket\r\n").await;
+    assert_eq!((answer.status(), old.connections()), (404, 0));
+}

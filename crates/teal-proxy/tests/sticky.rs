@@ -190,3 +190,35 @@ async fn where_a_users_release_is_gone_another_serves_and_upgrades_keep_to_it() 
     give(&mut stage, &apps, 50).await;
     assert_eq!(client.get_with("/", &mine).await.text(), "candidate", "where it belongs");
 }
+
+#[tokio::test]
+async fn head_and_http_1_0_settle_a_user_and_keep_to_its_release() {
+    let apps = ["live", "candidate"].map(|name| {
+        App::answering(move |request| {
+            let body = if request.start().starts_with("HEAD ") { "" } else { name };
+            format!("HTTP/1.1 200 OK\r\nX-By: {name}\r\nContent-Length: {}\r\n\r\n{body}", name.len())
+        })
+    });
+    let [live, candidate] = apps;
+    let apps = [live.await, candidate.await];
+    let (mut stage, _) = stage(by_cookie()).await;
+    give(&mut stage, &apps, 50).await;
+    let mut seen = HashMap::new();
+    for _ in 0..8 {
+        let mut client = stage.client().await;
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let first = client.receive(Kind::Bodiless).await.expect("an answer");
+        let (mine, by) = (cookie(&first).expect("a cookie"), first.field("x-by").expect("a name").to_owned());
+        for request in ["GET / HTTP/1.0", "GET / HTTP/1.0\r\nConnection: keep-alive", "GET / HTTP/1.1\r\nHost: a"] {
+            let mut old = stage.client().await;
+            old.send(&format!("{request}\r\n{mine}\r\n")).await;
+            let answer = old.answer().await;
+            assert_eq!((answer.text(), answer.field("set-cookie")), (&by[..], None), "{request}");
+        }
+        *seen.entry(by).or_insert(0) += 1;
+    }
+    assert_eq!(seen, HashMap::from([("live".to_owned(), 4), ("candidate".to_owned(), 4)]));
+    let mut old = stage.client().await;
+    old.send("GET / HTTP/1.0\r\n\r\n").await;
+    assert!(cookie(&old.answer().await).is_some());
+}

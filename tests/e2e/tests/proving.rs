@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 use teal_e2e::scenario::web;
 use teal_e2e::stage::{Deployed, Stage};
@@ -31,8 +32,7 @@ fn why(deployed: &Deployed) -> Code {
 #[test]
 fn a_candidate_is_looked_at_before_any_user_meets_it() {
     let stage = Stage::new("preview");
-    let settings =
-        "      canary: [0% manual, 50% manual]\n      preview: true\n      smoke: [/health, /]\n      sticky: cookie";
+    let settings = "      canary: [0% manual, 50% manual]\n      preview: {networks: 127.0.0.0/8}\n      smoke: [/health, /]\n      sticky: cookie";
     stage
         .compose(
             &web(2, &format!("      bake: 0\n{settings}"), "").replace("interval: 50ms", "interval: 50ms, warmup: 20"),
@@ -52,6 +52,32 @@ fn a_candidate_is_looked_at_before_any_user_meets_it() {
     stage.must(&["promote", "--full"]);
     stage.until("it is live", Duration::from_secs(60), || stage.status().running.is_empty());
     assert_eq!(get(&stage, "/", ""), (200, "1".to_owned()));
+}
+
+#[test]
+fn a_candidate_on_another_port_and_host_is_tested_before_anybody_is_led_there() {
+    let stage = Stage::new("moved");
+    let smoke = "      bake: 0\n      smoke: [/health, {command: [./smoke.sh]}]";
+    stage.compose(&web(1, smoke, "")).up();
+    let script = stage.folder().join("smoke.sh");
+    let asks = "#!/bin/sh\necho \"$TEAL_URL $TEAL_HOST\" > asked\nexec curl -fsS -H \"Host: $TEAL_HOST\" -H \"Teal-Preview: $TEAL_PREVIEW\" \"$TEAL_URL/\"\n";
+    std::fs::write(&script, asks).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let asked = || std::fs::read_to_string(stage.folder().join("asked")).unwrap();
+    stage.must_deploy("0");
+    stage.must_deploy("1");
+    let by_port = format!("http://{0} localhost:{1}\n", stage.address(), stage.address().port());
+    assert_eq!(asked(), by_port, "through the proxy, as users");
+    let moved = web(1, &format!("{smoke}\n      route: {{host: new.example}}"), "");
+    stage.compose(&moved);
+    stage.must_deploy("2");
+    let told = asked();
+    assert!(told.ends_with(" new.example\n") && !told.starts_with(&format!("http://{} ", stage.address())), "{told}");
+    let mut stream = TcpStream::connect(stage.address()).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: new.example\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("X-Version: 2\r\n"), "{answer}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod growing;
 mod journal;
 mod migrate;
 mod names;
+mod preview;
 mod process;
 mod prune;
 mod reach;

@@ -3,7 +3,7 @@
 use super::read::Item;
 use std::net::IpAddr;
 
-/// What `private` stands for wherever ranges are written: RFC 1918, RFC 4193, loopback and link-local.
+/// What `private` stands for where ranges are written: RFC 1918, RFC 4193, loopback and link-local.
 pub const PRIVATE_RANGES: [&str; 8] = [
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -15,13 +15,13 @@ pub const PRIVATE_RANGES: [&str; 8] = [
     "fe80::/10",
 ];
 
-/// One or a list; `private` is all of [`PRIVATE_RANGES`].
-pub(super) fn read(item: &Item<'_>) -> Vec<String> {
+/// One or a list; `private` is all of these.
+pub(super) fn read(item: &Item<'_>, private: &[&str]) -> Vec<String> {
     let mut ranges: Vec<String> = Vec::new();
     for item in item.one_or_list().unwrap_or_default() {
         let Some(text) = item.text() else { continue };
         if text == "private" {
-            ranges.extend(PRIVATE_RANGES.map(str::to_owned));
+            ranges.extend(private.iter().map(|range| (*range).to_owned()));
         } else if let Some(range) =
             item.parsed(cidr, "an address or a range", "Write `10.0.0.0/8`, `::1` or `private`.")
         {

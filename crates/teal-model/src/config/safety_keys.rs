@@ -82,7 +82,7 @@ pub static PREVIEW: Level = Level {
     keys: &[
         yes(
             "networks",
-            "Addresses (CIDR or single) that may ask; `private` is all private ranges. Default: this host alone.",
+            "Addresses (CIDR or single) that may ask; `private` is all private ranges but loopback. Default: none.",
         ),
         yes("token", "A secret of at least 16 characters: whoever sends it may ask from anywhere."),
     ],

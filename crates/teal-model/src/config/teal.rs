@@ -26,7 +26,8 @@ pub(super) struct TealProject {
 pub(super) fn read_project(item: &Item<'_>) -> TealProject {
     let mut out = TealProject::default();
     let Some(map) = item.map(&keys::TEAL_PROJECT) else { return out };
-    out.trusted_proxies = map.take("trusted_proxies").map(|ranges| ranges::read(&ranges)).unwrap_or_default();
+    out.trusted_proxies =
+        map.take("trusted_proxies").map(|item| ranges::read(&item, &ranges::PRIVATE_RANGES)).unwrap_or_default();
     read_shared(&map, &UpdateConfig::default(), &mut out.defaults);
     map.finish();
     out

@@ -54,7 +54,7 @@ pub static TEAL_SERVICE: Level = Level {
         ),
         yes(
             "preview",
-            "`true`, or a map: who may ask for the candidate before its first share. Default: nobody. See [preview](#preview).",
+            "A map: who may ask for the candidate before its first share. Default: nobody. See [preview](#preview).",
         ),
         yes(
             "skew_guard",

@@ -1,8 +1,13 @@
 //! What a plan warns of: the file says one thing, and here it means another.
 
+<<<<<<< HEAD
 use super::{ALL, Member, Plan};
 use crate::config::{Attachment, Condition, Project, Restart, Service, Strategy};
 use crate::deployment::percent;
+=======
+use super::{Member, Plan};
+use crate::config::{Attachment, Condition, PRIVATE_RANGES, Project, Restart, Service, Strategy, is_trusted};
+>>>>>>> edges
 use std::collections::BTreeSet;
 
 pub(super) fn warn(project: &Project, plan: &mut Plan) {
@@ -22,6 +27,7 @@ pub(super) fn warn(project: &Project, plan: &mut Plan) {
     for member in &plan.members {
         let name = &member.service.service;
         let service = &project.services[name];
+        plan.warnings.extend(of_preview(project, service));
         let external = service.networks.keys().filter_map(|key| project.networks.get(key)).find(|one| one.external);
         if let Some(network) = external.filter(|_| member.naming.is_holder()) {
             plan.warnings.push(format!(
@@ -92,6 +98,7 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
     said
 }
 
+<<<<<<< HEAD
 /// Steps in which a replica has more requests than it has when all of them run.
 fn of_crowding(member: &Member) -> Vec<String> {
     let (name, all) = (&member.service.service, member.replicas);
@@ -105,6 +112,23 @@ fn of_crowding(member: &Member) -> Vec<String> {
             )
         })
         .collect()
+=======
+/// A proxy of which nobody knows has the address of a neighbour, and passes on what strangers ask.
+fn of_preview(project: &Project, service: &Service) -> Option<String> {
+    let networks = &service.teal.preview.as_ref()?.networks;
+    let is_private = |network: &&String| {
+        let address = network.split('/').next().and_then(|address| address.parse().ok());
+        address.is_some_and(|address| is_trusted(&PRIVATE_RANGES.map(str::to_owned), address))
+    };
+    let private: Vec<&str> = networks.iter().filter(is_private).map(String::as_str).collect();
+    (!private.is_empty() && project.trusted_proxies.is_empty()).then(|| {
+        format!(
+            "{}: whoever calls from {} may ask for its candidate. If a proxy there passes requests on, name it in `x-teal.trusted_proxies`, or everybody may",
+            service.name,
+            private.join(", ")
+        )
+    })
+>>>>>>> edges
 }
 
 /// What nginx cannot do as the proxy does.

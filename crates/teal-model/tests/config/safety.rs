@@ -2,8 +2,8 @@
 
 use crate::common::{Input, each_is_refused, file, show, web, web_and, web_warnings};
 use teal_model::config::{
-    CanaryStep, FailureAction, Judge, JudgeAsks, Migrate, Pace, Preview, Retain, Rollback, RollbackOn, Service,
-    ServiceSettings, Smoke, SmokeCheck, Sticky, Strategy, Warmup,
+    CanaryStep, FailureAction, Judge, JudgeAsks, Migrate, PRIVATE_RANGES, Pace, Preview, Retain, Rollback, RollbackOn,
+    Service, ServiceSettings, Smoke, SmokeCheck, Sticky, Strategy, Warmup,
 };
 
 fn teal(settings: &str) -> ServiceSettings {
@@ -18,8 +18,8 @@ fn step(share: u32, ms: u64) -> CanaryStep {
     CanaryStep { share, pace: Pace::For { ms }, replicas: None }
 }
 
-fn loopback(token: Option<&str>) -> Option<Preview> {
-    Some(Preview { networks: Preview::LOOPBACK.map(str::to_owned).to_vec(), token: token.map(str::to_owned) })
+fn with_token(token: &str) -> Option<Preview> {
+    Some(Preview { networks: Vec::new(), token: Some(token.to_owned()) })
 }
 
 #[test]
@@ -193,17 +193,21 @@ fn users_are_told_apart_by_cookie_header_or_address() {
 }
 
 #[test]
-fn a_preview_is_for_this_host_unless_it_says_more() {
-    assert_eq!(teal("{preview: true}").preview, loopback(None));
-    assert_eq!(teal("{preview: {}}").preview, loopback(None));
+fn a_preview_is_for_those_that_it_names() {
     assert_eq!(teal("{preview: false}").preview, None);
     let some = teal("{preview: {networks: [10.1.2.3/8, '::1'], token: 0123456789abcdef}}").preview;
     let networks = ["10.0.0.0/8", "::1/128"].map(str::to_owned).to_vec();
     assert_eq!(some, Some(Preview { networks, token: Some("0123456789abcdef".to_owned()) }));
     let private = teal("{preview: {networks: private}}").preview.unwrap_or_default();
-    assert_eq!(private.networks, teal_model::config::PRIVATE_RANGES);
+    let loopback = |range: &&str| ["127.0.0.0/8", "::1/128"].contains(range);
+    let all: Vec<&str> = PRIVATE_RANGES.into_iter().filter(|range| !loopback(range)).collect();
+    assert_eq!(private.networks, all, "a proxy of this host is no neighbour");
+    let this_host = teal("{preview: {networks: [private, 127.0.0.1]}}").preview.unwrap_or_default();
+    assert_eq!(this_host.networks.last().map(String::as_str), Some("127.0.0.1/32"), "unless it is named");
     each_is_refused(&[
         ("x-teal: {preview: yes please}", "x-teal.preview: not a boolean"),
+        ("x-teal: {preview: true}", "x-teal.preview: does not say who may ask. Write `{token: "),
+        ("x-teal: {preview: {}}", "x-teal.preview: does not say who may ask"),
         ("x-teal: {preview: {networks: office}}", "preview.networks: not an address or a range"),
         ("x-teal: {preview: {token: short}}", "preview.token: not a word that nobody guesses"),
         ("x-teal: {preview: {token: 'sixteen and more blanks'}}", "not a word that nobody guesses"),
@@ -218,7 +222,7 @@ fn the_token_of_a_preview_is_in_no_problem() {
         assert!(said.contains("preview.token: not a word that nobody guesses") && !said.contains("sesame"), "{said}");
     }
     let input = Input { text: &text, environment: &[("TOKEN", "a-word-that-nobody-guesses")], ..Input::default() };
-    assert_eq!(input.ok().project.services["web"].teal.preview, loopback(Some("a-word-that-nobody-guesses")));
+    assert_eq!(input.ok().project.services["web"].teal.preview, with_token("a-word-that-nobody-guesses"));
 }
 
 #[test]
@@ -236,12 +240,15 @@ fn assets_are_found_under_prefixes() {
 fn what_needs_requests_is_refused_where_the_proxy_sees_none() {
     each_is_refused(&[
         ("x-teal: {mode: tcp, sticky: cookie}", "x-teal.sticky: with `mode: tcp` the proxy passes bytes"),
-        ("x-teal: {mode: tcp, preview: true}", "x-teal.preview: with `mode: tcp`"),
+        ("x-teal: {mode: tcp, preview: {networks: private}}", "x-teal.preview: with `mode: tcp`"),
         ("x-teal: {mode: direct, skew_guard: /a}", "x-teal.skew_guard: with `mode: direct` no request passes"),
-        ("expose: [80]\nx-teal: {traffic: nginx, preview: true}", "x-teal.preview: nginx carries the requests"),
+        (
+            "expose: [80]\nx-teal: {traffic: nginx, preview: {networks: private}}",
+            "x-teal.preview: nginx carries the requests",
+        ),
     ]);
     assert_eq!(teal("{mode: tcp, sticky: address}").sticky, Some(Sticky::Address));
-    let text = web_and("x-teal: {mode: tcp}", "x-teal: {preview: true}\n");
+    let text = web_and("x-teal: {mode: tcp}", "x-teal: {preview: {networks: private}}\n");
     assert_eq!(file(&text).ok().project.services["web"].teal.preview, None, "the project's is for the others");
 }
 
@@ -421,13 +428,13 @@ fn what_the_project_says_holds_for_services_that_do_not() {
   own:
     image: b
     x-teal: {bake: 0, retain: until-next, keep: 3, rollback: {on: facts}, preview: false}
-x-teal: {bake: 1m, retain: 0, keep: 9, rollback: {action: continue, ratio: 3}, preview: true}
+x-teal: {bake: 1m, retain: 0, keep: 9, rollback: {action: continue, ratio: 3}, preview: {token: a-word-that-nobody-guesses}}
 ";
     let project = file(text).ok().project;
     let web = &project.services["web"].teal;
     assert_eq!((web.bake_ms, web.retain, web.keep), (60_000, Retain::For { ms: 0 }, 9));
     assert_eq!((web.rollback.action, web.rollback.ratio), (FailureAction::Continue, 3.0));
-    assert_eq!(web.preview, loopback(None));
+    assert_eq!(web.preview, with_token("a-word-that-nobody-guesses"));
     let own = &project.services["own"].teal;
     assert_eq!((own.bake_ms, own.retain, own.keep), (0, Retain::UntilNext, 3));
     assert_eq!((own.rollback.action, own.rollback.ratio), (FailureAction::Rollback, 1.5), "its map replaces");
@@ -511,8 +518,13 @@ fn how_a_release_arrives_is_no_reason_for_a_new_one() {
     let update =
         web("ports: ['80:8080']\ndeploy: {update_config: {monitor: 5s, failure_action: pause, max_failure_ratio: 1}}");
     assert_eq!(update.as_released(), plain.as_released());
-    for settings in ["sticky: cookie", "preview: true", "skew_guard: /a", "drain: 1m", "health: {path: /x, warmup: 5}"]
-    {
+    for settings in [
+        "sticky: cookie",
+        "preview: {networks: private}",
+        "skew_guard: /a",
+        "drain: 1m",
+        "health: {path: /x, warmup: 5}",
+    ] {
         assert_ne!(read(settings).as_released(), plain.as_released(), "{settings}");
     }
 }

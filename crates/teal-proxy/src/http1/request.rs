@@ -67,6 +67,8 @@ pub(crate) struct Request {
     pub(crate) expects_continue: bool,
     pub(crate) accepts_trailers: bool,
     pub(crate) upgrade: bool,
+    /// It speaks of earlier clients, as only proxies do.
+    pub(crate) relayed: bool,
     /// In the written head.
     pub(crate) path: Range<usize>,
     pub(crate) host: Range<usize>,
@@ -93,6 +95,7 @@ struct Facts<'a> {
     upgrade: Option<&'a [u8]>,
     expects_continue: bool,
     accepts_trailers: bool,
+    relayed: bool,
 }
 
 /// Reads a request head from the front of `bytes` and writes the one for the backend to `out`. None: more bytes are needed.
@@ -159,6 +162,7 @@ pub(crate) fn translate(bytes: &[u8], peer: &Peer, out: &mut Vec<u8>) -> Result<
         expects_continue: http11 && facts.expects_continue && facts.framing != Framing::NONE,
         accepts_trailers: facts.accepts_trailers,
         upgrade: upgrade.is_some(),
+        relayed: facts.relayed,
         path,
         host,
     }))
@@ -178,7 +182,7 @@ fn body_is_usual(method: &str) -> bool {
 fn read_fields<'a>(headers: &[Header<'a>], http11: bool) -> Result<Facts<'a>, Refusal> {
     let bad = |why| Err(Refusal::BadRequest(why));
     let (mut host, mut length, mut chunked, mut upgrade) = (None, None, false, None);
-    let (mut expects_continue, mut accepts_trailers) = (false, false);
+    let (mut expects_continue, mut accepts_trailers, mut relayed) = (false, false, false);
     let mut connection = ConnectionOptions::default();
     for header in headers {
         match field::known(header.name.as_bytes()) {
@@ -201,6 +205,11 @@ fn read_fields<'a>(headers: &[Header<'a>], http11: bool) -> Result<Facts<'a>, Re
             }
             Known::Expect if header.value.eq_ignore_ascii_case(b"100-continue") => expects_continue = true,
             Known::Expect => return Err(Refusal::Expectation),
+            Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::XForwardedOther
+            | Known::Forwarded => relayed = true,
             _ => {}
         }
     }
@@ -213,7 +222,7 @@ fn read_fields<'a>(headers: &[Header<'a>], http11: bool) -> Result<Facts<'a>, Re
         (None, true) => Framing::Chunked,
         (None, false) => Framing::NONE,
     };
-    Ok(Facts { host, framing, connection, upgrade, expects_continue, accepts_trailers })
+    Ok(Facts { host, framing, connection, upgrade, expects_continue, accepts_trailers, relayed })
 }
 
 /// The path to send, and the host it is for (RFC 9112 3.2, 3.3).

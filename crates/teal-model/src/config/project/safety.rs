@@ -60,11 +60,6 @@ pub struct Preview {
     pub token: Option<String>,
 }
 
-impl Preview {
-    /// Where nothing else is said: processes of this host.
-    pub const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
-}
-
 /// `x-teal.retain`: how long a retired release stays warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "retain")]

@@ -1,0 +1,61 @@
+//! What the proxy is told of previews, with a candidate and without.
+
+use crate::deaths::web;
+use crate::shop::{self, Shop, project};
+use crate::stage::good;
+use teal_model::api::DeployRequest;
+use teal_model::config::{CanaryStep, Pace, Preview};
+use teal_model::deployment::State;
+use teal_model::wire::{RoutePort, ServiceEntry};
+
+const TOKEN: &str = "a-word-that-nobody-guesses";
+
+/// Looked at for a while before its first request.
+fn looked_at(version: &str, published: u16) -> DeployRequest {
+    let mut service = shop::web(&format!("web:{version}"));
+    service.ports[0].published = published;
+    service.teal.canary = vec![CanaryStep { share: 0, pace: Pace::For { ms: 20_000 } }];
+    service.teal.preview = Some(Preview { networks: Vec::new(), token: Some(TOKEN.to_owned()) });
+    project(vec![service])
+}
+
+fn told(shop: &Shop) -> Vec<ServiceEntry> {
+    let proxy = shop.traffic.proxy();
+    proxy.tables.iter().filter_map(|table| table.services.get(&web()).cloned()).collect()
+}
+
+#[test]
+fn a_service_with_previews_hides_what_asks_for_them_while_there_is_none() {
+    let shop = Shop::new();
+    shop.image("web:v1", good()).image("web:v2", good());
+    assert_eq!(shop.deploy(&looked_at("v1", 8003)), State::Done);
+    assert_eq!(shop.deploy(&looked_at("v2", 8003)), State::Done);
+    let told = told(&shop);
+    assert!(told.iter().all(|entry| entry.hides_preview));
+    let last = told.last().unwrap();
+    assert_eq!((last.split[0].release.number, &last.preview), (2, &None));
+
+    let mut plain = looked_at("v1", 8003);
+    plain.project.services.get_mut("web").unwrap().teal.preview = None;
+    assert_eq!(shop.deploy(&plain), State::Done);
+    assert!(!self::told(&shop).last().unwrap().hides_preview, "it has none any more");
+}
+
+#[test]
+fn a_candidate_on_another_port_is_looked_at_where_users_are() {
+    let shop = Shop::new();
+    shop.image("web:v1", good()).image("web:v2", good());
+    assert_eq!(shop.deploy(&looked_at("v1", 8003)), State::Done);
+    assert_eq!(shop.deploy(&looked_at("v2", 8004)), State::Done);
+    let told = told(&shop);
+    let ports = |entry: &ServiceEntry| {
+        let candidate = entry.releases.iter().find(|listed| listed.release.number == 2).unwrap();
+        assert_eq!(candidate.backends.len(), 2);
+        candidate.backends[0].addrs.clone()
+    };
+    let step = told.iter().find(|entry| entry.preview.is_some()).unwrap();
+    assert_eq!(step.split.iter().map(|share| share.release.number).collect::<Vec<_>>(), [1]);
+    assert_eq!(ports(step).get(&RoutePort::Published(8003)), ports(step).get(&RoutePort::Published(8004)));
+    assert!(ports(step).contains_key(&RoutePort::Published(8003)));
+    assert!(!ports(told.last().unwrap()).contains_key(&RoutePort::Published(8003)), "that is closed");
+}
