@@ -4,13 +4,8 @@
 
 use std::collections::BTreeMap;
 use teal_model::config::{
-<<<<<<< HEAD
     Attachment, CanaryStep, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Pace,
-    Port, Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
-=======
-    Attachment, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port, Preview,
-    Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
->>>>>>> edges
+    Port, Preview, Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
 };
 use teal_model::door::Door;
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};

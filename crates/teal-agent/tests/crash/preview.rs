@@ -14,7 +14,7 @@ const TOKEN: &str = "a-word-that-nobody-guesses";
 fn looked_at(version: &str, published: u16) -> DeployRequest {
     let mut service = shop::web(&format!("web:{version}"));
     service.ports[0].published = published;
-    service.teal.canary = vec![CanaryStep { share: 0, pace: Pace::For { ms: 20_000 } }];
+    service.teal.canary = vec![CanaryStep { replicas: None, share: 0, pace: Pace::For { ms: 20_000 } }];
     service.teal.preview = Some(Preview { networks: Vec::new(), token: Some(TOKEN.to_owned()) });
     project(vec![service])
 }

@@ -1,13 +1,8 @@
 //! What a plan warns of: the file says one thing, and here it means another.
 
-<<<<<<< HEAD
 use super::{ALL, Member, Plan};
-use crate::config::{Attachment, Condition, Project, Restart, Service, Strategy};
-use crate::deployment::percent;
-=======
-use super::{Member, Plan};
 use crate::config::{Attachment, Condition, PRIVATE_RANGES, Project, Restart, Service, Strategy, is_trusted};
->>>>>>> edges
+use crate::deployment::percent;
 use std::collections::BTreeSet;
 
 pub(super) fn warn(project: &Project, plan: &mut Plan) {
@@ -98,7 +93,6 @@ fn warn_of(plan: &Plan, member: &Member, service: &Service) -> Vec<String> {
     said
 }
 
-<<<<<<< HEAD
 /// Steps in which a replica has more requests than it has when all of them run.
 fn of_crowding(member: &Member) -> Vec<String> {
     let (name, all) = (&member.service.service, member.replicas);
@@ -112,7 +106,8 @@ fn of_crowding(member: &Member) -> Vec<String> {
             )
         })
         .collect()
-=======
+}
+
 /// A proxy of which nobody knows has the address of a neighbour, and passes on what strangers ask.
 fn of_preview(project: &Project, service: &Service) -> Option<String> {
     let networks = &service.teal.preview.as_ref()?.networks;
@@ -128,7 +123,6 @@ fn of_preview(project: &Project, service: &Service) -> Option<String> {
             private.join(", ")
         )
     })
->>>>>>> edges
 }
 
 /// What nginx cannot do as the proxy does.
