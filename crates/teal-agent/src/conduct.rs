@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Notice, What};
 use teal_model::config::PullPolicy;
-use teal_model::deployment::{Action, Deployment, Event, Health, Migration, Phase, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{
+    Action, Deployment, Event, Health, Judged, Migration, Phase, Pull, Ruling, Seen, State, Step, decide,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
 use teal_model::receipt::{Outcome, Receipt, Traffic};
@@ -40,6 +42,8 @@ pub struct Conductor {
     orders: watch::Sender<Orders>,
     ordered: watch::Receiver<Orders>,
     jury: Option<Jury>,
+    /// What it says, for others.
+    judged: watch::Sender<Judged>,
     proving: Option<Proving>,
     notices: broadcast::Sender<Notice>,
     sequence: u64,
@@ -57,6 +61,7 @@ impl Conductor {
         window: Option<Window>,
         orders: watch::Sender<Orders>,
         notices: broadcast::Sender<Notice>,
+        judged: watch::Sender<Judged>,
     ) -> Self {
         Self {
             deployment: kept.deployment.clone(),
@@ -66,6 +71,7 @@ impl Conductor {
             ordered: orders.subscribe(),
             orders,
             jury: None,
+            judged,
             proving: None,
             notices,
             sequence: 0,
@@ -93,8 +99,9 @@ impl Conductor {
                 Step::Fail(fault) => self.record(Event::Failed { action: None, fault }).await,
                 Step::Promote(promote) => {
                     self.orders.send_modify(|orders| orders.promote = None);
-                    // Somebody knows better than what was seen so far: it is looked at anew.
-                    self.jury = self.jury.take().filter(|_| self.deployment.cap.is_none());
+                    // Whoever promotes over a share that was turned down, or over a pause, knows better than what was seen so far: that is
+                    // noted beside his name, and it is looked at anew. A step that nothing was said against keeps all that was seen.
+                    self.jury = self.jury.take().filter(|jury| jury.now().ruling == Ruling::Keep);
                     self.record(Event::Promoted { full: promote.full, who: promote.who }).await;
                 }
                 Step::Freeze(why) => {
@@ -150,8 +157,9 @@ impl Conductor {
             ..Seen::default()
         };
         if let Some(jury) = &self.jury {
-            (seen.judged, seen.unready_since) = (jury.now(), jury.unready_since());
+            (seen.judged, seen.unready_from) = (jury.now(), jury.unready_from());
         }
+        self.judged.send_replace(seen.judged.clone());
         if let State::Migrating { member, .. } = &self.deployment.state {
             let release = &self.deployment.plan.members[*member].candidate;
             if self.published() {
@@ -442,7 +450,7 @@ impl Conductor {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
             Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },
             Event::Resolved { plan } => What::Planned { plan: plan.clone() },
-            Event::Promoted { who, .. } => What::Warning { words: format!("promoted by {who}") },
+            Event::Promoted { who, .. } => What::Warning { words: self.deployment.promoted_by(who) },
             Event::Frozen { why: words } | Event::Noted { words } => What::Warning { words: words.clone() },
             Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
         };

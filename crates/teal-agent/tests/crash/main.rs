@@ -12,6 +12,8 @@ mod death;
 mod deaths;
 mod groups;
 mod journal;
+mod jury;
+mod left_over;
 mod migrate;
 mod names;
 mod process;
