@@ -69,7 +69,7 @@ pub fn container(seen: ContainerInspectResponse) -> Container {
         image_id: seen.image.unwrap_or_default(),
         status: status(&state),
         health: health(&state),
-        rhythm: config.healthcheck.as_ref().map(rhythm),
+        rhythm: health(&state).and(config.healthcheck.as_ref().map(rhythm)),
         restarts: seen.restart_count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         pid: running
             .then(|| state.pid.and_then(|pid| i32::try_from(pid).ok()))
