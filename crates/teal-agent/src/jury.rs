@@ -299,8 +299,7 @@ impl Session {
             judged.both_fail |= both_fail.is_some();
             judged.contained |= bench.contained.is_some();
             let (candidate, live) = bench.names();
-            let held = both_fail.map(|warning| warning.words(&candidate, &live)).or_else(|| bench.is_held());
-            judged.held = judged.held.or_else(|| held.map(|why| format!("{}: {why}", bench.member.service.service)));
+            judged.held = judged.held.or_else(|| bench.held(both_fail.map(|warning| warning.words(&candidate, &live))));
             let subject = format!("verdict of {}", bench.member.service);
             match warnings.first() {
                 Some(warning) => self
@@ -420,10 +419,16 @@ impl Bench {
         self.samples.iter().map(line).collect()
     }
 
-    /// Why its share is what holds it.
-    fn is_held(&self) -> Option<String> {
-        let why = self.contained.as_ref()?;
-        Some(format!("its share is turned down until it does well for a while ({why})"))
+    /// Why no step forward is taken because of it.
+    fn held(&self, both_fail: Option<String>) -> Option<String> {
+        let name = &self.member.service.service;
+        match (both_fail, &self.contained) {
+            (Some(why), _) => Some(format!("{name} and its live release fail alike ({why})")),
+            (None, Some(why)) => {
+                Some(format!("the share of {name} is turned down until it does well for a while ({why})"))
+            }
+            (None, None) => None,
+        }
     }
 
     /// The candidate has requests: from now on they are what its judges speak of. Where it is recreated it has had them before anybody

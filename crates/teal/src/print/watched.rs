@@ -66,7 +66,7 @@ mod tests {
         let down = Watched {
             turned_down: true,
             until_ms: Some(made_up::NOW_MS - 1),
-            held: Some(format!("web: its share is turned down until it does well for a while ({failed})")),
+            held: Some(format!("the share of web is turned down until it does well for a while ({failed})")),
             notes: vec![format!("turned down: {failed}")],
             ..canary.clone()
         };
