@@ -255,7 +255,7 @@ pub struct Fault {
     pub detail: Vec<String>,
     /// Whose candidate it is about, where that is one's alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<ServiceKey>,
+    pub service: Option<Box<ServiceKey>>,
 }
 
 impl Fault {
@@ -282,7 +282,7 @@ impl Fault {
     }
 
     pub fn of(mut self, service: &ServiceKey) -> Self {
-        self.service = Some(service.clone());
+        self.service = Some(Box::new(service.clone()));
         self
     }
 }

@@ -159,7 +159,7 @@ pub(super) fn put_live(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64
 /// Its candidates had requests, and one of them was found bad: that one, where it is known which, and else all of them together.
 pub(super) fn put_reverted(t: &Transaction<'_>, deployment: &Deployment, why: &Fault) -> Written<()> {
     let made = |member: &&Member| member.safety.back.is_none() && member.live.is_some();
-    let accused = |member: &&Member| why.service.as_ref().is_none_or(|service| *service == member.service);
+    let accused = |member: &&Member| why.service.as_ref().is_none_or(|service| **service == member.service);
     for member in deployment.plan.members.iter().filter(made).filter(accused) {
         let image_id = member.image_id.as_deref().unwrap_or_default();
         let candidate = (&member.candidate, image_id, member.settings_hash.as_str());

@@ -74,7 +74,7 @@ fn an_outage_of_both_takes_nothing_back_and_one_of_the_candidate_alone_does() {
         let began = tokio::time::Instant::now();
         engine.set_health(&candidate, fails());
         let State::Reverted { why } = until_ended(&agent, number).await else { panic!() };
-        assert_eq!((why.code, why.service), (Code::NeverReady, Some(web())));
+        assert_eq!((why.code, why.service), (Code::NeverReady, Some(Box::new(web()))));
         assert!(began.elapsed() > Duration::from_millis(INTERVAL_MS * 3 / 2), "{:?}", began.elapsed());
     });
 }

@@ -173,7 +173,7 @@ fn whoever_is_accused_is_named_and_no_other() {
         seen.replicas.insert(release.clone(), vec![Health::Ready; 2]);
     }
     let bad = |step| match step {
-        Step::Fail(fault) => fault.service,
+        Step::Fail(fault) => fault.service.map(|service| *service),
         step => panic!("{step:?}"),
     };
     let verdict = Judged {
