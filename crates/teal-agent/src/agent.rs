@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
 use teal_model::config::{NetworkMode, PullPolicy, Service};
-use teal_model::deployment::{Deployment, Event, Promote};
+use teal_model::deployment::{Deployment, Event, Judged, Promote};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::ids::{ReleaseKey, ServiceKey};
@@ -61,6 +61,7 @@ pub struct Agent {
 pub struct Handle {
     pub orders: watch::Sender<Orders>,
     pub notices: broadcast::Sender<Notice>,
+    pub judged: watch::Receiver<Judged>,
 }
 
 /// What somebody asked of a deployment that runs, until it is done.
@@ -228,10 +229,11 @@ impl Agent {
     fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, first: Option<Event>) {
         let orders = watch::Sender::new(Orders::default());
         let (notices, _) = broadcast::channel(NOTICES);
+        let (judged_to, judged) = watch::channel(Judged::default());
         let number = kept.deployment.number;
-        self.running().insert(number, Handle { orders: orders.clone(), notices: notices.clone() });
+        self.running().insert(number, Handle { orders: orders.clone(), notices: notices.clone(), judged });
         let agent = self.clone();
-        let conductor = Conductor::new(agent.clone(), kept, window, orders, notices);
+        let conductor = Conductor::new(agent.clone(), kept, window, orders, notices, judged_to);
         let ended = tokio::spawn(conductor.run(first));
         tokio::spawn(async move {
             if let Err(error) = ended.await {

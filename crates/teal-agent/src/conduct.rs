@@ -18,7 +18,7 @@ use std::time::Duration;
 use teal_model::api::{Notice, What};
 use teal_model::config::PullPolicy;
 use teal_model::deployment::{
-    Action, Deployment, Event, Growth, Health, Migration, Phase, Pull, Seen, State, Step, decide,
+    Action, Deployment, Event, Growth, Health, Judged, Migration, Phase, Pull, Ruling, Seen, State, Step, decide,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ReleaseKey;
@@ -43,6 +43,8 @@ pub struct Conductor {
     orders: watch::Sender<Orders>,
     ordered: watch::Receiver<Orders>,
     jury: Option<Jury>,
+    /// What it says, for others.
+    judged: watch::Sender<Judged>,
     proving: Option<Proving>,
     notices: broadcast::Sender<Notice>,
     sequence: u64,
@@ -60,6 +62,7 @@ impl Conductor {
         window: Option<Window>,
         orders: watch::Sender<Orders>,
         notices: broadcast::Sender<Notice>,
+        judged: watch::Sender<Judged>,
     ) -> Self {
         Self {
             deployment: kept.deployment.clone(),
@@ -69,6 +72,7 @@ impl Conductor {
             ordered: orders.subscribe(),
             orders,
             jury: None,
+            judged,
             proving: None,
             notices,
             sequence: 0,
@@ -96,6 +100,9 @@ impl Conductor {
                 Step::Fail(fault) => self.record(Event::Failed { action: None, fault }).await,
                 Step::Promote(promote) => {
                     self.orders.send_modify(|orders| orders.promote = None);
+                    // Whoever promotes over a pause knows better than what was seen so far: that is noted beside his name, and it is looked
+                    // at anew. A step that nothing was said against keeps all that was seen.
+                    self.jury = self.jury.take().filter(|jury| !matches!(jury.now().ruling, Ruling::Revert(_)));
                     self.record(Event::Promoted { full: promote.full, who: promote.who }).await;
                 }
                 Step::Freeze(why) => {
@@ -151,8 +158,9 @@ impl Conductor {
             ..Seen::default()
         };
         if let Some(jury) = &self.jury {
-            (seen.judged, seen.unready_since) = (jury.now(), jury.unready_since());
+            (seen.judged, seen.unready_from) = (jury.now(), jury.unready_from());
         }
+        self.judged.send_replace(seen.judged.clone());
         if let State::Migrating { member, .. } = &self.deployment.state {
             let release = &self.deployment.plan.members[*member].candidate;
             if self.published() {
@@ -445,7 +453,7 @@ impl Conductor {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
             Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },
             Event::Resolved { plan } => What::Planned { plan: plan.clone() },
-            Event::Promoted { who, .. } => What::Warning { words: format!("promoted by {who}") },
+            Event::Promoted { who, .. } => What::Warning { words: self.deployment.promoted_by(who) },
             Event::Frozen { why: words } | Event::Noted { words } => What::Warning { words: words.clone() },
             Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
         };

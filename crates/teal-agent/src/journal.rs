@@ -46,12 +46,13 @@ CREATE TABLE IF NOT EXISTS host_ports (
   UNIQUE (service, color, replica, target));
 CREATE TABLE IF NOT EXISTS retained (service TEXT PRIMARY KEY, release INTEGER NOT NULL, until_ms INTEGER);
 CREATE TABLE IF NOT EXISTS taken_back (
-  service TEXT PRIMARY KEY, release INTEGER NOT NULL, image_id TEXT NOT NULL, settings_hash TEXT NOT NULL, why TEXT NOT NULL);
+  service TEXT PRIMARY KEY, release INTEGER NOT NULL, image_id TEXT NOT NULL, settings_hash TEXT NOT NULL, why TEXT NOT NULL,
+  deployment INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS histories (service TEXT PRIMARY KEY, history TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS services (service TEXT PRIMARY KEY, live INTEGER, since_ms INTEGER, routing TEXT);
 ";
 /// Raised when a table changes its meaning.
-const SCHEMA_VERSION: u32 = 2;
+const SCHEMA_VERSION: u32 = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -268,7 +269,7 @@ impl Journal {
             t.execute("DELETE FROM unfinished WHERE deployment = ?1", [deployment.number as i64])?;
             match &deployment.state {
                 State::Stuck { .. } => settle_stuck(t, deployment, now_ms)?,
-                State::Reverted { why } if deployment.found_bad => warm::put_reverted(t, deployment, &why.what)?,
+                State::Reverted { why } if deployment.found_bad => warm::put_reverted(t, deployment, why)?,
                 _ => {}
             }
             t.execute(

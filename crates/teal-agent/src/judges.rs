@@ -3,6 +3,9 @@
 mod prometheus;
 
 use crate::host_command::{self, Ended, Surroundings};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use teal_model::config::{Judge, JudgeAsks};
 use tokio::sync::watch;
@@ -18,11 +21,15 @@ pub struct Opinion {
     pub name: String,
     /// Answers that were no answers neither add to it nor end it.
     pub bad_in_a_row: u32,
+    /// It was bad while the candidate had no request, and has not been good since: of that one it says nothing.
+    pub bad_before: bool,
     pub last: Said,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
+    /// Nothing yet.
+    NotAsked,
     Good,
     Bad {
         words: String,
@@ -34,11 +41,12 @@ pub enum Said {
 }
 
 impl Opinion {
-    fn hear(&mut self, said: Said) {
+    fn hear(&mut self, said: Said, counts: bool) {
         match &said {
-            Said::Good => self.bad_in_a_row = 0,
-            Said::Bad { .. } => self.bad_in_a_row += 1,
-            Said::Unknown { .. } => {}
+            Said::Good => (self.bad_in_a_row, self.bad_before) = (0, false),
+            Said::Bad { .. } if !counts => self.bad_before = true,
+            Said::Bad { .. } if !self.bad_before => self.bad_in_a_row += 1,
+            Said::Bad { .. } | Said::Unknown { .. } | Said::NotAsked => {}
         }
         self.last = said;
     }
@@ -47,23 +55,32 @@ impl Opinion {
 /// They are asked as long as this is kept.
 pub struct Judges {
     opinions: watch::Receiver<Vec<Opinion>>,
+    counts: Arc<AtomicBool>,
     _asking: JoinSet<()>,
 }
 
 impl Judges {
-    /// Each is asked at once, and then as often as it says. Commands run in these surroundings.
-    pub fn start(judges: Vec<Judge>, surroundings: &Surroundings) -> Self {
+    /// Each is asked at once, and then as often as it says. Commands run in these surroundings. `counts`: the candidate has requests
+    /// already; `bad_before`: as [`Opinion::bad_before`], by name.
+    pub fn start(judges: Vec<Judge>, surroundings: &Surroundings, counts: bool, bad_before: &BTreeSet<String>) -> Self {
         let unasked = |judge: &Judge| Opinion {
             name: judge.name.clone(),
             bad_in_a_row: 0,
-            last: Said::Unknown { why: "it was not asked yet".to_owned() },
+            bad_before: bad_before.contains(&judge.name),
+            last: Said::NotAsked,
         };
+        let counts = Arc::new(AtomicBool::new(counts));
         let (said, opinions) = watch::channel(judges.iter().map(unasked).collect());
         let mut asking = JoinSet::new();
         for (index, judge) in judges.into_iter().enumerate() {
-            asking.spawn(keep_asking(judge, index, surroundings.clone(), said.clone()));
+            asking.spawn(keep_asking(judge, index, surroundings.clone(), counts.clone(), said.clone()));
         }
-        Self { opinions, _asking: asking }
+        Self { opinions, counts, _asking: asking }
+    }
+
+    /// The candidate has requests: what is asked from now on is asked about it.
+    pub fn count(&self) {
+        self.counts.store(true, Ordering::Relaxed);
     }
 
     /// In the order of the file.
@@ -77,14 +94,22 @@ impl Judges {
     }
 }
 
-async fn keep_asking(judge: Judge, index: usize, surroundings: Surroundings, to: watch::Sender<Vec<Opinion>>) {
+async fn keep_asking(
+    judge: Judge,
+    index: usize,
+    surroundings: Surroundings,
+    counts: Arc<AtomicBool>,
+    to: watch::Sender<Vec<Opinion>>,
+) {
     let mut turn = interval(Duration::from_millis(judge.every_ms.max(1)));
     // One that takes longer than its turn is not asked twice at once.
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turn.tick().await;
+        // As it is when it is asked: the answer may take its time.
+        let counts = counts.load(Ordering::Relaxed);
         let said = ask(&judge, &surroundings).await;
-        to.send_modify(|opinions| opinions[index].hear(said));
+        to.send_modify(|opinions| opinions[index].hear(said, counts));
     }
 }
 
@@ -164,8 +189,8 @@ mod tests {
     async fn bad_answers_are_counted_in_a_row_and_unknown_ones_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let verdict = dir.path().join("verdict");
-        let judges = Judges::start(vec![command("exit $(cat verdict)")], &here(dir.path()));
-        assert_eq!(judges.now()[0].last, Said::Unknown { why: "it was not asked yet".to_owned() });
+        let judges = Judges::start(vec![command("exit $(cat verdict)")], &here(dir.path()), true, &BTreeSet::new());
+        assert_eq!(judges.now()[0].last, Said::NotAsked);
         let mut changes = judges.changes();
         let mut until = async |code: &str, wanted: fn(&Opinion) -> bool| {
             // Whole at once: a judge that reads an empty file would say something else.
@@ -184,9 +209,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_bad_before_the_candidate_had_requests_has_no_say_until_it_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let bad = dir.path().join("bad");
+        std::fs::write(&bad, "").unwrap();
+        let judge = command("echo x >> asked; test ! -e bad");
+        let judges = Judges::start(vec![judge], &here(dir.path()), false, &BTreeSet::new());
+        let mut changes = judges.changes();
+        let mut until = async |wanted: fn(&Opinion) -> bool| {
+            let met = changes.wait_for(|opinions| wanted(&opinions[0]));
+            tokio::time::timeout(Duration::from_secs(10), met).await.unwrap().unwrap()[0].clone()
+        };
+        until(|opinion| opinion.bad_before).await;
+        judges.count();
+        let asked = || std::fs::read(dir.path().join("asked")).unwrap().len();
+        let before = asked();
+        while asked() < before + 3 * "x\n".len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(judges.now()[0].bad_in_a_row, 0, "it is bad still, and was so before");
+        std::fs::remove_file(&bad).unwrap();
+        assert!(!until(|opinion| opinion.last == Said::Good).await.bad_before);
+        std::fs::write(&bad, "").unwrap();
+        assert!(!until(|opinion| opinion.bad_in_a_row >= 2).await.bad_before);
+    }
+
+    #[tokio::test]
     async fn nobody_is_asked_any_more_when_they_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let judges = Judges::start(vec![command("echo x >> asked; exec sleep 60")], &here(dir.path()));
+        let sleeps = command("echo x >> asked; exec sleep 60");
+        let judges = Judges::start(vec![sleeps], &here(dir.path()), true, &BTreeSet::new());
         let asked = dir.path().join("asked");
         while !asked.exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -204,7 +256,8 @@ mod tests {
         let at = server(move |_| answer("200 OK", empty)).await;
         let asks = JudgeAsks::Prometheus { url: format!("http://{at}"), query: "up == 0".to_owned() };
         let prometheus = Judge { name: "up".to_owned(), asks, ..command("") };
-        let judges = Judges::start(vec![command("exit 1"), prometheus], &here(Path::new("/")));
+        let both = vec![command("exit 1"), prometheus];
+        let judges = Judges::start(both, &here(Path::new("/")), true, &BTreeSet::new());
         let mut changes = judges.changes();
         let both = changes.wait_for(|all| all[1].last == Said::Good && all[0].bad_in_a_row > 0);
         tokio::time::timeout(Duration::from_secs(10), both).await.unwrap().unwrap();

@@ -4,17 +4,18 @@
 //! ```text
 //! statistics ─▶ verdict::Watch, one a service ─┐
 //! judges (commands, queries) ──────────────────┼─▶ Judged ─▶ decide()
-//! the same checks of both releases ────────────┴─▶ unready since
+//! the same checks of both releases ────────────┴─▶ unready from
 //! ```
 
 use crate::agent::Agent;
 use crate::clock::{steady_ms, unix_ms};
 use crate::host_command::Surroundings;
-use crate::judges::{Judges, Said};
-use std::collections::BTreeMap;
+use crate::judges::{Judges, Opinion, Said};
+use crate::runtime::Rhythm;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::deployment::{Deployment, End, Judged, Ruling, State};
+use teal_model::deployment::{Deployment, End, Judged, LOST_AFTER_MS, Ruling, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::{ALL, Member, Span};
@@ -33,6 +34,8 @@ const LINES: u32 = 10;
 const SAMPLES: usize = 5;
 /// Words of one service in one deployment.
 const TOLD: usize = 20;
+/// What is told of a share that is turned down begins so.
+const DOWN: &str = "turned down: ";
 /// Without statistics for so long, the time alone is looked at.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -43,6 +46,8 @@ struct Course {
     shares: BTreeMap<ServiceKey, u32>,
     /// How many of their replicas have it.
     fit: BTreeMap<ServiceKey, u32>,
+    /// These shares are in force.
+    watched: bool,
     baking_since_ms: Option<u64>,
 }
 
@@ -66,7 +71,7 @@ impl Jury {
             session.before();
             tasks.spawn(session.run());
         }
-        for member in members {
+        for member in members.into_iter().filter(is_compared) {
             tasks.spawn(check(agent.clone(), member, course.subscribe(), unready_to.clone()));
         }
         Self { judged, unready, course, _tasks: tasks }
@@ -77,7 +82,8 @@ impl Jury {
         let shares = members.iter().map(|member| (member.service.clone(), deployment.share(member)));
         let fit = members.iter().map(|member| (member.service.clone(), deployment.fit(member)));
         let baking_since_ms = (deployment.state == State::Baking).then_some(deployment.entered_ms);
-        let course = Course { shares: shares.collect(), fit: fit.collect(), baking_since_ms };
+        let watched = deployment.state.is_watched();
+        let course = Course { shares: shares.collect(), fit: fit.collect(), watched, baking_since_ms };
         self.course.send_if_modified(|now| std::mem::replace(now, course.clone()) != course);
     }
 
@@ -85,7 +91,7 @@ impl Jury {
         self.judged.borrow().clone()
     }
 
-    pub fn unready_since(&self) -> BTreeMap<ReleaseKey, u64> {
+    pub fn unready_from(&self) -> BTreeMap<ReleaseKey, u64> {
         self.unready.borrow().clone()
     }
 
@@ -148,11 +154,14 @@ struct Bench {
     /// Of candidate and live release, by source.
     slow: Vec<(Slowness, Slowness)>,
     judges: Option<Judges>,
+    /// Those of them that were bad before.
+    excused: BTreeSet<String>,
     ruling: Ruling,
     began_ms: u64,
     /// When its bake is over, if nothing makes it longer.
     over_ms: u64,
-    contained: bool,
+    /// Why it is, as far as that is known.
+    contained: Option<String>,
     samples: Vec<Sample>,
     words: Vec<String>,
     seen: (verdict::Counts, verdict::Counts),
@@ -185,14 +194,18 @@ impl Session {
             if deployment.state != (State::Shifting { step: 0 }) {
                 watch = watch.resume(deployment.cap.map(|_| ALL));
             }
-            let judges = judges_of(&agent, member);
+            let excused = excused(deployment, member);
+            let counts = is_compared(member) && deployment.state.is_watched() && deployment.share(member) > 0;
+            let judges = judges_of(&agent, member, counts, &excused);
+            let down = deployment.notes.iter().rev().find_map(|words| words.strip_prefix(DOWN));
             Some(Bench {
                 live,
                 slow: lines
                     .map_or_else(Vec::new, |lines| vec![(Slowness::candidate(&lines), Slowness::live(&lines)); count]),
-                contained: watch.contained().is_some(),
+                contained: watch.contained().map(|_| down.unwrap_or("as the agent before found it").to_owned()),
                 watch,
                 judges,
+                excused,
                 began_ms,
                 over_ms: began_ms + watched_ms,
                 ruling: deployment.cap.map_or(Ruling::Keep, |cap| Ruling::Cap(Some(cap))),
@@ -210,7 +223,8 @@ impl Session {
     fn before(&self) {
         let now_ms = unix_ms();
         self.judged.send_modify(|judged| {
-            judged.contained = self.benches.iter().any(|bench| bench.contained);
+            judged.watched_from_ms = self.watched_from_ms();
+            judged.contained = self.benches.iter().any(|bench| bench.contained.is_some());
             judged.end = self.benches.iter().fold(End::Promote, |end, bench| later(end, bench.end(now_ms)));
         });
     }
@@ -260,16 +274,23 @@ impl Session {
         }
     }
 
+    fn watched_from_ms(&self) -> u64 {
+        self.benches.iter().map(|bench| bench.began_ms).max().unwrap_or(0)
+    }
+
     async fn say(&mut self) {
         let now_ms = unix_ms();
-        let mut judged = Judged::default();
+        let mut judged = Judged { watched_from_ms: self.watched_from_ms(), ..Judged::default() };
         let (mut caps, mut progress) = (Vec::new(), Vec::new());
-        let baking_since_ms = self.course.borrow().baking_since_ms;
+        let Course { shares, watched, baking_since_ms, .. } = self.course.borrow().clone();
         for bench in &mut self.benches {
             // Steps take as long as they take: the bake is over when its own time is.
             if let Some(since_ms) = baking_since_ms {
                 bench.over_ms = since_ms + bench.member.bake_ms;
                 bench.watch.bakes_since(since_ms.saturating_sub(steps_ms(&bench.member)));
+            }
+            if watched && shares.get(&bench.member.service).is_some_and(|share| *share > 0) {
+                bench.may_judge();
             }
             bench.hear_judges();
             match &bench.ruling {
@@ -283,9 +304,11 @@ impl Session {
             let mut warnings = bench.watch.warnings(steady_ms());
             // Where it is recreated, that goes without saying.
             warnings.retain(|warning| *warning != Warning::LiveGone { why: None });
-            judged.both_fail |= warnings.iter().any(|warning| matches!(warning, Warning::BothFail { .. }));
-            judged.contained |= bench.contained;
+            let both_fail = warnings.iter().find(|warning| matches!(warning, Warning::BothFail { .. }));
+            judged.both_fail |= both_fail.is_some();
+            judged.contained |= bench.contained.is_some();
             let (candidate, live) = bench.names();
+            judged.held = judged.held.or_else(|| bench.held(both_fail.map(|warning| warning.words(&candidate, &live))));
             let subject = format!("verdict of {}", bench.member.service);
             match warnings.first() {
                 Some(warning) => self
@@ -380,12 +403,13 @@ impl Bench {
         match self.watch.tick(now_ms, &tick) {
             verdict::Ruling::Keep => {}
             verdict::Ruling::Contain { share, why } => {
-                self.contained = true;
+                let why = why.words(&ours, &theirs);
                 self.ruling = Ruling::Cap(Some(share));
-                self.tell(format!("turned down: {}", why.words(&ours, &theirs)));
+                self.tell(format!("{DOWN}{why}"));
+                self.contained = Some(why);
             }
             verdict::Ruling::Release { .. } => {
-                self.contained = false;
+                self.contained = None;
                 self.ruling = Ruling::Cap(Some(HALF));
                 self.tell(format!("let again: {ours} has done well for a while"));
             }
@@ -406,25 +430,58 @@ impl Bench {
         self.samples.iter().map(line).collect()
     }
 
+    /// Why no step forward is taken because of it.
+    fn held(&self, both_fail: Option<String>) -> Option<String> {
+        let name = &self.member.service.service;
+        match (both_fail, &self.contained) {
+            (Some(why), _) => Some(format!("{name} and its live release fail alike ({why})")),
+            (None, Some(why)) => {
+                Some(format!("the share of {name} is turned down until it does well for a while ({why})"))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The candidate has requests: from now on they are what its judges speak of. Where it is recreated it has had them before anybody
+    /// was asked, and the first answers may be of the time before.
+    fn may_judge(&self) {
+        let Some(judges) = &self.judges else { return };
+        if is_compared(&self.member) || judges.now().iter().all(|opinion| opinion.last != Said::NotAsked) {
+            judges.count();
+        }
+    }
+
     /// Others who were asked.
     fn hear_judges(&mut self) {
-        let Some(judges) = &self.judges else { return };
+        let opinions = self.judges.as_ref().map(Judges::now).unwrap_or_default();
+        for opinion in opinions {
+            self.hear(&opinion);
+        }
+    }
+
+    fn hear(&mut self, Opinion { name, bad_in_a_row, bad_before, last }: &Opinion) {
+        if *bad_before && self.excused.insert(name.clone()) {
+            let candidate = &self.member.candidate;
+            let before = bad_before_of(name);
+            self.tell(format!("{before}{candidate} was watched, and has no say until it is good"));
+        }
+        if !bad_before && self.excused.remove(name) {
+            self.tell(good_now(name));
+        }
         let asked = &self.member.safety.rollback.judges;
-        for opinion in judges.now() {
-            let enough = asked.iter().find(|judge| judge.name == opinion.name).map_or(1, |judge| judge.failures);
-            match &opinion.last {
-                Said::Bad { words } if opinion.bad_in_a_row >= enough => {
-                    let what = format!("the judge {} finds {} bad: {words}", opinion.name, self.member.candidate);
-                    self.ruling = Ruling::Revert(Fault::new(Code::Worse, what));
-                }
-                Said::Unknown { why } => {
-                    let said = format!("the judge {} does not know: ", opinion.name);
-                    if !self.words.iter().any(|words| words.starts_with(&said)) {
-                        self.words.push(said + why);
-                    }
-                }
-                _ => {}
+        let enough = asked.iter().find(|judge| judge.name == *name).map_or(1, |judge| judge.failures);
+        match last {
+            Said::Bad { words } if *bad_in_a_row >= enough => {
+                let what = format!("the judge {name} finds {} bad: {words}", self.member.candidate);
+                self.ruling = Ruling::Revert(Fault::new(Code::Worse, what));
             }
+            Said::Unknown { why } => {
+                let said = format!("the judge {name} does not know: {why}");
+                if !self.words.contains(&said) {
+                    self.tell(said);
+                }
+            }
+            Said::NotAsked | Said::Good | Said::Bad { .. } => {}
         }
     }
 
@@ -467,8 +524,27 @@ impl Bench {
     }
 }
 
+fn bad_before_of(judge: &str) -> String {
+    format!("the judge {judge} was bad before ")
+}
+
+fn good_now(judge: &str) -> String {
+    format!("the judge {judge} is good now, and has a say")
+}
+
+/// Judges that were bad before the candidate had requests, and have not been good since: as it was told last.
+fn excused(deployment: &Deployment, member: &Member) -> BTreeSet<String> {
+    let told = |name: &str| {
+        let (before, now) = (bad_before_of(name), good_now(name));
+        let mut notes = deployment.notes.iter().rev();
+        notes.find(|words| **words == now || words.starts_with(&before)).is_some_and(|words| *words != now)
+    };
+    let judges = member.safety.rollback.judges.iter().map(|judge| judge.name.clone());
+    judges.filter(|name| told(name)).collect()
+}
+
 /// They know whom they judge.
-fn judges_of(agent: &Agent, member: &Member) -> Option<Judges> {
+fn judges_of(agent: &Agent, member: &Member, counts: bool, excused: &BTreeSet<String>) -> Option<Judges> {
     let judges = member.safety.rollback.judges.clone();
     let directory = agent.store.release(&member.candidate).map(|stored| stored.directory).unwrap_or_default();
     let ServiceKey { project, service } = &member.service;
@@ -479,7 +555,8 @@ fn judges_of(agent: &Agent, member: &Member) -> Option<Judges> {
         ("TEAL_COLOR", member.color.to_string()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
-    (!judges.is_empty()).then(|| Judges::start(judges, &Surroundings { directory: directory.into(), variables }))
+    let surroundings = Surroundings { directory: directory.into(), variables };
+    (!judges.is_empty()).then(|| Judges::start(judges, &surroundings, counts, excused))
 }
 
 fn steps_ms(member: &Member) -> u64 {
@@ -502,34 +579,47 @@ fn later(end: End, other: verdict::End) -> End {
     }
 }
 
-/// Whether a candidate that was ready still is, by the check that made it so; and whether its live release is, which tells its own
-/// fault from one of something that both need.
+/// Whether a candidate that was ready still is, by the check that made it so. Its live release is asked in the same moment: a fault is
+/// the candidate's own only as long as that one passes, and else that of something that both need.
 async fn check(
     agent: Arc<Agent>,
     member: Member,
     course: watch::Receiver<Course>,
     unready: watch::Sender<BTreeMap<ReleaseKey, u64>>,
 ) {
-    let every = match agent.store.release(&member.candidate) {
-        Ok(stored) => Duration::from_millis(stored.service.teal.health.interval_ms.max(1_000)),
+    let (candidate, Some(live)) = (&member.candidate, member.live.as_ref().map(|live| &live.release)) else { return };
+    let own = match agent.store.release(candidate).map(|stored| stored.service.teal.health) {
+        Ok(health) => Rhythm {
+            every: Duration::from_millis(health.interval_ms.max(1_000)),
+            within: Duration::from_millis(health.timeout_ms),
+        },
         Err(fault) => {
-            tracing::warn!(release = %member.candidate, %fault, "it is not checked again");
+            tracing::warn!(release = %candidate, %fault, "it is not checked again");
             return;
         }
     };
     loop {
-        sleep(every).await;
+        sleep(own.every).await;
         // Further replicas on their way are not ready yet, and have no requests.
         let fit = course.borrow().fit.get(&member.service).copied().unwrap_or(member.replicas);
-        let live = member.live.as_ref().map(|live| (&live.release, Span::ALL));
-        for (release, span) in [(&member.candidate, Span { first: 1, last: fit })].into_iter().chain(live) {
-            let ready = agent.are_ready_now(release, span).await;
-            unready.send_if_modified(|since| match ready {
-                Some(true) => since.remove(release).is_some(),
-                Some(false) if !since.contains_key(release) => since.insert(release.clone(), unix_ms()).is_none(),
-                // Nobody knows, or it was so before: once its patience is over, that is news too.
-                _ => since.contains_key(release),
-            });
-        }
+        let ours = agent.are_ready_now(candidate, Span { first: 1, last: fit });
+        let (ours, theirs) = tokio::join!(ours, agent.is_ready_now(live));
+        let alone = (ours, theirs) == (Some(false), Some(true));
+        let from_ms = unix_ms() + patience_ms(&agent, own, [candidate, live]);
+        unready.send_if_modified(|unready| match alone {
+            true if unready.contains_key(candidate) => false,
+            true => unready.insert(candidate.clone(), from_ms).is_none(),
+            false => unready.remove(candidate).is_some(),
+        });
     }
+}
+
+/// For so long a candidate may fail beside a live release that passes. Engines look at each container in turns of its own, so what both
+/// need may be seen to fail, or to be well again, at one of them first.
+fn patience_ms(agent: &Agent, own: Rhythm, releases: [&ReleaseKey; 2]) -> u64 {
+    let world = agent.watch.now();
+    let replicas = releases.into_iter().flat_map(|release| world.of(release));
+    let rhythms = replicas.filter_map(|replica| replica.container.rhythm).chain([own]);
+    let longest = rhythms.map(Rhythm::agrees_within).max().unwrap_or_default();
+    u64::try_from(longest.as_millis()).unwrap_or(u64::MAX).max(LOST_AFTER_MS)
 }

@@ -6,7 +6,8 @@ use crate::names::attachments;
 use crate::runtime::{Container, Status};
 use crate::store::StoredRelease;
 use crate::world::World;
-use std::collections::BTreeSet;
+use futures_util::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use teal_model::deployment::State;
@@ -206,6 +207,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             agent.end_migration(release).await?;
         }
     }
+    let mut left_over: BTreeMap<ReleaseKey, Vec<Container>> = BTreeMap::new();
     // What was given back between the look and now is nobody's to remove.
     for replica in world.replicas.values().filter(|replica| !replica.adopted) {
         let service = &replica.release.service;
@@ -213,9 +215,26 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             continue;
         }
         tracing::warn!(container = replica.container.name, release = %replica.release, "left over: removed");
-        let patience = agent.store.release(&replica.release).map_or(DEFAULT_GRACE, |stored| grace(&stored));
-        agent.runtime.stop(&replica.container.id, patience).await.map_err(crate::agent::fault_of)?;
-        agent.runtime.remove(&replica.container.id, true).await.map_err(crate::agent::fault_of)?;
+        left_over.entry(replica.release.clone()).or_default().push(replica.container.clone());
     }
+    left_over.into_iter().for_each(|(release, containers)| end(agent, release, containers));
     Ok(())
+}
+
+/// They take the time that they are given, and nobody who wants to deploy waits for that.
+fn end(agent: &Arc<Agent>, release: ReleaseKey, containers: Vec<Container>) {
+    let agent = agent.clone();
+    agent.cooling().insert(release.clone());
+    tokio::spawn(async move {
+        let patience = agent.store.release(&release).map_or(DEFAULT_GRACE, |stored| grace(&stored));
+        let ends = containers.iter().map(async |container| {
+            agent.runtime.stop(&container.id, patience).await?;
+            agent.runtime.remove(&container.id, true).await
+        });
+        if let Err(error) = join_all(ends).await.into_iter().collect::<Result<Vec<()>, _>>() {
+            // It is left over still, and tried again as such.
+            tracing::warn!(%release, %error, "left over: not removed yet");
+        }
+        agent.cooling().remove(&release);
+    });
 }

@@ -1,7 +1,7 @@
 //! Going back: to a release that is warm by a flip alone, to an older one by a deployment of what was kept of it.
 
 use crate::agent::Agent;
-use crate::journal::{Kept, ReleaseRecord};
+use crate::journal::{Kept, ReleaseRecord, TakenBack};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,9 @@ impl Agent {
             // Somebody else was quicker: his way back is not taken back.
             let goes_back =
                 |member: &Member| member.safety.back.is_some_and(|back| request.to.is_none_or(|to| to == back.to));
-            if plan.members.iter().any(goes_back) && kept.deployment.state.may_revert() {
+            let state = &kept.deployment.state;
+            let arrives = state.may_revert() || matches!(state, State::Retiring | State::Done);
+            if plan.members.iter().any(goes_back) && arrives {
                 return Ok(Some(match request.dry_run {
                     true => RolledBack::Would { plan: Box::new(plan.clone()) },
                     false => RolledBack::Deploys(Box::new(Accepted { deployment: number, plan: plan.clone() })),
@@ -229,9 +231,14 @@ impl Agent {
         if choice.force || !choice.back.is_empty() {
             return Ok(());
         }
+        let again = |before: &TakenBack| {
+            let mut same = plan.members.iter().filter(|member| member.service == before.release.service);
+            same.any(|one| one.image_id.as_ref() == Some(&before.image_id) && one.settings_hash == before.settings_hash)
+        };
         for member in &plan.members {
-            let Some(before) = self.journal.taken_back(&member.service)? else { continue };
-            if member.image_id.as_ref() == Some(&before.image_id) && member.settings_hash == before.settings_hash {
+            let Some(before) = self.journal.taken_back(&member.service)?.filter(again) else { continue };
+            // Of several nobody knows which one it was for: with another one changed it may be put right.
+            if self.journal.taken_back_with(&before)?.iter().all(again) {
                 let what = format!("{} is what {} was, which was taken back", member.service, before.release);
                 return Err(Fault::new(Code::JustReverted, what).detail(vec![before.why]));
             }

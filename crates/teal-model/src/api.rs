@@ -363,6 +363,9 @@ pub struct Watched {
     pub turned_down: bool,
     /// Why it takes no step forward.
     pub frozen: Option<String>,
+    /// Why it takes none by itself, although nobody has frozen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     pub notes: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! Every way in which Teal can refuse or fail, with its exit code and what to do: the one place that words hints.
 
+use crate::ids::ServiceKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -252,11 +253,14 @@ pub struct Fault {
     /// Log lines, problems of a file: what a reader wants to see under the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub detail: Vec<String>,
+    /// Whose candidate it is about, where that is one's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Box<ServiceKey>>,
 }
 
 impl Fault {
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), hint: code.hint().to_owned(), detail: Vec::new() }
+        Self { code, what: what.into(), hint: code.hint().to_owned(), detail: Vec::new(), service: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -274,6 +278,11 @@ impl Fault {
 
     pub fn detail(mut self, detail: Vec<String>) -> Self {
         self.detail = detail;
+        self
+    }
+
+    pub fn of(mut self, service: &ServiceKey) -> Self {
+        self.service = Some(Box::new(service.clone()));
         self
     }
 }

@@ -75,7 +75,11 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
         },
         engine: engine.ok().map(|engine| format!("{} (API {})", engine.version, engine.api_version)),
         services,
-        watched: running.iter().filter(|kept| of_project(&kept.project)).filter_map(watched).collect(),
+        watched: running
+            .iter()
+            .filter(|kept| of_project(&kept.project))
+            .filter_map(|kept| watched(agent, kept))
+            .collect(),
         running: running.iter().filter(|kept| of_project(&kept.project)).map(crate::journal::Kept::summary).collect(),
         alerts,
     }))

@@ -1,16 +1,20 @@
 //! Deployments whose candidates share the requests with the live releases, for `teal status`.
 
+use crate::agent::Agent;
 use crate::journal::Kept;
 use teal_model::api::{Shared, Watched};
 use teal_model::config::Pace;
 use teal_model::deployment::{Deployment, State};
 use teal_model::plan::Member;
 
-pub fn watched(kept: &Kept) -> Option<Watched> {
+pub fn watched(agent: &Agent, kept: &Kept) -> Option<Watched> {
     let deployment = &kept.deployment;
     if !deployment.state.is_watched() {
         return None;
     }
+    let judged = agent.handle(deployment.number).map(|handle| handle.judged.borrow().clone()).unwrap_or_default();
+    let steps = matches!(deployment.state, State::Stepping { .. });
+    let from_ms = if steps { deployment.entered_ms.max(judged.watched_from_ms) } else { deployment.entered_ms };
     let flips = deployment.plan.members.iter().filter(|member| !member.takes_its_turn());
     let shared = |member: &Member| Shared {
         candidate: member.candidate.clone(),
@@ -26,9 +30,10 @@ pub fn watched(kept: &Kept) -> Option<Watched> {
         deployment: deployment.number,
         shares: flips.map(shared).collect(),
         since_ms: deployment.entered_ms,
-        until_ms: lasts_ms(deployment).map(|ms| deployment.entered_ms + ms),
+        until_ms: lasts_ms(deployment).map(|ms| from_ms + ms),
         turned_down: deployment.cap.is_some(),
         frozen: deployment.frozen.clone(),
+        held: judged.held,
         notes: deployment.notes.clone(),
     })
 }

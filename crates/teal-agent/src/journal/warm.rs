@@ -2,10 +2,11 @@
 //! service has failed.
 
 use super::{Journal, ReleaseRecord, Result, Written};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Transaction, params};
 use std::collections::BTreeMap;
 use teal_model::config::Retain;
 use teal_model::deployment::{Action, Deployment};
+use teal_model::fault::Fault;
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::Member;
 use teal_model::verdict::History;
@@ -25,6 +26,8 @@ pub struct TakenBack {
     pub image_id: String,
     pub settings_hash: String,
     pub why: String,
+    /// That took it back, and others with it.
+    pub deployment: u64,
 }
 
 impl Journal {
@@ -71,21 +74,34 @@ impl Journal {
     }
 
     pub fn taken_back(&self, service: &ServiceKey) -> Result<Option<TakenBack>> {
+        Ok(self.all_taken_back()?.into_iter().find(|one| one.release.service == *service))
+    }
+
+    /// All that one deployment has taken back, this one too.
+    pub fn taken_back_with(&self, one: &TakenBack) -> Result<Vec<TakenBack>> {
+        Ok(self.all_taken_back()?.into_iter().filter(|other| other.deployment == one.deployment).collect())
+    }
+
+    fn all_taken_back(&self) -> Result<Vec<TakenBack>> {
         let db = self.db();
-        let row = db
-            .query_row(
-                "SELECT release, image_id, settings_hash, why FROM taken_back WHERE service = ?1",
-                [service.to_string()],
-                |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-            )
-            .optional()
-            .map_err(|error| self.io(error))?;
-        Ok(row.map(|(number, image_id, settings_hash, why)| TakenBack {
-            release: ReleaseKey::new(service.clone(), number as u64),
-            image_id,
-            settings_hash,
-            why,
-        }))
+        let read = || -> Written<Vec<TakenBack>> {
+            let mut query =
+                db.prepare("SELECT service, release, image_id, settings_hash, why, deployment FROM taken_back")?;
+            let mut rows = query.query([])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                let service = ServiceKey::try_from(row.get::<_, String>(0)?)?;
+                all.push(TakenBack {
+                    release: ReleaseKey::new(service, row.get::<_, i64>(1)? as u64),
+                    image_id: row.get(2)?,
+                    settings_hash: row.get(3)?,
+                    why: row.get(4)?,
+                    deployment: row.get::<_, i64>(5)? as u64,
+                });
+            }
+            Ok(all)
+        };
+        read().map_err(|error| self.io(error))
     }
 
     pub fn histories(&self) -> Result<BTreeMap<ServiceKey, History>> {
@@ -131,7 +147,8 @@ pub(super) fn put_live(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64
             // Somebody went back: what he left is not deployed again by mistake.
             (Some(_), Some(live)) => {
                 let why = format!("somebody went back from it to release {}", member.candidate.number);
-                put_taken_back(t, &live.release, &live.image_id, &live.settings_hash, &why)?;
+                let back = (&live.release, live.image_id.as_str(), live.settings_hash.as_str());
+                put_taken_back(t, deployment.number, back, &why)?;
             }
             _ => drop(t.execute("DELETE FROM taken_back WHERE service = ?1", [&service])?),
         }
@@ -139,20 +156,28 @@ pub(super) fn put_live(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64
     Ok(())
 }
 
-/// Its candidates had requests, and were found bad.
-pub(super) fn put_reverted(t: &Transaction<'_>, deployment: &Deployment, why: &str) -> Written<()> {
+/// Its candidates had requests, and one of them was found bad: that one, where it is known which, and else all of them together.
+pub(super) fn put_reverted(t: &Transaction<'_>, deployment: &Deployment, why: &Fault) -> Written<()> {
     let made = |member: &&Member| member.safety.back.is_none() && member.live.is_some();
-    for member in deployment.plan.members.iter().filter(made) {
+    let accused = |member: &&Member| why.service.as_ref().is_none_or(|service| **service == member.service);
+    for member in deployment.plan.members.iter().filter(made).filter(accused) {
         let image_id = member.image_id.as_deref().unwrap_or_default();
-        put_taken_back(t, &member.candidate, image_id, &member.settings_hash, why)?;
+        let candidate = (&member.candidate, image_id, member.settings_hash.as_str());
+        put_taken_back(t, deployment.number, candidate, &why.what)?;
     }
     Ok(())
 }
 
-fn put_taken_back(t: &Transaction<'_>, release: &ReleaseKey, image_id: &str, hash: &str, why: &str) -> Written<()> {
+fn put_taken_back(
+    t: &Transaction<'_>,
+    deployment: u64,
+    (release, image_id, settings_hash): (&ReleaseKey, &str, &str),
+    why: &str,
+) -> Written<()> {
     t.execute(
-        "INSERT OR REPLACE INTO taken_back (service, release, image_id, settings_hash, why) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![release.service.to_string(), release.number as i64, image_id, hash, why],
+        "INSERT OR REPLACE INTO taken_back (service, release, image_id, settings_hash, why, deployment)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![release.service.to_string(), release.number as i64, image_id, settings_hash, why, deployment as i64],
     )?;
     Ok(())
 }

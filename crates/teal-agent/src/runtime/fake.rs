@@ -17,8 +17,8 @@ mod passing;
 mod world;
 
 use super::{
-    Container, ContainerEvent, ContainerSpec, Engine, Image, ImageOnDisk, LogLine, NetworkFacts, NetworkSpec, Place,
-    PullProgress, Result, Runtime, RuntimeError,
+    Container, ContainerEvent, ContainerHealth, ContainerSpec, Engine, Image, ImageOnDisk, LogLine, NetworkFacts,
+    NetworkSpec, Place, PullProgress, Result, Runtime, RuntimeError,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -261,6 +261,15 @@ impl FakeRuntime {
     pub fn kill(&self, id: &str, code: i64) {
         self.world().kill(id, code);
         self.schedule();
+    }
+
+    /// From now on its HEALTHCHECK finds this.
+    pub fn set_health(&self, id: &str, health: ContainerHealth) {
+        let mut world = self.world();
+        if let Ok(at) = world.position(id) {
+            world.containers[at].seen.health = Some(health);
+            world.tell(id, "health_status");
+        }
     }
 
     /// The container writes a line.

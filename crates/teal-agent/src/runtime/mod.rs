@@ -124,6 +124,29 @@ pub struct ContainerSpec {
     pub restart_now: bool,
 }
 
+/// When a check is made again, and how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rhythm {
+    pub every: Duration,
+    pub within: Duration,
+}
+
+impl Rhythm {
+    /// Docker's own, where neither file nor image says otherwise.
+    const DOCKER: Duration = Duration::from_secs(30);
+
+    /// As a HEALTHCHECK has them; nothing and 0 are Docker's own.
+    pub fn of(every: Option<Duration>, within: Option<Duration>) -> Self {
+        let or_dockers = |time: Option<Duration>| time.filter(|time| !time.is_zero()).unwrap_or(Self::DOCKER);
+        Self { every: or_dockers(every), within: or_dockers(within) }
+    }
+
+    /// By when two that fail or pass for the same reason have both been seen to, although they are checked at moments of their own.
+    pub fn agrees_within(self) -> Duration {
+        self.every + self.within.max(self.every / 2)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Container {
     pub id: String,
@@ -133,6 +156,8 @@ pub struct Container {
     pub status: Status,
     /// Of the container's own HEALTHCHECK; None when it has none.
     pub health: Option<ContainerHealth>,
+    /// How old `health` may be.
+    pub rhythm: Option<Rhythm>,
     /// How often the engine restarted it by itself.
     pub restarts: u64,
     /// RFC 3339 with nanoseconds, as the engine says it; changes with every start.

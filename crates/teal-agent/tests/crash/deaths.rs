@@ -237,7 +237,7 @@ fn tell(shop: Shop, act: &Act, death: Option<Death>) -> Option<Story> {
 }
 
 /// The tables from the one in force on.
-fn listen(shop: &Shop) -> Arc<Mutex<Vec<Sent>>> {
+pub fn listen(shop: &Shop) -> Arc<Mutex<Vec<Sent>>> {
     let heard = Arc::<Mutex<Vec<Sent>>>::default();
     let hear = heard.clone();
     shop.traffic.proxy().on_table = Some(Box::new(move |table| {

@@ -13,6 +13,8 @@ mod deaths;
 mod groups;
 mod growing;
 mod journal;
+mod jury;
+mod left_over;
 mod migrate;
 mod names;
 mod preview;

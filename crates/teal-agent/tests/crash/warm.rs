@@ -6,7 +6,7 @@ use crate::stage::{good, start, until_ended};
 use rusqlite::Connection;
 use std::time::Duration;
 use teal_agent::agent::Agent;
-use teal_agent::runtime::fake::{Moment, Op};
+use teal_agent::runtime::fake::{Fault, Moment, Op};
 use teal_agent::runtime::{Container, Status, label};
 use teal_model::api::{DeployRequest, RollbackRequest, RolledBack};
 use teal_model::config::{Restart, Retain, Service};
@@ -191,6 +191,28 @@ fn a_second_rollback_does_not_take_the_first_one_back() {
         assert_eq!(first.deployment, second.deployment, "it is told of the one that drains");
         assert_eq!(until_ended(&agent, first.deployment).await, State::Done);
         assert_eq!(live_number(&agent), Some(1));
+    });
+}
+
+#[test]
+fn a_second_rollback_goes_no_further_while_the_first_one_ends() {
+    let shop = released(&["v1", "v2", "v3"]);
+    let engine = shop.engine.restarted();
+    shop.life(async {
+        let agent = start(shop.dir.path(), &engine, &shop.traffic).await;
+        engine.hook(|effect, moment| match (effect.op, moment) {
+            (Op::SetRestart, Moment::Before) => Fault::Delay(Duration::from_secs(5)),
+            _ => Fault::None,
+        });
+        let RolledBack::Deploys(first) = agent.rollback(back()).await.unwrap() else { panic!() };
+        let state = || agent.journal.deployment(first.deployment).unwrap().unwrap().deployment.state;
+        while state() != State::Retiring {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let RolledBack::Deploys(second) = agent.rollback(back()).await.unwrap() else { panic!() };
+        assert_eq!((second.deployment, state()), (first.deployment, State::Retiring));
+        assert_eq!(until_ended(&agent, first.deployment).await, State::Done);
+        assert_eq!(live_number(&agent), Some(2));
     });
 }
 

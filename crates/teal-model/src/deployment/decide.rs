@@ -87,11 +87,11 @@ fn hesitation(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Step>
 fn lost(release: &ReleaseKey, readiness: Readiness, deployment: &Deployment, now_ms: u64) -> Option<Step> {
     let last = match readiness {
         Readiness::Ready => return None,
-        Readiness::Failed(fault) => return Some(Step::Fail(fault)),
+        Readiness::Failed(fault) => return Some(Step::Fail(fault.of(&release.service))),
         Readiness::Waiting(last) => last,
     };
     let fault = || Fault::new(Code::NeverReady, format!("{release} was ready and is not any more")).detail(vec![last]);
-    Some(before(deployment.entered_ms + LOST_AFTER_MS, now_ms, || Step::Fail(fault())))
+    Some(before(deployment.entered_ms + LOST_AFTER_MS, now_ms, || Step::Fail(fault().of(&release.service))))
 }
 
 fn serving(replicas: Option<&Vec<Health>>) -> bool {
@@ -137,10 +137,9 @@ fn tolerated(member: &Member) -> usize {
 
 /// Its checks fail while those of the live release pass: that is its own fault, and not that of something both need.
 fn unready(member: &Member, deployment: &Deployment, seen: &Seen, now_ms: u64) -> Option<Fault> {
-    let since = seen.unready_since.get(&member.candidate).filter(|_| deployment.state.is_watched())?;
+    let from_ms = *seen.unready_from.get(&member.candidate).filter(|_| deployment.state.is_watched())?;
     let live = member.live.as_ref().filter(|_| !member.takes_its_turn())?;
-    let passes = !seen.unready_since.contains_key(&live.release) && serving(seen.replicas.get(&live.release));
-    (now_ms >= since + LOST_AFTER_MS && passes).then(|| {
+    (now_ms >= from_ms && serving(seen.replicas.get(&live.release))).then(|| {
         let last = seen.replicas.get(&member.candidate).and_then(|replicas| {
             replicas.iter().find_map(|health| match health {
                 Health::Warming { last } => Some(last.clone()),
@@ -155,13 +154,12 @@ fn unready(member: &Member, deployment: &Deployment, seen: &Seen, now_ms: u64) -
 /// What is done about a bad candidate, as the service wants it. None: it has been done already.
 fn against(member: &Member, fault: Fault, deployment: &Deployment) -> Option<Step> {
     match member.safety.rollback.action {
-        FailureAction::Rollback => Some(Step::Fail(fault)),
+        FailureAction::Rollback => Some(Step::Fail(fault.of(&member.service))),
         FailureAction::Pause => {
             let why = format!("paused (failure_action): {fault}");
-            // Somebody has gone on from there, knowing it.
-            let promoted = matches!(deployment.state, State::Growing { promoted: true, .. });
-            let known = deployment.frozen.is_some() || promoted && deployment.notes.contains(&why);
-            (!known && deployment.state.is_watched()).then_some(Step::Freeze(why))
+            // What is told already, somebody has gone on from, knowing it.
+            let news = deployment.frozen.is_none() && !deployment.notes.contains(&why);
+            (news && deployment.state.is_watched()).then_some(Step::Freeze(why))
         }
         FailureAction::Continue => {
             let words = format!("goes on all the same (failure_action): {fault}");
@@ -288,7 +286,9 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
                 Pace::For { ms } => *ms,
                 Pace::Manual => 0,
             };
-            let until_ms = deployment.entered_ms + paces.iter().map(held).max().unwrap_or(0);
+            // Time in which nobody watched says nothing.
+            let from_ms = deployment.entered_ms.max(seen.judged.watched_from_ms);
+            let until_ms = from_ms + paces.iter().map(held).max().unwrap_or(0);
             // The next step is no way to make one that was turned down.
             if paces.contains(&Pace::Manual) || is_held(deployment, seen) {
                 return Step::Wait { until_ms: None };

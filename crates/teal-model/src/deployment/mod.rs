@@ -221,8 +221,9 @@ pub struct Seen {
     /// Read after the current table was acknowledged; None is unknown.
     pub in_flight: BTreeMap<ReleaseKey, Option<u64>>,
     pub abort: Option<String>,
-    /// Since when a release that was ready has no replica that is, where that is so.
-    pub unready_since: BTreeMap<ReleaseKey, u64>,
+    /// Candidates that fail their check while their live releases pass it, and from when on that is no moment's weakness any more
+    /// (Unix milliseconds).
+    pub unready_from: BTreeMap<ReleaseKey, u64>,
     pub migrations: BTreeMap<ReleaseKey, Migration>,
     /// Of what Proving does; None: it has not begun.
     pub proof: Option<Proof>,
@@ -266,6 +267,10 @@ pub struct Judged {
     pub accused: Option<ServiceKey>,
     /// A candidate has less than its share.
     pub contained: bool,
+    /// Why no step forward is taken, for people.
+    pub held: Option<String>,
+    /// Since when somebody watches (Unix milliseconds); 0: nobody has to.
+    pub watched_from_ms: u64,
     /// For people.
     pub progress: String,
 }
@@ -373,8 +378,8 @@ impl Deployment {
                     State::Baking => State::Draining { closing: false },
                     state => return illegal(state, "promoted".to_owned()),
                 };
+                self.notes.push(self.promoted_by(who));
                 self.frozen = None;
-                self.notes.push(format!("promoted by {who}"));
                 // The share rises when the replicas are there that it is for.
                 if !matches!(next, State::Growing { .. }) {
                     self.cap = None;
@@ -437,6 +442,15 @@ impl Deployment {
             }
         }
         Ok(())
+    }
+
+    /// What is told of a promotion: also what it goes over, since that ends with it.
+    pub fn promoted_by(&self, who: &str) -> String {
+        match (&self.frozen, self.cap) {
+            (Some(why), _) => format!("promoted by {who}, although {why}"),
+            (None, Some(cap)) => format!("promoted by {who}, although it was turned down to {}", percent(cap)),
+            (None, None) => format!("promoted by {who}"),
+        }
     }
 
     fn enter(&mut self, state: State, now_ms: u64) {

@@ -180,12 +180,65 @@ fn readiness_that_is_lost_is_a_fact_only_where_the_live_release_passes_the_same_
     let deployment = watched(State::Baking);
     let mut seen = all_well(&deployment);
     let member = &deployment.plan.members[0];
-    seen.unready_since.insert(member.candidate.clone(), 100);
+    seen.unready_from.insert(member.candidate.clone(), 10_100);
     assert!(!matches!(decide(&deployment, &seen, 10_099), Step::Fail(_)), "a moment's weakness");
     let step = decide(&deployment, &seen, 10_100);
     assert!(matches!(&step, Step::Fail(fault) if fault.code == Code::NeverReady), "{step:?}");
-    seen.unready_since.insert(member.live.as_ref().unwrap().release.clone(), 10_000);
+    let warming = vec![Health::Warming { last: "503".to_owned() }; 2];
+    seen.replicas.insert(member.live.as_ref().unwrap().release.clone(), warming);
     assert!(!matches!(decide(&deployment, &seen, 20_000), Step::Fail(_)), "something that both need is down");
+}
+
+#[test]
+fn a_step_lasts_for_as_long_as_somebody_watched_it() {
+    let deployment = watched(State::Stepping { step: 0 });
+    let mut seen = all_well(&deployment);
+    seen.judged.watched_from_ms = 900_000;
+    assert_eq!(decide(&deployment, &seen, 900_001), Step::Wait { until_ms: Some(901_000) });
+    assert_eq!(decide(&deployment, &seen, 901_000), Step::Enter(State::Shifting { step: 1 }));
+}
+
+#[test]
+fn whoever_is_accused_is_named_and_no_other() {
+    let mut deployment = watched(State::Stepping { step: 0 });
+    deployment.plan.members.push(member("api", Strategy::BlueGreen, true));
+    let api = deployment.plan.members[1].service.clone();
+    let mut seen = all_well(&deployment);
+    let live = deployment.plan.members[1].live.as_ref().unwrap().release.clone();
+    for release in [&deployment.plan.members[1].candidate, &live] {
+        seen.replicas.insert(release.clone(), vec![Health::Ready; 2]);
+    }
+    let bad = |step| match step {
+        Step::Fail(fault) => fault.service.map(|service| *service),
+        step => panic!("{step:?}"),
+    };
+    let verdict = Judged {
+        ruling: Ruling::Revert(Fault::new(Code::Worse, "green failed 41 of 1,204 requests")),
+        accused: Some(api.clone()),
+        ..Judged::default()
+    };
+    assert_eq!(bad(decide(&deployment, &Seen { judged: verdict, ..seen.clone() }, 1)), Some(api.clone()));
+    let exited = Health::Failed { fault: Fault::new(Code::ReplicaExited, "exited") };
+    seen.replicas.insert(deployment.plan.members[1].candidate.clone(), vec![Health::Ready, exited]);
+    assert_eq!(bad(decide(&deployment, &seen, 1)), Some(api));
+}
+
+#[test]
+fn a_pause_that_somebody_promoted_over_does_not_come_again_for_the_same_reason() {
+    let mut deployment = watched(State::Stepping { step: 0 });
+    deployment.plan.members[0].safety.rollback.action = FailureAction::Pause;
+    let mut seen = all_well(&deployment);
+    let candidate = deployment.plan.members[0].candidate.clone();
+    let exited = |name: &str| Health::Failed { fault: Fault::new(Code::ReplicaExited, format!("{name} exited")) };
+    seen.replicas.insert(candidate.clone(), vec![Health::Ready, exited("green-2")]);
+    let Step::Freeze(why) = decide(&deployment, &seen, 1) else { panic!() };
+    deployment.apply(&Event::Frozen { why: why.clone() }, 1).unwrap();
+    deployment.apply(&Event::Promoted { full: false, who: "ana".to_owned() }, 2).unwrap();
+    assert_eq!(deployment.notes, [why.clone(), format!("promoted by ana, although {why}")]);
+    deployment.state = State::Stepping { step: 1 };
+    assert_eq!(decide(&deployment, &seen, 1_002), Step::Enter(State::Shifting { step: 2 }));
+    seen.replicas.insert(candidate, vec![exited("green-1"), exited("green-2")]);
+    assert!(matches!(decide(&deployment, &seen, 3), Step::Freeze(_)), "another one is news");
 }
 
 #[test]

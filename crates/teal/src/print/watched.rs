@@ -37,18 +37,22 @@ pub fn text(watched: &Watched, state: &State, now_ms: u64, paint: Paint) -> Stri
 
 fn next(watched: &Watched, state: &State, now_ms: u64) -> String {
     let bakes = *state == State::Baking;
-    match (&watched.frozen, watched.until_ms) {
-        (Some(why), _) => format!("it stays so: {}", printable(why)),
-        (None, None) if matches!(state, State::Growing { .. }) => {
-            format!("next step when {} are fit for it", grown(&watched.shares))
-        }
-        (None, None) => "it stays so until it is promoted".to_owned(),
-        (None, Some(until)) if until > now_ms => {
-            let left = for_how_long(until - now_ms);
-            if bakes { format!("live in {left}, unless it does worse") } else { format!("next step in {left}") }
-        }
-        (None, Some(_)) if bakes => "the bake is over, and goes on: too little was seen to judge it by".to_owned(),
-        (None, Some(_)) => "the step is over; the next one waits until it does well".to_owned(),
+    if let Some(why) = &watched.frozen {
+        return format!("it stays so: {}", printable(why));
+    }
+    if matches!(state, State::Growing { .. }) {
+        return format!("next step when {} are fit for it", grown(&watched.shares));
+    }
+    let Some(until) = watched.until_ms else { return "it stays so until it is promoted".to_owned() };
+    let over = until <= now_ms;
+    match &watched.held {
+        Some(why) if bakes && over => format!("the bake is over, and goes on: {}", printable(why)),
+        Some(why) if over => format!("the step is over, and the next one waits: {}", printable(why)),
+        Some(why) => format!("it goes no further: {}", printable(why)),
+        None if bakes && over => "the bake is over, and goes on: too little was seen to judge it by".to_owned(),
+        None if over => "the step is over; the next one waits until it does well".to_owned(),
+        None if bakes => format!("live in {}, unless it does worse", for_how_long(until - now_ms)),
+        None => format!("next step in {}", for_how_long(until - now_ms)),
     }
 }
 
@@ -80,20 +84,24 @@ mod tests {
             until_ms: Some(made_up::NOW_MS + 55_000),
             turned_down: false,
             frozen: None,
+            held: None,
             notes: Vec::new(),
         };
+        let failed = "green failed 3 of 120 requests, blue 0 of 11,880";
         let down = Watched {
             turned_down: true,
             until_ms: Some(made_up::NOW_MS - 1),
-            notes: vec!["turned down: green failed 3 of 120 requests, blue 0 of 11,880".to_owned()],
+            held: Some(format!("the share of web is turned down until it does well for a while ({failed})")),
+            notes: vec![format!("turned down: {failed}")],
             ..canary.clone()
         };
+        let early = Watched { until_ms: canary.until_ms, ..down.clone() };
         let frozen = "frozen by bo@web1".to_owned();
         let frozen = Watched { frozen: Some(frozen.clone()), until_ms: None, notes: vec![frozen], ..canary.clone() };
         let manual = Watched { until_ms: None, ..canary.clone() };
         let step = State::Stepping { step: 0 };
         let mut told: Vec<String> =
-            [&canary, &down, &frozen, &manual].map(|one| text(one, &step, made_up::NOW_MS, Paint::NONE)).into();
+            [&canary, &down, &early, &frozen, &manual].map(|one| text(one, &step, made_up::NOW_MS, Paint::NONE)).into();
         let few = Shared { replicas: 1, of: 4, ..canary.shares[0].clone() };
         let step_of_few = Watched { shares: vec![few.clone()], ..canary.clone() };
         told.push(text(&step_of_few, &step, made_up::NOW_MS, Paint::NONE));

@@ -1,13 +1,14 @@
 //! Docker's words for images and containers into Teal's. Nothing here talks to the daemon.
 
-use super::super::{Container, ContainerHealth, HeldVolume, Image, ImageOnDisk, Joined, Publish, Status};
+use super::super::{Container, ContainerHealth, HeldVolume, Image, ImageOnDisk, Joined, Publish, Rhythm, Status};
 use super::pid::is_of;
 use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, HealthStatusEnum,
-    ImageInspect, ImageSummary, MountPoint, NetworkSettings,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, HealthConfig,
+    HealthStatusEnum, ImageInspect, ImageSummary, MountPoint, NetworkSettings,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 use teal_model::config::{ExposedPort, Protocol};
 
 /// How much of a container's id Docker makes a name of it.
@@ -61,12 +62,14 @@ pub fn container(seen: ContainerInspectResponse) -> Container {
     let settings = seen.network_settings.unwrap_or_default();
     let published = published(&settings);
     let endpoints = settings.networks.unwrap_or_default();
+    let config = seen.config.unwrap_or_default();
     Container {
         name: seen.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        labels: seen.config.and_then(|c| c.labels).unwrap_or_default().into_iter().collect(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
         image_id: seen.image.unwrap_or_default(),
         status: status(&state),
         health: health(&state),
+        rhythm: health(&state).and(config.healthcheck.as_ref().map(rhythm)),
         restarts: seen.restart_count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         pid: running
             .then(|| state.pid.and_then(|pid| i32::try_from(pid).ok()))
@@ -162,6 +165,11 @@ fn health(state: &ContainerState) -> Option<ContainerHealth> {
     })
 }
 
+fn rhythm(check: &HealthConfig) -> Rhythm {
+    let time = |nanoseconds: Option<i64>| nanoseconds.and_then(|ns| u64::try_from(ns).ok()).map(Duration::from_nanos);
+    Rhythm::of(time(check.interval), time(check.timeout))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -200,6 +208,15 @@ mod tests {
             HashMap::from([("80/tcp".to_owned(), Some(vec![on("0.0.0.0"), on("::")])), ("90/tcp".to_owned(), None)]);
         let seen = published(&NetworkSettings { ports: Some(ports), ..Default::default() });
         assert_eq!(seen, [Publish { host_ip: None, host_port: Some(8080), container_port: 80, udp: false }]);
+    }
+
+    #[test]
+    fn a_healthcheck_that_does_not_say_when_is_made_as_docker_does() {
+        let second = 1_000_000_000;
+        let of = |interval, timeout| rhythm(&HealthConfig { interval, timeout, ..Default::default() });
+        let seconds = |check: Rhythm| (check.every.as_secs(), check.within.as_secs(), check.agrees_within().as_secs());
+        assert_eq!(seconds(of(Some(10 * second), Some(2 * second))), (10, 2, 15));
+        assert_eq!(seconds(of(Some(0), None)), (30, 30, 60));
     }
 
     #[test]

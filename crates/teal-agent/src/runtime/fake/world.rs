@@ -4,13 +4,13 @@ use super::networks::{Net, joined};
 use super::{App, Effect, Hook, Moment, Op};
 use crate::runtime::{
     Container, ContainerEvent, ContainerHealth, ContainerSpec, Engine, HeldVolume, Image, ImageOnDisk, Joined, LogLine,
-    Publish, Result, RuntimeError, Status, docker,
+    Publish, Result, Rhythm, RuntimeError, Status, docker,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use teal_model::config::{FileToWrite, MountKind, Restart};
+use teal_model::config::{FileToWrite, Healthcheck, MountKind, Restart};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -200,10 +200,16 @@ impl World {
         let (image, app) = self.images.get(&spec.image_id).cloned().ok_or_else(no_image)?;
         docker::refuse(spec, &self.engine.api_version)?;
         let volumes = self.mount_volumes(spec, &image);
+        let check = spec.settings.healthcheck.as_ref();
+        let test = check.and_then(|check| check.test.as_ref());
+        let checked = test.map_or(image.has_healthcheck, |t| t.first().is_none_or(|kind| kind != "NONE"));
+        let time = |ms: fn(&Healthcheck) -> Option<u64>| check.and_then(ms).map(Duration::from_millis);
+        let rhythm = Rhythm::of(time(|check| check.interval_ms), time(|check| check.timeout_ms));
         self.made += 1;
         let seen = Container {
             id: format!("{:064x}", self.made),
             name: spec.name.clone(),
+            rhythm: checked.then_some(rhythm),
             labels: spec.settings.labels.iter().chain(&spec.labels).map(|(k, v)| (k.clone(), v.clone())).collect(),
             image_id: spec.image_id.clone(),
             status: Status::Created,
@@ -216,8 +222,6 @@ impl World {
             published: Vec::new(),
             volumes,
         };
-        let test = spec.settings.healthcheck.as_ref().and_then(|h| h.test.as_ref());
-        let checked = test.map_or(image.has_healthcheck, |t| t.first().is_none_or(|kind| kind != "NONE"));
         let restart = if spec.restart_now { spec.settings.restart } else { Restart::No };
         let kept = Kept {
             seen: seen.clone(),
@@ -453,6 +457,7 @@ impl World {
             image_id: image_id.to_owned(),
             status: Status::Created,
             health: None,
+            rhythm: None,
             restarts: 0,
             started_at: String::new(),
             pid: 0,
