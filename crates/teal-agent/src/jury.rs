@@ -8,6 +8,7 @@
 //! ```
 
 use crate::agent::Agent;
+use crate::alerts::Subject;
 use crate::clock::unix_ms;
 use crate::host_command::Surroundings;
 use crate::judges::{Judges, Said};
@@ -278,12 +279,12 @@ impl Session {
             judged.both_fail |= warnings.iter().any(|warning| matches!(warning, Warning::BothFail { .. }));
             judged.contained |= bench.contained;
             let (candidate, live) = bench.names();
-            let subject = format!("verdict of {}", bench.member.service);
+            let subject = Subject::Service(bench.member.service.clone(), "verdict");
             match warnings.first() {
                 Some(warning) => self
                     .agent
-                    .alert_once(&subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
-                None => self.agent.clear_alert(&subject),
+                    .alert_once(subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
+                None => self.agent.clear_alert(subject),
             }
             judged.words.extend(bench.words.iter().cloned());
             judged.end = later(judged.end, bench.end(now_ms));
@@ -327,7 +328,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         for bench in &self.benches {
-            self.agent.clear_alert(&format!("verdict of {}", bench.member.service));
+            self.agent.clear_alert(Subject::Service(bench.member.service.clone(), "verdict"));
         }
     }
 }
