@@ -256,6 +256,7 @@ impl Agent {
             warnings: Vec::new(),
             unresolved: Vec::new(),
             take: None,
+            after: None,
         };
         let mut deployment = Deployment::new(0, plan, now);
         deployment.state = State::Done;
@@ -335,8 +336,7 @@ impl Agent {
         // Before the watcher forgets them: what is not adopted any more is not touched, and what is not ours neither.
         for record in &chosen {
             self.journal.forget(&record.service)?;
-            self.clear_alert(&record.service.to_string());
-            self.clear_alert(&record.live.as_ref().map(|live| live.release.to_string()).unwrap_or_default());
+            self.clear_alerts_of(&record.service);
         }
         self.know_adopted()?;
         self.watch.refresh().await;

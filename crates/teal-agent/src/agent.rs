@@ -1,30 +1,31 @@
-//! The agent as a whole: its parts, how it starts, and what a request to deploy, abort or remove becomes.
+//! The agent as a whole: its parts, how it starts, and what a request to deploy or abort becomes.
 
+use crate::alerts::{Alerts, Subject};
 use crate::clock::unix_ms;
 use crate::conduct::Conductor;
 use crate::found;
 use crate::histories::Histories;
-use crate::journal::{Journal, Kept, ServiceRecord};
+use crate::journal::{Journal, Kept};
+use crate::kept::Stays;
 use crate::keys::Keys;
 use crate::meter::Meter;
-use crate::nginx::{Need, Nginx};
+use crate::nginx::Nginx;
 use crate::publish::{Publisher, Surroundings, doors_of, holder_of};
 use crate::reserve::Reserve;
-use crate::runtime::{Runtime, RuntimeError, label};
+use crate::runtime::{Runtime, RuntimeError};
 use crate::store::{ReleaseStore, StoredRelease};
 use crate::traffic::{Opening, Traffic};
 use crate::world::Watch;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use teal_model::api::{Accepted, DeployRequest, Notice, RemoveRequest, Removed, What};
-use teal_model::config::{NetworkMode, PullPolicy, Service};
+use teal_model::api::{Accepted, DeployRequest, Notice, What};
+use teal_model::config::NetworkMode;
 use teal_model::deployment::{Deployment, Event, Judged, Promote};
 use teal_model::door::Door;
 use teal_model::fault::{Code, Fault, did_you_mean};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{ImageFacts, Member, Plan, Running, Unchanged, Warm, overlap, plan};
+use teal_model::plan::{Member, Plan, overlap};
 use teal_model::wire::{BackendId, ListenerKey, RouteTable};
 use tokio::sync::{broadcast, watch};
 
@@ -44,7 +45,7 @@ pub struct Agent {
     pub meter: Meter,
     pub histories: Histories,
     pub reserve: Reserve,
-    salt: String,
+    pub(crate) salt: String,
     pub keys: Keys,
     running: Mutex<BTreeMap<u64, Handle>>,
     /// Services that are being removed: nobody else touches their containers.
@@ -53,7 +54,7 @@ pub struct Agent {
     cooling: Mutex<BTreeSet<ReleaseKey>>,
     /// Held from the look at what is claimed until the claim is made.
     pub claims: tokio::sync::Mutex<()>,
-    alerts: Mutex<BTreeMap<String, String>>,
+    pub(crate) said: Alerts,
 }
 
 /// What others may do with a deployment that runs.
@@ -112,7 +113,7 @@ impl Agent {
             keys,
             meter: Meter::start(vec![traffic.clone(), nginx.counted()]),
             histories: Histories::of(journal.histories()?),
-            reserve: Reserve::open(&state_dir),
+            reserve: Reserve::of(&state_dir),
             nginx,
             id,
             state_dir,
@@ -126,7 +127,7 @@ impl Agent {
             removing: Mutex::new(BTreeSet::new()),
             cooling: Mutex::new(BTreeSet::new()),
             claims: tokio::sync::Mutex::new(()),
-            alerts: Mutex::new(BTreeMap::new()),
+            said: Alerts::default(),
         });
         agent.resume(serving).await?;
         Ok(agent)
@@ -160,6 +161,12 @@ impl Agent {
         tokio::spawn(crate::reconcile::follow(Arc::downgrade(self)));
         tokio::spawn(crate::reconcile::keep_whole(Arc::downgrade(self)));
         tokio::spawn(crate::histories::keep(Arc::downgrade(self)));
+        let (agent, begun) = (self.clone(), unfinished.clone());
+        tokio::spawn(async move {
+            if let Err(fault) = agent.follow_up(&begun).await {
+                agent.alert("journal", fault.to_string());
+            }
+        });
         for kept in unfinished {
             let number = kept.deployment.number;
             tracing::info!(deployment = number, state = kept.deployment.state.name(), "goes on");
@@ -191,16 +198,16 @@ impl Agent {
 
     /// Opens every port that the table has a route for and that is not open yet.
     pub async fn open(&self) {
+        let opened = self.open_all().await;
+        self.tell("ports", opened.map_err(|fault| fault.to_string()));
+    }
+
+    async fn open_all(&self) -> Result<(), Fault> {
         let world = self.watch.now();
-        let dockers = match self.dockers_ports() {
-            Ok(dockers) => dockers,
-            Err(fault) => return self.alert("journal", fault.to_string()),
-        };
-        let shared = match self.not_yet_shared().await {
-            Ok(shared) => shared,
-            Err(fault) => return self.alert("journal", fault.to_string()),
-        };
+        let (dockers, shared) = (self.dockers_ports()?, self.not_yet_shared().await?);
+        let (mut wanted, waiting) = (self.publisher.published().await, self.publisher.waiting().await);
         for listener in self.publisher.listeners().await {
+            wanted.insert(listener.clone());
             if dockers.iter().any(|taken| overlap(taken, &listener)) || shared.contains(&listener) {
                 continue;
             }
@@ -213,17 +220,22 @@ impl Agent {
                     Some(namespace)
                 }
             };
-            self.open_one(Opening { namespace, ..Opening::host(listener, true) }).await;
+            let opening = Opening { namespace, ..Opening::host(listener, true) };
+            match waiting.contains(&opening.listener) {
+                // Nothing of it is live: its deployment says so, when it opens what it needs.
+                true => drop(self.traffic.bind(&[opening]).await),
+                false => self.open_one(opening).await,
+            }
         }
+        self.clear_alerts_where(|subject| matches!(subject, Subject::Port(port) if !wanted.contains(port)));
+        Ok(())
     }
 
     /// One by one: a port that somebody else took meanwhile must not keep the others closed.
     async fn open_one(&self, opening: Opening) {
-        let subject = opening.listener.to_string();
-        match self.traffic.bind(&[opening]).await {
-            Ok(()) => self.clear_alert(&subject),
-            Err(fault) => self.alert(&subject, format!("a port of a live service cannot be opened: {fault}")),
-        }
+        let subject = Subject::Port(opening.listener.clone());
+        let opened = self.traffic.bind(&[opening]).await;
+        self.tell(subject, opened.map_err(|fault| format!("a port of a live service cannot be opened: {fault}")));
     }
 
     fn conduct(self: &Arc<Self>, kept: Kept, window: Option<crate::meter::Window>, first: Option<Event>) {
@@ -260,190 +272,19 @@ impl Agent {
         self.running().get(&deployment).cloned()
     }
 
-    /// Says something until it is cleared, or another word comes for the same subject.
-    pub fn alert(&self, subject: &str, words: String) {
-        tracing::error!(subject, "{words}");
-        self.alerts_now().insert(subject.to_owned(), words);
-    }
-
-    /// What an nginx is not, and what goes on all the same.
-    pub fn say_of_nginx(&self, said: &[Fault]) {
-        match said {
-            [] => self.clear_alert("nginx"),
-            some => {
-                let words: Vec<String> = some.iter().map(ToString::to_string).collect();
-                self.alert("nginx", words.join("; "));
-            }
-        }
-    }
-
-    /// The same, and into the log only when it is new.
-    pub fn alert_once(&self, subject: &str, words: String) {
-        if !self.alerts_now().contains_key(subject) {
-            tracing::error!(subject, "{words}");
-        }
-        self.alerts_now().insert(subject.to_owned(), words);
-    }
-
-    pub fn clear_alert(&self, subject: &str) {
-        self.alerts_now().remove(subject);
-    }
-
-    pub fn alerts(&self) -> Vec<String> {
-        self.alerts_now().values().cloned().collect()
-    }
-
-    fn alerts_now(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.alerts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Removes the stored settings that no live release, routing or unfinished deployment needs.
+    /// Removes the stored settings of releases that nobody needs them of, and the requests of deployments that have ended.
     pub async fn forget_settings(&self) -> Result<(), Fault> {
         // A deployment that begins meanwhile stores settings for a claim that was not read yet.
         let _claims = self.claims.lock().await;
-        let mut deployments = BTreeSet::new();
-        let mut releases: BTreeSet<ReleaseKey> = self.may_go_back_to()?.into_iter().collect();
-        for record in self.journal.services()? {
-            releases.extend(record.live.map(|live| live.release));
-            releases.extend(
-                record.routing.into_iter().flat_map(|routing| routing.listed.into_iter().chain([routing.settings])),
-            );
-        }
-        for kept in self.journal.unfinished()? {
-            deployments.insert(kept.deployment.number);
-            for member in kept.deployment.plan.members {
-                releases.insert(member.candidate);
-                releases.extend(member.live.map(|live| live.release));
-            }
-        }
-        self.store.retain(&releases, &deployments)
+        let unfinished = self.journal.unfinished()?;
+        let deployments = unfinished.into_iter().map(|kept| kept.deployment.number).collect();
+        self.store.retain(&self.kept_releases().await?.with(Stays::Settings), &deployments)
     }
 
-    /// What a deployment would do now.
-    pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, Fault> {
-        let mut images = BTreeMap::new();
-        for service in request.project.services.values() {
-            let reference = &service.container.image;
-            if let Some(mut facts) = self.facts(reference).await? {
-                facts.may_change = is_pulled(service.pull_policy, reference, !facts.repo_digests.is_empty());
-                images.insert(reference.clone(), facts);
-            }
-        }
-        self.plan_with(request, &images).await
-    }
-
-    /// The same for people who only look: what would be refused is a warning.
-    pub async fn preview(&self, request: &DeployRequest) -> Result<Plan, Fault> {
-        let mut plan = self.plan(request).await?;
-        let keys: Vec<ServiceKey> = plan.services().cloned().collect();
-        let refused = [
-            self.journal.refuse_busy(&keys, unix_ms()).map_err(Fault::from),
-            self.refuse_taken_routes(&plan, request, None).await,
-            self.refuse_nginx(&plan).await.map(|remarks| plan.warnings.extend(remarks)),
-            self.refuse_just_reverted(&plan, &request.choice),
-        ];
-        let refused = refused.into_iter().filter_map(Result::err);
-        plan.warnings.extend(refused.map(|fault| format!("as it stands this is refused: {fault}")));
-        for member in &plan.members {
-            let live = member.live.as_ref().and_then(|live| self.store.release(&live.release).ok());
-            let before = live.iter().flat_map(|live| teal_model::plan::listeners(&live.service));
-            for listener in before.filter(|listener| !member.listeners.contains(listener)) {
-                let name = &member.service.service;
-                plan.warnings.push(format!("{listener} will be closed: {name} does not publish it any more"));
-            }
-        }
-        Ok(plan)
-    }
-
-    pub async fn plan_with(
-        &self,
-        request: &DeployRequest,
-        images: &BTreeMap<String, ImageFacts>,
-    ) -> Result<Plan, Fault> {
-        let project = &request.project;
-        let doors = self.publisher.all_doors().await;
-        let engine = self.runtime.engine().await.map_err(fault_of)?;
-        // An agent of root's beside the Engine may go everywhere; any other has to try.
-        let closed = match engine.unreachable.is_none() && rustix::process::geteuid().is_root() {
-            true => None,
-            false => self.runtime.closed().await.map_err(fault_of)?,
-        };
-        let next = self.journal.next_releases(&project.name)?;
-        let mut running = Running { next, unreachable: engine.unreachable, closed, ..Running::default() };
-        for warm in self.journal.retained()?.into_iter().filter(|warm| warm.release.service.project == project.name) {
-            let record = self.journal.release(&warm.release)?;
-            let warm = record.map(|record| Warm {
-                release: warm.release,
-                color: record.color,
-                image: record.image,
-                image_id: record.image_id,
-            });
-            running.retained.extend(warm.map(|warm| (warm.release.service.service.clone(), warm)));
-        }
-        let known = self
-            .histories
-            .now()
-            .into_iter()
-            .filter(|(key, history)| key.project == project.name && history.rate().is_some());
-        running.history = known.map(|(key, _)| key.service).collect();
-        for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
-            if let Some(mut live) = record.live_release() {
-                live.doors = doors.get(&live.release).cloned().unwrap_or_default();
-                let short = self.short_of_memory(&live.release);
-                running.short_of_memory.extend(short.map(|why| (record.service.service.clone(), why)));
-                if let Some(adopted) = &mut live.adopted {
-                    let published = adopted.published.iter().cloned().collect();
-                    adopted.gap = self.traffic.cannot_divert(&published).await;
-                }
-                running.live.insert(record.service.service, live);
-            }
-        }
-        let names = running.live.iter().filter(|(name, _)| !project.services.contains_key(*name));
-        let (waiting, orphans): (Vec<_>, Vec<_>) = names.partition(|(name, _)| project.disabled.contains_key(*name));
-        let mut plan =
-            plan(project, &request.choice, &running, images, &|service| self.hash(service)).map_err(|error| {
-                Fault::new(Code::NotFound, error.to_string()).hint("see the services of the compose file")
-            })?;
-        let profiles = |name: &String| project.disabled[name].join(" or ");
-        plan.warnings.extend(waiting.into_iter().map(|(name, _)| {
-            format!("{name} runs, and waits for the profile {} in the file: it goes on as it is", profiles(name))
-        }));
-        plan.warnings.extend(self.look_at_take(request).await?);
-        match request.choice.remove_orphans {
-            _ if !request.choice.back.is_empty() => {}
-            true => plan.orphans.extend(
-                orphans.iter().map(|(_, live)| Unchanged {
-                    service: live.release.service.clone(),
-                    release: live.release.number,
-                    adopted: false,
-                }),
-            ),
-            false => plan.warnings.extend(orphans.iter().map(|(name, _)| {
-                format!("{name} runs and is not in the file: it goes on as it is. `teal deploy --remove-orphans` or `teal remove {name}` ends it")
-            })),
-        }
-        Ok(plan)
-    }
-
-    pub async fn facts(&self, reference: &str) -> Result<Option<ImageFacts>, Fault> {
-        let image = self.runtime.image(reference).await.map_err(fault_of)?;
-        Ok(image.map(|image| ImageFacts {
-            id: image.id,
-            repo_digests: image.repo_digests,
-            volumes: image.volumes,
-            exposed: image.exposed,
-            has_healthcheck: image.has_healthcheck,
-            may_change: false,
-        }))
-    }
-
-    /// Tells whether two releases have the same settings, without telling what they are.
-    pub fn hash(&self, service: &Service) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(self.salt.as_bytes());
-        // A Service is plain data: maps with string keys, numbers and text.
-        hasher.update(serde_json::to_vec(&service.as_released()).unwrap_or_default());
-        hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    /// What cannot be forgotten now is said, and tried again by the reconciler.
+    pub async fn try_to_forget_settings(&self) {
+        let forgotten = self.forget_settings().await;
+        self.tell("settings", forgotten.map_err(|fault| fault.to_string()));
     }
 
     pub async fn deploy(self: &Arc<Self>, request: DeployRequest) -> Result<Accepted, Fault> {
@@ -473,7 +314,7 @@ impl Agent {
             .put_request(deployment.number, &request)
             .and_then(|()| self.store_candidates(&deployment.plan, &request));
         drop(claims);
-        let accepted = Accepted { deployment: deployment.number, plan: deployment.plan.clone() };
+        let accepted = Accepted { deployment: deployment.number, plan: deployment.plan.clone(), then: None };
         tracing::info!(deployment = deployment.number, project = accepted.plan.project, who = request.who, "begins");
         let services = accepted.plan.services().map(|key| key.service.clone()).collect();
         let kept = Kept {
@@ -555,131 +396,6 @@ impl Agent {
             }
         };
         Fault::new(Code::NotFound, what)
-    }
-
-    /// Takes services out of traffic, lets them finish, and removes their containers. Volumes stay.
-    pub async fn remove(&self, request: &RemoveRequest) -> Result<Removed, Fault> {
-        let records: Vec<_> =
-            self.journal.services()?.into_iter().filter(|record| record.service.project == request.project).collect();
-        for name in &request.services {
-            if !records.iter().any(|record| &record.service.service == name) {
-                return Err(self.not_here(&request.project, Some(name)));
-            }
-        }
-        let chosen: Vec<_> = records
-            .into_iter()
-            .filter(|record| request.services.is_empty() || request.services.contains(&record.service.service))
-            .filter(|record| record.live.is_some() || record.routing.is_some())
-            .collect();
-        if chosen.is_empty() {
-            return Err(self.not_here(&request.project, None));
-        }
-        let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
-        self.runtime.engine().await.map_err(fault_of)?;
-        let volumes = self.volumes_to_remove(request, &chosen).await?;
-        {
-            let _claims = self.claims.lock().await;
-            self.journal.refuse_busy(&keys, unix_ms())?;
-            self.removing().extend(keys.iter().cloned());
-        }
-        let removed = self.remove_services(request, &chosen, &keys, &volumes).await;
-        self.removing().retain(|key| !keys.contains(key));
-        removed
-    }
-
-    pub(crate) async fn remove_services(
-        &self,
-        request: &RemoveRequest,
-        chosen: &[ServiceRecord],
-        keys: &[ServiceKey],
-        volumes: &[String],
-    ) -> Result<Removed, Fault> {
-        let mut removed = Removed::default();
-        let mut releases: Vec<ReleaseKey> = Vec::new();
-        for record in chosen {
-            if let Some(live) = &record.live {
-                if let Ok(stored) = self.store.release(&live.release) {
-                    removed
-                        .volumes_kept
-                        .extend(crate::effects::named_volumes(&stored).map(|volume| volume.name.clone()));
-                }
-                releases.push(live.release.clone());
-            }
-        }
-        let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
-        let (_, said) = self.publisher.flip(quiet, Need::Back).await?;
-        self.say_of_nginx(&said);
-        self.drain(&releases).await;
-        for key in keys {
-            let of_service =
-                [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
-            let mut containers = self.runtime.list(&of_service).await.map_err(fault_of)?;
-            let live = chosen.iter().filter(|record| &record.service == key).filter_map(|record| record.live.as_ref());
-            for replica in live.flat_map(|live| &live.adopted) {
-                containers.extend(self.runtime.inspect(&replica.id).await.map_err(fault_of)?);
-            }
-            for container in containers {
-                let live = chosen.iter().find(|record| &record.service == key).and_then(|record| record.live.as_ref());
-                let release = crate::world::release_of(&container).or_else(|| Some(live?.release.clone()));
-                let grace = release.and_then(|release| self.store.release(&release).ok());
-                let grace = grace.map_or(crate::effects::DEFAULT_GRACE, |stored| crate::effects::grace(&stored));
-                self.runtime.stop(&container.id, grace).await.map_err(fault_of)?;
-                self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
-                self.journal.free_addresses(&container.name)?;
-                removed.containers.push(container.name);
-            }
-        }
-        for name in volumes {
-            self.runtime.remove_volume(name).await.map_err(fault_of)?;
-        }
-        removed.volumes_kept.retain(|name| !volumes.contains(name));
-        removed.volumes_removed = volumes.to_vec();
-        // Last: a removal that was interrupted is whole again after a restart, and can be asked for again.
-        for record in chosen {
-            self.free_addresses_of(record)?;
-            self.journal.forget(&record.service)?;
-            self.clear_alert(&record.service.to_string());
-        }
-        self.know_adopted()?;
-        removed.networks = self.tidy(&request.project, None).await?;
-        self.forget_holder_image().await?;
-        self.forget_settings().await?;
-        tracing::info!(project = request.project, who = request.who, ?keys, "removed");
-        Ok(removed)
-    }
-
-    /// Until nothing is in flight, or the longest drain time of these releases is over.
-    async fn drain(&self, releases: &[ReleaseKey]) {
-        let longest = releases
-            .iter()
-            .filter_map(|release| self.store.release(release).ok())
-            .map(|stored| stored.service.teal.drain_ms)
-            .max()
-            .unwrap_or(0);
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(longest);
-        while tokio::time::Instant::now() < deadline {
-            let idle = self.traffic.ask().await.is_some_and(|statistics| {
-                statistics.releases.iter().filter(|one| releases.contains(&one.release)).all(|one| one.in_flight == 0)
-            });
-            let mut of_nginx = Vec::new();
-            for release in releases {
-                of_nginx.push(self.in_flight_of_nginx(release).await);
-            }
-            if idle && of_nginx.iter().all(|count| *count == Some(0)) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-}
-
-/// Does a deployment pull an image that is here already? A tag is pulled unless it was built here or the policy says otherwise.
-pub fn is_pulled(policy: PullPolicy, reference: &str, came_from_registry: bool) -> bool {
-    let pinned = reference.contains("@sha256:") || reference.starts_with("sha256:");
-    match policy {
-        PullPolicy::Never | PullPolicy::Missing => false,
-        PullPolicy::Always => true,
-        PullPolicy::Default => came_from_registry && !pinned,
     }
 }
 

@@ -4,8 +4,9 @@
 //! without asking the disk, and what may not waits until the disk can be written again.
 
 use crate::agent::{Agent, Orders};
+use crate::alerts::Subject;
 use crate::clock::unix_ms;
-use crate::journal::{JournalError, Kept};
+use crate::journal::{Journal, JournalError, Kept};
 use crate::jury::Jury;
 use crate::meter::Window;
 use crate::migrate::{self, MigrationEnd, migration_failed};
@@ -32,6 +33,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(5);
 const DRAIN_POLL_MAX: Duration = Duration::from_millis(200);
 /// A journal that cannot be written is tried again after this.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether the deployment before has flipped.
+const BEFORE_POLL: Duration = Duration::from_millis(20);
 /// The same progress is not repeated, and different progress not more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -86,7 +89,11 @@ impl Conductor {
     /// Carries the deployment out to its end. `first`: what happened to it before this loop began, if it may still be taken
     /// back.
     pub async fn run(mut self, first: Option<Event>) {
-        if let Some(event) = first.filter(|_| self.deployment.state.may_revert()) {
+        let first = match first {
+            None if self.deployment.state == State::Planned => self.wait_for_the_one_before().await,
+            first => first.filter(|_| self.deployment.state.may_revert()),
+        };
+        if let Some(event) = first {
             self.record(event).await;
         }
         loop {
@@ -124,6 +131,41 @@ impl Conductor {
         let _ = world.wait_for(|world| world.known).await;
     }
 
+    /// Until the deployment that comes first has flipped; an event where it never will.
+    async fn wait_for_the_one_before(&mut self) -> Option<Event> {
+        let before = self.deployment.plan.after?;
+        loop {
+            if let Some(why) = self.abandoned() {
+                return Some(Event::Failed { action: None, fault: Fault::new(Code::Aborted, why) });
+            }
+            let flipped =
+                |state: State| matches!(state, State::Baking | State::Draining { .. } | State::Retiring | State::Done);
+            if self.state_of(before).is_some_and(flipped) {
+                return None;
+            }
+            tokio::select! {
+                // What was asked for is seen by whoever decides.
+                _ = self.ordered.changed() => return None,
+                () = sleep(BEFORE_POLL) => {}
+            }
+        }
+    }
+
+    /// None: the journal does not answer.
+    fn state_of(&self, deployment: u64) -> Option<State> {
+        let kept = self.agent.journal.deployment(deployment).ok()??;
+        Some(kept.deployment.state)
+    }
+
+    /// Why there is nothing any more that this deployment would have to follow.
+    fn abandoned(&self) -> Option<String> {
+        let before = self.deployment.plan.after?;
+        let gone =
+            |state: &State| matches!(state, State::Reverting { .. } | State::Reverted { .. } | State::Stuck { .. });
+        let state = self.state_of(before).filter(gone)?;
+        Some(format!("deployment {before}, which comes first, is {}", state.name()))
+    }
+
     /// Whoever watches the candidates in this state does, and nobody else.
     fn attend(&mut self) {
         match &self.deployment.state {
@@ -150,7 +192,7 @@ impl Conductor {
         let world = self.agent.watch.now();
         let orders = self.orders.borrow().clone();
         let mut seen = Seen {
-            abort: orders.abort,
+            abort: orders.abort.or_else(|| self.abandoned()),
             promote: orders.promote,
             freeze: orders.freeze,
             pulls: self.pulls.all(),
@@ -382,7 +424,7 @@ impl Conductor {
     }
 
     async fn carry_out(&mut self, action: Action) {
-        match self.agent.journal.intend(&self.deployment, &action, unix_ms()) {
+        match self.written(|journal| journal.intend(&self.deployment, &action, unix_ms())) {
             Ok(notice) => self.heard(notice),
             Err(error) => {
                 if self.give_up(&error).await {
@@ -418,6 +460,15 @@ impl Conductor {
         }
     }
 
+    /// Who goes back has the room that is kept for that.
+    fn written<T>(&self, write: impl Fn(&Journal) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let goes_back = self.deployment.plan.members.iter().any(|member| member.safety.back.is_some());
+        match write(&self.agent.journal) {
+            Err(_) if goes_back && self.agent.reserve.give_up() => write(&self.agent.journal),
+            done => done,
+        }
+    }
+
     /// The journal cannot be written. True: the deployment is taken back because of it.
     async fn give_up(&mut self, error: &JournalError) -> bool {
         let fault = Fault::from(JournalError::Io {
@@ -429,10 +480,19 @@ impl Conductor {
             return false;
         }
         let event = Event::Failed { action: None, fault: fault.clone() };
+        self.forget_what_is_cold();
         if self.deployment.apply(&event, unix_ms()).is_ok() {
             self.unjournaled.push((event, What::Failed { fault }));
         }
         true
+    }
+
+    /// What was kept warm may have been ended by an action whose outcome nobody could write down.
+    fn forget_what_is_cold(&mut self) {
+        let Ok(warm) = self.agent.journal.retained() else { return };
+        let meant = self.deployment.plan.members.iter().filter_map(|member| member.safety.retained.clone());
+        let cold: Vec<ReleaseKey> = meant.filter(|meant| !warm.iter().any(|one| one.release == *meant)).collect();
+        cold.iter().for_each(|release| self.deployment.is_cold(release));
     }
 
     async fn record(&mut self, mut event: Event) {
@@ -443,6 +503,9 @@ impl Conductor {
                 (orders.promote, orders.freeze) = (None, None);
                 some
             });
+        }
+        if matches!(event, Event::Failed { .. } | Event::TakenBack { .. }) {
+            self.forget_what_is_cold();
         }
         if let Event::Failed { fault, .. } = &mut event
             && self.deployment.plan.members.iter().all(|member| member.live.is_none())
@@ -474,7 +537,7 @@ impl Conductor {
             // Somebody knows better than what was seen so far: it is looked at anew.
             self.jury = None;
         }
-        match self.agent.journal.happened(&self.deployment, &event, what.clone(), unix_ms()) {
+        match self.written(|journal| journal.happened(&self.deployment, &event, what.clone(), unix_ms())) {
             Ok(notice) => self.heard(notice),
             // A state that was not written down was not entered: what may be taken back is, from where the journal is.
             Err(error) if before.state.may_revert() => {
@@ -504,13 +567,15 @@ impl Conductor {
     async fn finish(mut self) {
         let (receipt, now) = (self.receipt().await, unix_ms());
         for (event, what) in std::mem::take(&mut self.unjournaled) {
-            while let Err(error) = self.agent.journal.happened(&self.deployment, &event, what.clone(), unix_ms()) {
+            while let Err(error) =
+                self.written(|journal| journal.happened(&self.deployment, &event, what.clone(), unix_ms()))
+            {
                 self.agent.alert("journal", error.to_string());
                 sleep(JOURNAL_PAUSE).await;
             }
         }
         let last = loop {
-            match self.agent.journal.end(&self.deployment, &receipt, now) {
+            match self.written(|journal| journal.end(&self.deployment, &receipt, now)) {
                 Ok(notice) => break notice,
                 Err(error) => self.agent.alert("journal", error.to_string()),
             }
@@ -521,7 +586,7 @@ impl Conductor {
             self.agent.alert("journal", fault.to_string());
         }
         self.tell_of_stuck();
-        self.forget_settings().await;
+        self.agent.try_to_forget_settings().await;
         tracing::info!(deployment = self.deployment.number, state = self.deployment.state.name(), "ended");
         self.heard(last);
     }
@@ -529,22 +594,18 @@ impl Conductor {
     /// A revert that failed is said until a deployment of the service has ended well.
     fn tell_of_stuck(&self) {
         for member in &self.deployment.plan.members {
-            let subject = member.service.to_string();
+            self.agent.clear_alert(Subject::Service(member.service.clone(), "start"));
+            let subject = Subject::Service(member.service.clone(), "deployment");
             match &self.deployment.state {
                 State::Stuck { step, error } => {
-                    let words =
-                        format!("{subject}: deployment {} is stuck at `{step}`: {error}", self.deployment.number);
-                    self.agent.alert(&subject, words);
+                    let words = format!(
+                        "{}: deployment {} is stuck at `{step}`: {error}",
+                        member.service, self.deployment.number
+                    );
+                    self.agent.alert(subject, words);
                 }
-                _ => self.agent.clear_alert(&subject),
+                _ => self.agent.clear_alert(subject),
             }
-        }
-    }
-
-    /// The stored settings of releases that are not needed any more.
-    async fn forget_settings(&self) {
-        if let Err(fault) = self.agent.forget_settings().await {
-            self.agent.alert("settings", fault.to_string());
         }
     }
 

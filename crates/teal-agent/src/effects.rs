@@ -138,10 +138,7 @@ impl Agent {
     }
 
     async fn bind(&self, deployment: &Deployment) -> Result<(), Fault> {
-        let dockers = self.dockers_ports()?;
-        let ours = |listener: &&ListenerKey| !dockers.iter().any(|taken| overlap(taken, listener));
-        let listeners = deployment.plan.members.iter().flat_map(|member| &member.listeners);
-        let wanted: BTreeSet<ListenerKey> = listeners.filter(ours).cloned().collect();
+        let wanted = self.to_bind(&deployment.plan)?;
         let reserve = |listener: &ListenerKey| Opening {
             take_from: taken_from(deployment.plan.take.as_ref(), listener),
             ..Opening::host(listener.clone(), false)
@@ -164,6 +161,20 @@ impl Agent {
         detail.sort();
         detail.dedup();
         Err(fault.detail(detail))
+    }
+
+    /// The listeners of a plan but for those that Docker has, until the adopted containers behind them are stopped.
+    fn to_bind(&self, plan: &Plan) -> Result<BTreeSet<ListenerKey>, Fault> {
+        let dockers = self.dockers_ports()?;
+        let ours = |listener: &&ListenerKey| !dockers.iter().any(|taken| overlap(taken, listener));
+        Ok(plan.members.iter().flat_map(|member| &member.listeners).filter(ours).cloned().collect())
+    }
+
+    /// What opening the ports of this plan would be refused for now.
+    pub async fn refuse_taken_ports(&self, plan: &Plan) -> Result<(), Fault> {
+        let mut wanted: Vec<ListenerKey> = self.to_bind(plan)?.into_iter().collect();
+        wanted.retain(|listener| taken_from(plan.take.as_ref(), listener).is_none());
+        self.traffic.cannot_bind(&wanted).await
     }
 
     /// A route that leads to another service already would take its requests away. `asking`: the deployment that asks, once

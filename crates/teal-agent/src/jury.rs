@@ -8,6 +8,7 @@
 //! ```
 
 use crate::agent::Agent;
+use crate::alerts::Subject;
 use crate::clock::{steady_ms, unix_ms};
 use crate::host_command::Surroundings;
 use crate::judges::{Judges, Opinion, Said};
@@ -309,12 +310,12 @@ impl Session {
             judged.contained |= bench.contained.is_some();
             let (candidate, live) = bench.names();
             judged.held = judged.held.or_else(|| bench.held(both_fail.map(|warning| warning.words(&candidate, &live))));
-            let subject = format!("verdict of {}", bench.member.service);
+            let subject = Subject::Service(bench.member.service.clone(), "verdict");
             match warnings.first() {
                 Some(warning) => self
                     .agent
-                    .alert_once(&subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
-                None => self.agent.clear_alert(&subject),
+                    .alert_once(subject, format!("{}: {}", bench.member.service, warning.words(&candidate, &live))),
+                None => self.agent.clear_alert(subject),
             }
             judged.words.extend(bench.words.iter().cloned());
             judged.end = later(judged.end, bench.end(now_ms));
@@ -358,7 +359,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         for bench in &self.benches {
-            self.agent.clear_alert(&format!("verdict of {}", bench.member.service));
+            self.agent.clear_alert(Subject::Service(bench.member.service.clone(), "verdict"));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod adopt;
 pub mod agent;
+mod alerts;
 pub mod api;
 pub mod clock;
 pub mod conduct;
@@ -16,11 +17,13 @@ pub mod host_command;
 pub mod journal;
 pub mod judges;
 mod jury;
+mod kept;
 mod keys;
 pub mod meter;
 pub mod migrate;
 mod names;
 pub mod nginx;
+mod planning;
 mod probe;
 pub mod process;
 mod proof;

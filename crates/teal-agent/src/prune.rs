@@ -5,20 +5,18 @@
 //! ```
 
 use crate::agent::{Agent, fault_of};
+use crate::kept::Stays;
 use crate::runtime::{ImageOnDisk, RuntimeError};
 use std::collections::{BTreeMap, BTreeSet};
 use teal_model::api::{PruneRequest, Pruned, PrunedImage};
-use teal_model::config::ServiceSettings;
-use teal_model::deployment::State;
 use teal_model::fault::Fault;
 use teal_model::ids::{ReleaseKey, ServiceKey};
 
 /// A release that was, or is: what it needs to run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Used {
     image: String,
     image_id: Option<String>,
-    was_live: bool,
 }
 
 type History = BTreeMap<ReleaseKey, Used>;
@@ -96,20 +94,16 @@ impl Agent {
     fn history_of_images(&self) -> Result<History, Fault> {
         let mut history = History::new();
         for kept in self.journal.history(None, u32::MAX)? {
-            let deployment = kept.deployment;
-            let became_live = matches!(deployment.state, State::Done | State::Retiring);
-            for member in deployment.plan.members {
-                let used = history.entry(member.candidate).or_default();
-                used.was_live |= became_live;
-                (used.image, used.image_id) = (member.image, member.image_id);
+            for member in kept.deployment.plan.members {
+                history.insert(member.candidate, Used { image: member.image, image_id: member.image_id });
                 if let Some(live) = member.live {
                     let id = Some(live.image_id).filter(|id| !id.is_empty());
-                    history.insert(live.release, Used { image: live.image, image_id: id, was_live: true });
+                    history.insert(live.release, Used { image: live.image, image_id: id });
                 }
             }
         }
         for live in self.journal.services()?.into_iter().filter_map(|record| record.live) {
-            history.insert(live.release, Used { image: live.image, image_id: live.image_id, was_live: true });
+            history.insert(live.release, Used { image: live.image, image_id: live.image_id });
         }
         Ok(history)
     }
@@ -124,7 +118,7 @@ impl Agent {
             needed.extend(id.cloned());
             names.insert(image.to_owned());
         };
-        let kept = self.kept_releases(history)?;
+        let kept = self.kept_releases().await?.with(Stays::Image);
         // One without an id never had an image.
         for (_, used) in history.iter().filter(|(release, used)| kept.contains(*release) && used.image_id.is_some()) {
             add(&used.image, used.image_id.as_ref());
@@ -140,28 +134,5 @@ impl Agent {
             needed.extend(image.map(|image| image.id));
         }
         Ok(needed)
-    }
-
-    /// Of each service the last `keep` releases that were live, and whatever came after them; those whose settings are stored;
-    /// those that the proxy may be asked for. Of a service that was removed, none.
-    fn kept_releases(&self, history: &History) -> Result<BTreeSet<ReleaseKey>, Fault> {
-        let mut kept: BTreeSet<ReleaseKey> =
-            history.keys().filter(|release| self.store.has_release(release)).cloned().collect();
-        for record in self.journal.services()? {
-            kept.extend(
-                record.routing.into_iter().flat_map(|routing| routing.listed.into_iter().chain([routing.settings])),
-            );
-            let Some(live) = record.live else { continue };
-            let stored = self.store.release(&live.release);
-            let keep = stored.map_or(ServiceSettings::KEEP, |stored| stored.service.teal.keep);
-            let of_service = || history.iter().filter(|(release, _)| release.service == record.service);
-            let were_live = of_service().filter(|(_, used)| used.was_live).map(|(release, _)| release.number);
-            let oldest = were_live.rev().take(keep.max(1) as usize).last().unwrap_or(live.release.number);
-            let stays = |(release, used): &(&ReleaseKey, &Used)| {
-                release.number >= live.release.number || used.was_live && release.number >= oldest
-            };
-            kept.extend(of_service().filter(stays).map(|(release, _)| release.clone()));
-        }
-        Ok(kept)
     }
 }

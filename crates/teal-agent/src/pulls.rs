@@ -1,6 +1,7 @@
 //! Images on their way: started once each, and looked at until they are here.
 
-use crate::agent::{Agent, fault_of, is_pulled};
+use crate::agent::{Agent, fault_of};
+use crate::planning::is_pulled;
 use crate::runtime::PullProgress;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

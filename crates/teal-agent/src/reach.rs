@@ -11,6 +11,7 @@ use crate::journal::{HostPort, Slot};
 use crate::publish::given_port;
 use crate::runtime::{Container, Publish, label};
 use crate::store::StoredRelease;
+use crate::traffic::shared::holders;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
@@ -116,7 +117,7 @@ impl Agent {
         for target in targets(stored) {
             if let Some(port) = given_port(stored, color, replica, target) {
                 if !is_free(on, port) && !self.is_there(release, replica).await? {
-                    return Err(self.taken(color, port).await);
+                    return Err(self.taken(color, SocketAddr::new(on, port)).await);
                 }
                 all.push(Publish { host_ip: Some(on), host_port: Some(port), container_port: target, udp: false });
                 continue;
@@ -132,8 +133,9 @@ impl Agent {
         Ok(all)
     }
 
-    async fn taken(&self, color: Color, port: u16) -> Fault {
-        let what = format!("port {port}, which `x-teal.nginx.ports` gives to {color}, is in use by another process");
+    async fn taken(&self, color: Color, at: SocketAddr) -> Fault {
+        let (port, who) = (at.port(), holders(at));
+        let what = format!("port {port}, which `x-teal.nginx.ports` gives to {color}, is in use by {who}");
         let names = match self.runtime.publishing(port).await {
             Ok(names) => names.into_iter().map(|name| format!("the container {name} publishes port {port}")).collect(),
             Err(error) => vec![format!("which container publishes it is not known: {error}")],

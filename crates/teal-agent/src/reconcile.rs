@@ -1,7 +1,9 @@
 //! Back to the journaled state by itself: tables follow what runs, live releases are whole, nothing is left over.
 
 use crate::agent::Agent;
+use crate::alerts::Subject;
 use crate::effects::{DEFAULT_GRACE, Replicas, grace};
+use crate::kept::Stays;
 use crate::names::attachments;
 use crate::runtime::{Container, Status};
 use crate::store::StoredRelease;
@@ -76,9 +78,12 @@ pub async fn keep_whole(agent: Weak<Agent>) {
             () = sleep_until(next) => {
                 let Some(agent) = agent.upgrade() else { return };
                 next = Instant::now() + EVERY;
-                agent.reserve.refill();
+                agent.tell("reserve", agent.reserve.refill());
                 let said = agent.publisher.look_at_nginx().await;
                 agent.say_of_nginx(&said);
+                if agent.is_alerted("settings") {
+                    agent.try_to_forget_settings().await;
+                }
                 if let Err(fault) = tidy_up(&agent).await {
                     // The daemon may only be away; what matters of it is an alert where a service is not whole.
                     tracing::warn!(%fault, "not reconciled");
@@ -111,22 +116,22 @@ async fn keep_named(agent: &Agent, world: &World, release: &ReleaseKey, stored: 
     let stands = |container: &Container| {
         container.status == Status::Running && networks.iter().all(|name| container.networks.contains_key(*name))
     };
-    let subject = format!("{service} by name");
+    let called = Subject::Service(service.clone(), "name");
     if stored.naming.is_holder() && !world.holders.get(service).is_some_and(|holder| stands(&holder.container)) {
         tracing::warn!(%service, "its holder is not what it should be: it is made so");
-        match agent.ensure_holder(service, stored).await {
-            Ok(()) => agent.clear_alert(&subject),
-            Err(fault) => agent.alert(&subject, format!("{subject} is not reached: {fault}")),
-        }
+        let ensured = agent.ensure_holder(service, stored).await;
+        agent.tell(called, ensured.map_err(|fault| format!("{service} by name is not reached: {fault}")));
+    } else {
+        agent.clear_alert(called);
     }
     let lost = |container: &Container| container.status == Status::Running && !stands(container);
+    let joined = Subject::Release(release.clone(), "networks");
     if world.of(release).any(|replica| lost(&replica.container)) {
         tracing::warn!(%release, "it has lost a network: it joins again");
-        let subject = format!("networks of {release}");
-        match agent.rejoin(release, stored, how).await {
-            Ok(()) => agent.clear_alert(&subject),
-            Err(fault) => agent.alert(&subject, format!("{release} cannot join its networks: {fault}")),
-        }
+        let rejoined = agent.rejoin(release, stored, how).await;
+        agent.tell(joined, rejoined.map_err(|fault| format!("{release} cannot join its networks: {fault}")));
+    } else {
+        agent.clear_alert(joined);
     }
 }
 
@@ -142,30 +147,37 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         busy.extend(kept.deployment.plan.services().cloned());
     }
     let services = agent.journal.services()?;
+    let is_live = |release: &ReleaseKey| {
+        services.iter().filter_map(|record| record.live.as_ref()).any(|live| &live.release == release)
+    };
+    agent.clear_alerts_where(|subject| {
+        matches!(subject, Subject::Release(release, _) if !is_live(release) && !busy.contains(&release.service))
+    });
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
+        let whole = Subject::Release(live.release.clone(), "replicas");
         let how = Replicas { color: live.color, span: Span::ALL, restarts: true };
         // Containers that somebody else made stand where he put them.
         if !live.is_adopted()
             && let Ok(stored) = agent.store.release(&live.release)
         {
             keep_named(agent, &world, &live.release, &stored, how).await;
+            if agent.is_alerted(Subject::Release(live.release.clone(), "container_name")) {
+                // What still keeps it from its name stays said.
+                drop(agent.name_release(&live.release).await);
+            }
         }
         if live.is_adopted() {
             let gone = live.adopted.iter().filter(|replica| !world.replicas.contains_key(&replica.id));
             let gone: Vec<&str> = gone.map(|replica| replica.name.as_str()).collect();
-            let subject = live.release.to_string();
-            match gone.is_empty() {
-                true => agent.clear_alert(&subject),
-                false => agent.alert(
-                    &subject,
-                    format!(
-                        "{}: adopted, and {} is gone; Teal cannot make it again: `teal deploy`, or `teal adopt --undo`",
-                        record.service,
-                        gone.join(", ")
-                    ),
-                ),
-            }
+            let words = || {
+                format!(
+                    "{}: adopted, and {} is gone; Teal cannot make it again: `teal deploy`, or `teal adopt --undo`",
+                    record.service,
+                    gone.join(", ")
+                )
+            };
+            agent.tell(whole, if gone.is_empty() { Ok(()) } else { Err(words()) });
             continue;
         }
         // A job has run, whether its container is still there or not.
@@ -175,22 +187,16 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
-            match agent.start_release(&live.release, how).await {
-                Ok(()) => agent.clear_alert(&live.release.to_string()),
-                Err(fault) => agent.alert(&live.release.to_string(), format!("{} is not whole: {fault}", live.release)),
-            }
+            let started = agent.start_release(&live.release, how).await;
+            agent.tell(whole, started.map_err(|fault| format!("{} is not whole: {fault}", live.release)));
+        } else {
+            agent.clear_alert(whole);
         }
     }
     agent.cool_down(&busy).await?;
     // Those of a holder that has started again are in a namespace that nobody is in any more.
     agent.traffic.retain(&agent.needed_listeners(None).await?).await?;
-    let mut needed: BTreeSet<ReleaseKey> =
-        services.iter().filter_map(|record| record.live.as_ref()).map(|live| live.release.clone()).collect();
-    needed.extend(agent.warm()?.into_values().map(|warm| warm.release));
-    needed.extend(agent.cooling().iter().cloned());
-    for routing in agent.publisher.routings().await.into_values() {
-        needed.extend(routing.listed);
-    }
+    let needed = agent.kept_releases().await?.with(Stays::Containers);
     let projects: BTreeSet<String> =
         agent.journal.diversions()?.into_iter().filter(|one| one.open).map(|one| one.service.project).collect();
     for project in projects {
@@ -218,6 +224,11 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         left_over.entry(replica.release.clone()).or_default().push(replica.container.clone());
     }
     left_over.into_iter().for_each(|(release, containers)| end(agent, release, containers));
+    // Nothing is left of what was warm and could not be ended at once.
+    let ended = |service: &ServiceKey| {
+        !busy.contains(service) && !needed.iter().any(|one| &one.service == service && !is_live(one))
+    };
+    agent.clear_alerts_where(|subject| matches!(subject, Subject::Service(service, "warm") if ended(service)));
     Ok(())
 }
 

@@ -1,17 +1,137 @@
-//! What only goes when somebody asks for it by name: services that the file does not have any more, and volumes. And the
+//! What only goes when somebody asks for it by name: services, those that the file does not have any more, and volumes. And the
 //! name that a container has from the file.
 
 use crate::agent::{Agent, fault_of};
+use crate::alerts::Subject;
+use crate::clock::unix_ms;
 use crate::containers::replica_name;
-use crate::effects::named_volumes;
+use crate::effects::{DEFAULT_GRACE, grace, named_volumes};
 use crate::journal::ServiceRecord;
+use crate::nginx::Need;
 use crate::runtime::label;
+use crate::world::release_of;
 use std::collections::{BTreeMap, BTreeSet};
-use teal_model::api::{RemoveRequest, RemoveVolumes};
+use std::time::Duration;
+use teal_model::api::{RemoveRequest, RemoveVolumes, Removed};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
+use tokio::time::{Instant, sleep};
 
 impl Agent {
+    /// Takes services out of traffic, lets them finish, and removes their containers. Volumes stay.
+    pub async fn remove(&self, request: &RemoveRequest) -> Result<Removed, Fault> {
+        let records: Vec<_> =
+            self.journal.services()?.into_iter().filter(|record| record.service.project == request.project).collect();
+        for name in &request.services {
+            if !records.iter().any(|record| &record.service.service == name) {
+                return Err(self.not_here(&request.project, Some(name)));
+            }
+        }
+        let chosen: Vec<_> = records
+            .into_iter()
+            .filter(|record| request.services.is_empty() || request.services.contains(&record.service.service))
+            .filter(|record| record.live.is_some() || record.routing.is_some())
+            .collect();
+        if chosen.is_empty() {
+            return Err(self.not_here(&request.project, None));
+        }
+        let keys: Vec<ServiceKey> = chosen.iter().map(|record| record.service.clone()).collect();
+        self.runtime.engine().await.map_err(fault_of)?;
+        let volumes = self.volumes_to_remove(request, &chosen).await?;
+        {
+            let _claims = self.claims.lock().await;
+            self.journal.refuse_busy(&keys, unix_ms())?;
+            self.removing().extend(keys.iter().cloned());
+        }
+        let removed = self.remove_services(request, &chosen, &keys, &volumes).await;
+        self.removing().retain(|key| !keys.contains(key));
+        removed
+    }
+
+    pub(crate) async fn remove_services(
+        &self,
+        request: &RemoveRequest,
+        chosen: &[ServiceRecord],
+        keys: &[ServiceKey],
+        volumes: &[String],
+    ) -> Result<Removed, Fault> {
+        let mut removed = Removed::default();
+        let mut releases: Vec<ReleaseKey> = Vec::new();
+        for record in chosen {
+            if let Some(live) = &record.live {
+                if let Ok(stored) = self.store.release(&live.release) {
+                    removed.volumes_kept.extend(named_volumes(&stored).map(|volume| volume.name.clone()));
+                }
+                releases.push(live.release.clone());
+            }
+        }
+        let quiet = keys.iter().map(|key| (key.clone(), None)).collect();
+        let (_, said) = self.publisher.flip(quiet, Need::Back).await?;
+        self.say_of_nginx(&said);
+        removed.nginx = said;
+        self.drain(&releases).await;
+        for key in keys {
+            let of_service =
+                [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
+            let mut containers = self.runtime.list(&of_service).await.map_err(fault_of)?;
+            let live = chosen.iter().filter(|record| &record.service == key).filter_map(|record| record.live.as_ref());
+            for replica in live.flat_map(|live| &live.adopted) {
+                containers.extend(self.runtime.inspect(&replica.id).await.map_err(fault_of)?);
+            }
+            for container in containers {
+                let live = chosen.iter().find(|record| &record.service == key).and_then(|record| record.live.as_ref());
+                let release = release_of(&container).or_else(|| Some(live?.release.clone()));
+                let stored = release.and_then(|release| self.store.release(&release).ok());
+                let patience = stored.map_or(DEFAULT_GRACE, |stored| grace(&stored));
+                self.runtime.stop(&container.id, patience).await.map_err(fault_of)?;
+                self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
+                self.journal.free_addresses(&container.name)?;
+                removed.containers.push(container.name);
+            }
+        }
+        for name in volumes {
+            self.runtime.remove_volume(name).await.map_err(fault_of)?;
+        }
+        removed.volumes_kept.retain(|name| !volumes.contains(name));
+        removed.volumes_removed = volumes.to_vec();
+        // Last: a removal that was interrupted is whole again after a restart, and can be asked for again.
+        for record in chosen {
+            self.free_addresses_of(record)?;
+            self.journal.forget(&record.service)?;
+            self.clear_alerts_of(&record.service);
+        }
+        self.know_adopted()?;
+        removed.networks = self.tidy(&request.project, None).await?;
+        self.forget_holder_image().await?;
+        self.forget_settings().await?;
+        tracing::info!(project = request.project, who = request.who, ?keys, "removed");
+        Ok(removed)
+    }
+
+    /// Until nothing is in flight, or the longest drain time of these releases is over.
+    async fn drain(&self, releases: &[ReleaseKey]) {
+        let longest = releases
+            .iter()
+            .filter_map(|release| self.store.release(release).ok())
+            .map(|stored| stored.service.teal.drain_ms)
+            .max()
+            .unwrap_or(0);
+        let deadline = Instant::now() + Duration::from_millis(longest);
+        while Instant::now() < deadline {
+            let idle = self.traffic.ask().await.is_some_and(|statistics| {
+                statistics.releases.iter().filter(|one| releases.contains(&one.release)).all(|one| one.in_flight == 0)
+            });
+            let mut of_nginx = Vec::new();
+            for release in releases {
+                of_nginx.push(self.in_flight_of_nginx(release).await);
+            }
+            if idle && of_nginx.iter().all(|count| *count == Some(0)) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// `container_name`. It is for people: containers are found by their labels, so a name that somebody else has is said
     /// and stops nothing.
     pub async fn name_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
@@ -19,12 +139,12 @@ impl Agent {
         let Some(name) = stored.service.container_name.as_ref().filter(|_| stored.service.replicas == 1) else {
             return Ok(());
         };
-        let subject = format!("{} by its container_name", release.service);
+        let subject = Subject::Release(release.clone(), "container_name");
         for container in self.containers_of(release).await? {
             match self.runtime.rename(&container.id, name).await.map_err(fault_of) {
-                Ok(()) => self.clear_alert(&subject),
+                Ok(()) => self.clear_alert(subject.clone()),
                 Err(fault) if fault.code == Code::DockerRefused => {
-                    self.alert(&subject, format!("{} is not called {name}: {fault}", container.name));
+                    self.alert(subject.clone(), format!("{} is not called {name}: {fault}", container.name));
                 }
                 Err(fault) => return Err(fault),
             }

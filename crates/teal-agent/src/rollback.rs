@@ -1,16 +1,17 @@
 //! Going back: to a release that is warm by a flip alone, to an older one by a deployment of what was kept of it.
 
 use crate::agent::Agent;
+use crate::alerts::Subject;
 use crate::journal::{Kept, ReleaseRecord, TakenBack};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Accepted, DeployRequest, RollbackRequest, RolledBack};
-use teal_model::config::{NetworkMode, Project, PullPolicy};
+use teal_model::config::{Project, PullPolicy};
 use teal_model::deployment::{Promote, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
-use teal_model::plan::{Back, Choice, Member, Plan};
+use teal_model::plan::{Back, Choice, Member, Plan, follows};
 use tokio::time::{Instant, sleep};
 
 /// A deployment that cannot be taken back any more is about to end.
@@ -22,11 +23,85 @@ impl Agent {
             return Ok(answer);
         }
         let targets = self.targets(&request)?;
-        let asked = self.request_for(&request, &targets).await?;
-        if request.dry_run {
-            return Ok(RolledBack::Would { plan: Box::new(self.preview(&asked).await?) });
+        let followers = self.followers(&targets)?;
+        let mut asked = self.request_for(&request, &targets).await?;
+        let at_once = asked.choice.back.values().all(|back| back.retained);
+        if !at_once && !followers.is_empty() {
+            // One deployment, as for any other change.
+            let all: Vec<ReleaseRecord> = targets.iter().chain(&followers).cloned().collect();
+            asked = self.request_for(&request, &all).await?;
         }
-        Ok(RolledBack::Deploys(Box::new(self.deploy_on_any_disk(asked).await?)))
+        let then = Some(followers).filter(|followers| at_once && !followers.is_empty());
+        if request.dry_run {
+            let mut plan = self.preview(&asked).await?;
+            plan.warnings.extend(then.iter().map(|followers| start_again(followers)));
+            return Ok(RolledBack::Would { plan: Box::new(plan) });
+        }
+        let mut accepted = self.deploy_on_any_disk(asked).await?;
+        if let Some(followers) = then {
+            accepted.plan.warnings.push(start_again(&followers));
+            match self.start_again_after(accepted.deployment, &request, &followers).await {
+                Ok(next) => accepted.then = Some(Box::new(next)),
+                Err(fault) => accepted.plan.warnings.push(format!("that is refused: {fault}")),
+            }
+        }
+        Ok(RolledBack::Deploys(Box::new(accepted)))
+    }
+
+    /// What follows a release that goes back by a flip waits for that, and does not hold it up.
+    async fn start_again_after(
+        self: &Arc<Self>,
+        first: u64,
+        request: &RollbackRequest,
+        followers: &[ReleaseRecord],
+    ) -> Result<Accepted, Fault> {
+        let mut asked = self.request_for(request, followers).await?;
+        asked.choice.after = Some(first);
+        self.deploy_on_any_disk(asked).await
+    }
+
+    /// An agent may have died before it had begun what follows a rollback.
+    pub async fn follow_up(self: &Arc<Self>, unfinished: &[Kept]) -> Result<(), Fault> {
+        let Some(first) = unfinished.last().filter(|kept| kept.deployment.goes_back_by_a_flip()) else { return Ok(()) };
+        let back = first.deployment.plan.members.iter().map(|member| self.journal.release(&member.candidate));
+        let back: Vec<ReleaseRecord> = back.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let followers = self.followers(&back)?;
+        if followers.is_empty() {
+            return Ok(());
+        }
+        let request = RollbackRequest {
+            project: first.project.clone(),
+            services: Vec::new(),
+            to: None,
+            dry_run: false,
+            who: first.who.clone(),
+        };
+        if let Err(fault) = self.start_again_after(first.deployment.number, &request, &followers).await {
+            for service in followers.into_iter().map(|follower| follower.release.service) {
+                let words = format!("{service} is not started again, though what it follows went back: {fault}");
+                self.alert(Subject::Service(service, "start"), words);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is live and is started again with any change of these: it lives in a namespace of theirs, or depends on them with
+    /// `restart: true`; and what follows that.
+    fn followers(&self, targets: &[ReleaseRecord]) -> Result<Vec<ReleaseRecord>, Fault> {
+        let mut changes: Vec<&ServiceKey> = targets.iter().map(|target| &target.release.service).collect();
+        let live: Vec<ReleaseRecord> = self.journal.services()?.into_iter().filter_map(|record| record.live).collect();
+        let mut followers = Vec::new();
+        let follows = |live: &ReleaseRecord, changes: &[&ServiceKey]| {
+            let service = &live.release.service;
+            let changed = |name: &str| changes.contains(&&ServiceKey::new(&service.project, name));
+            let stored = self.store.release(&live.release);
+            !changes.contains(&service) && stored.is_ok_and(|stored| follows(&stored.service, &changed).is_some())
+        };
+        while let Some(next) = live.iter().find(|live| follows(live, &changes)) {
+            changes.push(&next.release.service);
+            followers.push(next.clone());
+        }
+        Ok(followers)
     }
 
     /// A full disk keeps nobody from going back.
@@ -61,7 +136,9 @@ impl Agent {
             if plan.members.iter().any(goes_back) && arrives {
                 return Ok(Some(match request.dry_run {
                     true => RolledBack::Would { plan: Box::new(plan.clone()) },
-                    false => RolledBack::Deploys(Box::new(Accepted { deployment: number, plan: plan.clone() })),
+                    false => {
+                        RolledBack::Deploys(Box::new(Accepted { deployment: number, plan: plan.clone(), then: None }))
+                    }
                 }));
             }
             if request.dry_run {
@@ -139,7 +216,9 @@ impl Agent {
     /// The services that the newest deployment of a project has changed.
     fn changed_last(&self, project: &str) -> Result<Vec<String>, Fault> {
         let history = self.journal.history(Some(project), 100)?;
-        let newest = history.into_iter().find(|kept| !kept.deployment.plan.members.is_empty());
+        // One that only started others again has changed nothing.
+        let changes = |kept: &Kept| kept.deployment.plan.members.iter().any(|member| !member.is_again());
+        let newest = history.into_iter().find(changes);
         let Some(kept) = newest else { return Err(self.not_here(project, None)) };
         let number = kept.deployment.number;
         if kept.deployment.state != State::Done {
@@ -148,7 +227,7 @@ impl Agent {
             let hint = "what was live before it is live; to go further back name a service: `teal rollback SERVICE`";
             return Err(Fault::new(Code::NotFound, what).hint(hint));
         }
-        let went = |member: &&Member| member.live.is_some() && !member.job;
+        let went = |member: &&Member| member.live.is_some() && !member.job && !member.is_again();
         let names: Vec<String> =
             kept.deployment.plan.members.iter().filter(went).map(|member| member.service.service.clone()).collect();
         match names.is_empty() {
@@ -162,13 +241,12 @@ impl Agent {
     }
 
     /// What was kept of these releases, as a project to be deployed.
-    async fn request_for(&self, request: &RollbackRequest, targets: &[ReleaseRecord]) -> Result<DeployRequest, Fault> {
+    async fn request_for(&self, request: &RollbackRequest, records: &[ReleaseRecord]) -> Result<DeployRequest, Fault> {
         let warm = self.warm()?;
         let mut project = Project { name: request.project.clone(), ..Project::default() };
         let mut back = BTreeMap::new();
-        for record in targets {
+        for record in records {
             let ReleaseKey { service, number } = &record.release;
-            self.refuse_lived_in(service, targets)?;
             let stored = self.store.release(&record.release).map_err(|fault| {
                 let what = format!("the settings of {} are not kept any more", record.release);
                 Fault::new(Code::NotFound, what)
@@ -191,26 +269,6 @@ impl Agent {
         }
         let choice = Choice { back, ..Choice::default() };
         Ok(DeployRequest { project, choice, who: request.who.clone() })
-    }
-
-    /// Whoever lives in its network would be left in one that is gone.
-    fn refuse_lived_in(&self, service: &ServiceKey, targets: &[ReleaseRecord]) -> Result<(), Fault> {
-        for live in self.journal.services()?.into_iter().filter_map(|record| record.live) {
-            let other = &live.release.service;
-            if other.project != service.project || targets.iter().any(|target| &target.release.service == other) {
-                continue;
-            }
-            let settings = self.store.release(&live.release).map(|stored| stored.service);
-            if settings.is_ok_and(|one| one.network_mode == Some(NetworkMode::Service(service.service.clone()))) {
-                let what = format!("{other} lives in the network of {service}, and would lose it");
-                let hint = format!(
-                    "name both: `teal rollback {} {}`, or deploy the earlier file",
-                    service.service, other.service
-                );
-                return Err(Fault::new(Code::Usage, what).hint(hint));
-            }
-        }
-        Ok(())
     }
 
     /// A name of the image that cannot have moved on to another one.
@@ -271,23 +329,17 @@ impl Agent {
             }
         }
     }
-
-    /// Beside what is live: settings that a rollback needs. Of each service as many releases as it keeps.
-    pub fn may_go_back_to(&self) -> Result<Vec<ReleaseKey>, Fault> {
-        let mut kept: Vec<ReleaseKey> = self.journal.retained()?.into_iter().map(|one| one.release).collect();
-        for record in self.journal.services()? {
-            let Some(live) = &record.live else { continue };
-            let keep = self.store.release(&live.release).map_or(usize::MAX, |stored| stored.service.teal.keep as usize);
-            let were = self.journal.were_live(&record.service)?.into_iter().map(|one| one.release);
-            // What somebody went back from stays as well, beside those before what is live.
-            let (newer, rest): (Vec<_>, Vec<_>) = were.partition(|one| one.number > live.release.number);
-            kept.extend(newer.into_iter().take(keep).chain(rest.into_iter().take(keep)));
-        }
-        Ok(kept)
-    }
 }
 
 fn goes_back_to(plan: &Plan, request: &RollbackRequest, to: u64) -> bool {
     let of = plan.members.iter().find(|member| request.services.contains(&member.service.service));
     of.and_then(|member| member.live.as_ref()).is_some_and(|live| live.release.number == to)
+}
+
+/// For people.
+fn start_again(followers: &[ReleaseRecord]) -> String {
+    let names: Vec<&str> = followers.iter().map(|record| record.release.service.service.as_str()).collect();
+    let one = names.len() == 1;
+    let (are, follow) = if one { ("is", "it follows") } else { ("are", "they follow") };
+    format!("{} {are} started again after that, since {follow} what goes back", names.join(", "))
 }

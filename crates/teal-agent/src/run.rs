@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::journal::Journal;
+use crate::reserve::Reserve;
 use crate::runtime::docker::DockerRuntime;
 use crate::traffic::Traffic;
 use crate::traffic::builtin::{BuiltinProxy, ProxyOptions};
@@ -53,19 +54,9 @@ async fn serve(options: Options) -> Result<(), Fault> {
     directory(&options.state_dir, 0o700)?;
     directory(&options.run_dir, 0o755)?;
     let _lock = lock(&options.state_dir)?;
-    let journal = Arc::new(Journal::open(&options.state_dir)?);
-    let docker = Arc::new(DockerRuntime::from_env().map_err(crate::agent::fault_of)?);
-    let proxy = ProxyOptions {
-        program: options.program.clone(),
-        socket: options.run_dir.join(PROXY_SOCKET),
-        log: options.state_dir.join(PROXY_LOG),
-        user: proxy_user(options.proxy_user.as_deref())?,
-        workers: options.workers,
-        agent: journal.agent_id()?,
-    };
-    let (traffic, serving) = BuiltinProxy::open(proxy).await?;
-    let traffic: Arc<dyn Traffic> = Arc::new(traffic);
-    let agent = Agent::start(options.state_dir.clone(), journal, docker, traffic.clone(), serving).await?;
+    let reserve = Reserve::of(&options.state_dir);
+    reserve.give_up_to_begin();
+    let (agent, traffic) = begin(&options).await.map_err(|fault| reserve.explained(fault))?;
     let socket = options.run_dir.join(SOCKET);
     let listener = listen(&socket)?;
     tracing::info!(agent = agent.id, socket = %socket.display(), "serves");
@@ -83,6 +74,24 @@ async fn serve(options: Options) -> Result<(), Fault> {
         traffic.shutdown(PROXY_ENDS_WITHIN).await?;
     }
     Ok(())
+}
+
+/// The agent with its parts, serving what it finds.
+async fn begin(options: &Options) -> Result<(Arc<Agent>, Arc<dyn Traffic>), Fault> {
+    let journal = Arc::new(Journal::open(&options.state_dir)?);
+    let docker = Arc::new(DockerRuntime::from_env().map_err(crate::agent::fault_of)?);
+    let proxy = ProxyOptions {
+        program: options.program.clone(),
+        socket: options.run_dir.join(PROXY_SOCKET),
+        log: options.state_dir.join(PROXY_LOG),
+        user: proxy_user(options.proxy_user.as_deref())?,
+        workers: options.workers,
+        agent: journal.agent_id()?,
+    };
+    let (traffic, serving) = BuiltinProxy::open(proxy).await?;
+    let traffic: Arc<dyn Traffic> = Arc::new(traffic);
+    let agent = Agent::start(options.state_dir.clone(), journal, docker, traffic.clone(), serving).await?;
+    Ok((agent, traffic))
 }
 
 async fn ended_by_signal() -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! Releases that are kept warm: out of traffic, running, and gone when their time is over or their memory is needed.
 
 use crate::agent::{Agent, fault_of};
+use crate::alerts::Subject;
 use crate::clock::unix_ms;
 use crate::journal::Retained;
 use crate::nginx::Need;
@@ -95,9 +96,9 @@ impl Agent {
                 _ => continue,
             };
             tracing::info!(%release, why, "was kept warm: ended");
-            let subject = format!("{} that was warm", release.service);
+            let subject = Subject::Service(release.service.clone(), "warm");
             if let Err(fault) = self.let_go(&release).await {
-                self.alert(&subject, format!("{release} cannot be ended: {fault}"));
+                self.alert(subject, format!("{release} cannot be ended: {fault}"));
                 continue;
             }
             // Its containers take the time that they are given, and nobody waits for that.
@@ -106,11 +107,8 @@ impl Agent {
             tokio::spawn(async move {
                 let ended = agent.end_warm(&release).await;
                 agent.cooling().remove(&release);
-                match ended {
-                    Ok(()) => agent.clear_alert(&subject),
-                    // It is left over then, and removed as such.
-                    Err(fault) => agent.alert(&subject, format!("{release} is not ended yet: {fault}")),
-                }
+                // It is left over then, and removed as such.
+                agent.tell(subject, ended.map_err(|fault| format!("{release} is not ended yet: {fault}")));
             });
         }
         Ok(())

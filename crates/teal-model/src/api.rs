@@ -72,6 +72,9 @@ pub struct Holder {
 pub struct Accepted {
     pub deployment: u64,
     pub plan: Plan,
+    /// A second deployment, that begins when this one has flipped: it starts those again that follow what went back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Box<Accepted>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -176,6 +179,9 @@ pub struct Removed {
     pub volumes_removed: Vec<String>,
     /// Named volumes that nobody asked to remove.
     pub volumes_kept: Vec<String>,
+    /// What an nginx does from now on that still leads to one of these services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nginx: Vec<Fault>,
 }
 
 /// What these containers are, as services of a compose file.

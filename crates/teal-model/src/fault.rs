@@ -321,11 +321,7 @@ pub const MISTAKES: &[Mistake] = &[
         says: &["exited with code 3", "see its last log lines above"],
     },
     Mistake { name: "a port that does not speak HTTP", code: Code::NotHttp, says: &["does not speak HTTP"] },
-    Mistake {
-        name: "a port in use",
-        code: Code::PortInUse,
-        says: &["is in use by another process", "publish another port"],
-    },
+    Mistake { name: "a port in use", code: Code::PortInUse, says: &["is in use by", "publish another port"] },
     Mistake {
         name: "Docker not running",
         code: Code::DockerDown,

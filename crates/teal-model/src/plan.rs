@@ -22,6 +22,7 @@ pub use safety::{ALL, Back, Safety};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+pub use together::{Follows, follows};
 use together::{goes_along, is_optional, joins, keep_together};
 use warnings::warn;
 
@@ -39,6 +40,9 @@ pub struct Plan {
     pub unresolved: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<Take>,
+    /// The deployment that has to have flipped before this one begins; where that is taken back, so is this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
 }
 
 /// A service that gets a new release.
@@ -161,6 +165,16 @@ impl Member {
         self.safety.back.is_some_and(|back| back.retained)
     }
 
+    /// The candidate is what is live, started again, since others go back.
+    pub fn is_again(&self) -> bool {
+        self.safety.back.zip(self.live.as_ref()).is_some_and(|(back, live)| back.to == live.release.number)
+    }
+
+    /// The release of its service that is out of traffic and warm, until the candidate takes its place.
+    pub fn warm(&self) -> Option<&ReleaseKey> {
+        if self.is_warm() { Some(&self.candidate) } else { self.safety.retained.as_ref() }
+    }
+
     /// What it replaces stays, out of traffic.
     pub fn retains(&self) -> bool {
         self.safety.retain.is_some() && self.live.is_some()
@@ -277,7 +291,11 @@ pub struct Choice {
     pub remove_orphans: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<Take>,
-    /// Services that go back to an earlier release; the project has its settings.
+    /// As [`Plan::after`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Services that go back to an earlier release; the project has its settings. Those that only follow others go "back" to
+    /// what is live.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub back: BTreeMap<String, Back>,
 }
@@ -321,6 +339,7 @@ pub fn plan(
         warnings: Vec::new(),
         unresolved: Vec::new(),
         take: choice.take.clone(),
+        after: choice.after,
     };
     for name in warming_order(project) {
         let service = &project.services[&name];

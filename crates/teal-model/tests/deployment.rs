@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use teal_model::config::Strategy;
 use teal_model::deployment::{
-    Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Routing, Seen, State, Step, decide,
+    Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Seen, State, Step, decide,
 };
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
@@ -201,11 +201,11 @@ impl World {
             let warm = if is_warm { (1..=member.replicas).collect() } else { BTreeSet::new() };
             world.running.insert(member.candidate.clone(), warm);
             world.ready_once.extend(is_warm.then(|| member.candidate.clone()));
-            world.warm.extend(member.safety.retained.clone());
+            world.warm.extend(member.warm().cloned());
             let replicas = live_replicas(member);
             world.running.extend(live.iter().map(|live| (live.clone(), (1..=replicas).collect())));
             world.shares.insert(member.service.clone(), live.clone());
-            world.listed.insert(member.service.clone(), live);
+            world.listed.insert(member.service.clone(), live.into_iter().chain(member.warm().cloned()).collect());
         }
         world
     }
@@ -224,6 +224,7 @@ impl World {
                 let member = deployment.plan.members.iter().find(|member| member.service == release.service).unwrap();
                 assert!(self.running[&member.candidate].is_empty(), "its names are the candidate's");
                 self.warm.remove(release);
+                self.listed.get_mut(&release.service).unwrap().retain(|one| one != release);
             }
             Action::Cap { share } => {
                 let capped = Deployment { cap: *share, ..deployment.clone() };
@@ -260,6 +261,7 @@ impl World {
                         deployment.state
                     );
                     assert!(shares.iter().all(|release| routing.listed.contains(release)));
+                    watched::lists_what_is_warm(member, &routing, &self.warm);
                     self.shares.insert(service.clone(), shares);
                     self.listed.insert(service.clone(), routing.listed);
                     self.holding.insert(service, routing.holding);
@@ -449,6 +451,12 @@ fn walk(seed: u64) -> (State, usize) {
                 Event::Did { action, published: None }
             }
         };
+        if matches!(event, Event::Failed { .. }) {
+            // As whoever carries it out looks, since an action may have been done and not written down.
+            let warm = deployment.plan.members.iter().filter_map(|member| member.safety.retained.clone());
+            let cold: Vec<ReleaseKey> = warm.filter(|release| !world.warm.contains(release)).collect();
+            cold.iter().for_each(|release| deployment.is_cold(release));
+        }
         // What travels through the journal comes back the same.
         let text = serde_json::to_string(&event).unwrap();
         let event: Event = serde_json::from_str(&text).unwrap();
@@ -481,6 +489,8 @@ fn walk(seed: u64) -> (State, usize) {
                 assert!(fallback.is_none_or(again), "seed {seed}: {fallback:?} is started again");
                 whole(&member.candidate, if member.safety.back.is_some() { member.replicas } else { 0 });
                 fallback.iter().for_each(|live| whole(live, live_replicas(member)));
+                let warm = world.warm.iter().filter(|release| release.service == member.service);
+                warm.for_each(|warm| assert!(world.listed[&member.service].contains(warm), "seed {seed}: {warm}"));
             }
             _ => {}
         }

@@ -22,7 +22,7 @@ use teal_model::api::{Accepted, Notice, What};
 use teal_model::receipt::Outcome;
 
 fn accepted() -> Reply {
-    json(&Accepted { deployment: 12, plan: made_up::plan() })
+    json(&Accepted { deployment: 12, plan: made_up::plan(), then: None })
 }
 
 /// The deployment ends with this outcome.

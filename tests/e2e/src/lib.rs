@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod daemon;
+pub mod disk;
 pub mod figures;
 pub mod leftovers;
 pub mod machine;

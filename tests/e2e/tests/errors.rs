@@ -8,6 +8,7 @@
 use std::io::{Read, Write};
 use std::process::Output;
 use std::time::Duration;
+use teal_e2e::disk::Disk;
 use teal_e2e::leftovers::{Part, Scope, Snapshot};
 use teal_e2e::prober::{Clients, Config, Pace, Prober};
 use teal_e2e::scenario::web;
@@ -27,6 +28,10 @@ fn expect(name: &str, output: &Output) {
         assert!(text.contains(words), "{name}: `{words}` is not in: {text}");
     }
     assert!(text.contains("hint: ") || case.code == Code::Config, "{name}: no hint in {text}");
+}
+
+fn own_name() -> String {
+    std::fs::read_to_string("/proc/self/comm").unwrap().trim().to_owned()
 }
 
 /// A first deployment that fails leaves the host as it was before.
@@ -81,8 +86,15 @@ fn a_port_in_use() {
     let _taken = std::net::TcpListener::bind(stage.address()).unwrap();
     stage.compose(&web(1, "", "")).up();
     let before = stage.containers();
-    expect("a port in use", &stage.teal(&["deploy"]));
+    let words = format!("{} is in use by {} (pid {})", stage.address(), own_name(), std::process::id());
+    let plan = stage.must(&["plan"]);
+    assert!(plan.contains(&format!("as it stands this is refused: {words}")), "{plan}");
+    let output = stage.teal(&["deploy"]);
+    expect("a port in use", &output);
+    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(&words), "{said}");
     assert_eq!(stage.containers(), before);
+    assert_eq!(stage.status().alerts, Vec::<String>::new());
 }
 
 #[test]
@@ -101,51 +113,20 @@ fn a_state_directory_that_cannot_be_written() {
     expect("a state directory that cannot be written", &output);
 }
 
-/// The disk of the state directory, small enough to be filled.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(at: std::path::PathBuf) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let status = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-            .arg(&at)
-            .status()
-            .unwrap();
-        assert!(status.success(), "a tmpfs can be mounted (as root)");
-        Self(at)
-    }
-
-    fn fill(&self) -> std::path::PathBuf {
-        let filler = self.0.join("filler");
-        let mut file = std::fs::File::create(&filler).unwrap();
-        for size in [65_536, 512, 1] {
-            while file.write_all(&vec![1; size]).is_ok() {}
-        }
-        filler
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk() {
     let stage = Stage::new("error");
-    let disk = Disk::mount(stage.state_dir());
+    let disk = Disk::mount(stage.state_dir(), 4).unwrap();
     stage.compose(&web(2, "", "")).up();
     stage.must_deploy("1");
     let before = stage.containers();
     let prober =
         Prober::start(Config::new(stage.address()).with(Clients::steady(4).pace(Pace::per_second(50.0)))).unwrap();
-    let filler = disk.fill();
+    disk.fill().unwrap();
     let output = stage.command(&["deploy"]).env("VERSION", "2").output().unwrap();
     expect("a full disk", &output);
     assert_eq!(stage.containers(), before);
-    std::fs::remove_file(filler).unwrap();
+    disk.free().unwrap();
     stage.until("it can be deployed again", Duration::from_secs(20), || stage.deploy("2", &[]).done());
     let report = prober.stop().unwrap();
     assert_eq!(report.failed(), 0, "{:#?}", report.failures);

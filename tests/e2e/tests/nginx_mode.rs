@@ -92,7 +92,8 @@ fn flips_through_nginx_lose_nothing_but_by_the_race_of_a_reload() {
 #[test]
 fn what_is_removed_leaves_nothing_or_what_nginx_cannot_do_without() {
     let mode = Mode::start("gone").unwrap();
-    mode.stage.must(&["remove", "--yes"]);
+    let said = mode.stage.must(&["remove", "--yes"]);
+    assert!(said.contains("still names app, which nobody serves: it answers 502; take its `proxy_pass` out"), "{said}");
     let text = std::fs::read_to_string(mode.file()).unwrap();
     assert!(text.contains(" down;") && !text.contains("server 127.0.0.1:2"), "{text}");
     let alerts = mode.stage.status().alerts.join("\n");
@@ -217,7 +218,8 @@ fn ports_that_are_given_are_used_and_refused_when_somebody_has_them() {
     mode.stage.compose(&compose(&mode.nginx, 1, &settings, ""));
     let taken = TcpListener::bind(("127.0.0.1", green)).unwrap();
     let port = green.to_string();
-    refuses(&mode, "1", Code::PortInUse, &[&port, "gives to green", "is in use by another process"]);
+    let who = format!("(pid {})", std::process::id());
+    refuses(&mode, "1", Code::PortInUse, &[&port, "gives to green, is in use by ", &who]);
     drop(taken);
     mode.stage.must_deploy("1");
     assert!(std::fs::read_to_string(mode.file()).unwrap().contains(&format!("server 127.0.0.1:{green};")));

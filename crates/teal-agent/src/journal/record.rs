@@ -99,7 +99,11 @@ impl Kept {
                         format!("{name} {} (adopted) -> {}", live.release.number, member.candidate.number)
                     }
                     Some(live) => {
-                        let back = if member.safety.back.is_some() { " (back)" } else { "" };
+                        let back = match member.safety.back {
+                            Some(_) if member.is_again() => " (again)",
+                            Some(_) => " (back)",
+                            None => "",
+                        };
                         let name = &member.service.service;
                         format!("{name} {} -> {}{back}", live.release.number, member.candidate.number)
                     }

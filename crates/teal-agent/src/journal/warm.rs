@@ -73,6 +73,22 @@ impl Journal {
         read().map_err(|error| self.io(error))
     }
 
+    /// Every release of every service; was it ever live?
+    pub fn releases(&self) -> Result<BTreeMap<ReleaseKey, bool>> {
+        let db = self.db();
+        let read = || -> Written<BTreeMap<ReleaseKey, bool>> {
+            let mut query = db.prepare("SELECT service, number, was_live FROM releases")?;
+            let mut rows = query.query([])?;
+            let mut all = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let service = ServiceKey::try_from(row.get::<_, String>(0)?)?;
+                all.insert(ReleaseKey::new(service, row.get::<_, i64>(1)? as u64), row.get(2)?);
+            }
+            Ok(all)
+        };
+        read().map_err(|error| self.io(error))
+    }
+
     pub fn taken_back(&self, service: &ServiceKey) -> Result<Option<TakenBack>> {
         Ok(self.all_taken_back()?.into_iter().find(|one| one.release.service == *service))
     }
@@ -145,7 +161,7 @@ pub(super) fn put_live(t: &Transaction<'_>, deployment: &Deployment, now_ms: u64
         t.execute("DELETE FROM retained WHERE service = ?1", [&service])?;
         match (&member.safety.back, &member.live) {
             // Somebody went back: what he left is not deployed again by mistake.
-            (Some(_), Some(live)) => {
+            (Some(_), Some(live)) if !member.is_again() => {
                 let why = format!("somebody went back from it to release {}", member.candidate.number);
                 let back = (&live.release, live.image_id.as_str(), live.settings_hash.as_str());
                 put_taken_back(t, deployment.number, back, &why)?;

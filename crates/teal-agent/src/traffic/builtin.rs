@@ -48,6 +48,7 @@ pub struct ProxyOptions {
 
 enum Command {
     Bind(Vec<Opening>, oneshot::Sender<Result<(), Fault>>),
+    CannotBind(Vec<ListenerKey>, oneshot::Sender<Result<(), Fault>>),
     Retain(BTreeSet<ListenerKey>, oneshot::Sender<()>),
     Publish(Publication, Option<oneshot::Sender<Result<Published, Fault>>>),
     Ask(oneshot::Sender<Arc<Statistics>>),
@@ -126,6 +127,12 @@ impl Traffic for BuiltinProxy {
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Bind(openings.to_vec(), reply)).await?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn cannot_bind(&self, listeners: &[ListenerKey]) -> Result<(), Fault> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::CannotBind(listeners.to_vec(), reply)).await?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -382,6 +389,8 @@ impl Keeper {
                     self.send_listeners(peer, &new, Vec::new()).await?;
                 }
             }
+            // Nobody has to hear it any more.
+            Command::CannotBind(wanted, reply) => drop(reply.send(self.listeners.cannot_bind(&wanted))),
             Command::Retain(wanted, reply) => {
                 let remove = self.listeners.retain(&wanted);
                 let _ = reply.send(());

@@ -183,12 +183,17 @@ impl Counts for FakeTraffic {
 #[async_trait]
 impl Traffic for FakeTraffic {
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault> {
-        let mut proxy = self.proxy();
-        if let Some(taken) = openings.iter().map(|opening| &opening.listener).find(|key| proxy.taken.contains(*key)) {
-            return Err(Fault::new(Code::PortInUse, format!("{taken} is in use by another process")));
-        }
-        proxy.listeners.extend(openings.iter().map(|opening| opening.listener.clone()));
+        let wanted: Vec<ListenerKey> = openings.iter().map(|opening| opening.listener.clone()).collect();
+        self.cannot_bind(&wanted).await?;
+        self.proxy().listeners.extend(wanted);
         Ok(())
+    }
+
+    async fn cannot_bind(&self, listeners: &[ListenerKey]) -> Result<(), Fault> {
+        match listeners.iter().find(|key| self.proxy().taken.contains(*key)) {
+            Some(taken) => Err(Fault::new(Code::PortInUse, format!("{taken} is in use by another process"))),
+            None => Ok(()),
+        }
     }
 
     async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault> {

@@ -34,8 +34,7 @@ impl Listeners {
     /// All or none; returns what is to be served from now on.
     pub fn bind(&mut self, wanted: &[Opening]) -> Result<Vec<ListenerKey>, Fault> {
         let mut new = Vec::new();
-        let known = |key| self.sockets.contains_key(key) || self.absent.contains(key);
-        for opening in wanted.iter().filter(|opening| !known(&opening.listener)) {
+        for opening in wanted.iter().filter(|opening| !self.is_known(&opening.listener)) {
             let ours = self.has_path_of(&opening.listener);
             let copied = match (&opening.take_from, opening.listener.tcp()) {
                 (Some(from), Some(addr)) => shared::copy(addr, from)?,
@@ -58,6 +57,15 @@ impl Listeners {
         }
         let served = wanted.iter().filter(|opening| opening.served).map(|opening| &opening.listener);
         Ok(served.filter(|key| self.reserved.remove(*key)).cloned().collect())
+    }
+
+    /// What [`Listeners::bind`] would be refused for.
+    pub fn cannot_bind(&self, wanted: &[ListenerKey]) -> Result<(), Fault> {
+        wanted.iter().filter(|key| !self.is_known(key)).try_for_each(socket::cannot_bind)
+    }
+
+    fn is_known(&self, key: &ListenerKey) -> bool {
+        self.sockets.contains_key(key) || self.absent.contains(key)
     }
 
     /// Closes every other one, and returns which.

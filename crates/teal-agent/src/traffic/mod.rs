@@ -75,6 +75,8 @@ pub trait Counts: Send + Sync + 'static {
 pub trait Traffic: Counts {
     /// Binds what is not bound yet: all of them or none. One that was only reserved is served when it is asked for so.
     async fn bind(&self, openings: &[Opening]) -> Result<(), Fault>;
+    /// As [`Traffic::bind`], without binding: what it would be refused for.
+    async fn cannot_bind(&self, listeners: &[ListenerKey]) -> Result<(), Fault>;
     /// Closes every listener that is not named.
     async fn retain(&self, listeners: &BTreeSet<ListenerKey>) -> Result<(), Fault>;
     /// Why new connections to these addresses, which Docker publishes, cannot be led to listeners of ours; None: they can.

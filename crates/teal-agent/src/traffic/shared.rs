@@ -107,6 +107,31 @@ fn anothers(addr: SocketAddr, from: &str, socket: &Found) -> Fault {
     }
 }
 
+/// For people: who keeps others from this address, as far as that can be seen.
+pub fn holders(addr: SocketAddr) -> String {
+    let names = who_has(addr).unwrap_or_default();
+    if names.is_empty() { "another process".to_owned() } else { names.join(", ") }
+}
+
+/// Those whose listening sockets keep everybody else from this address: `nginx (pid 812)`, each name once.
+fn who_has(addr: SocketAddr) -> io::Result<Vec<String>> {
+    let mut names: BTreeMap<String, u32> = BTreeMap::new();
+    let all = found(&BTreeSet::new())?;
+    for (_, sockets) in all.into_iter().filter(|(other, _)| excludes(*other, addr)) {
+        for Holder { name, pid, .. } in sockets.into_iter().flat_map(|socket| socket.holders) {
+            let first = names.entry(name).or_insert(pid);
+            *first = pid.min(*first);
+        }
+    }
+    Ok(names.into_iter().map(|(name, pid)| format!("{name} (pid {pid})")).collect())
+}
+
+/// Who listens on the one keeps others from listening on the other. One for every IPv6 address may be for IPv4 as well.
+fn excludes(one: SocketAddr, other: SocketAddr) -> bool {
+    let both = one.is_ipv6() && one.ip().is_unspecified() && other.is_ipv4() && one.port() == other.port();
+    one == other || meets(one, other) || both
+}
+
 fn held_by(sockets: &[Found], name: &str) -> bool {
     sockets.iter().flat_map(|socket| &socket.holders).any(|holder| holder.name == name)
 }
@@ -153,10 +178,12 @@ pub fn unseen(error: &io::Error) -> Fault {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::socket;
     use super::*;
     use socket2::{Domain, Socket, Type};
     use std::net::{TcpListener, TcpStream};
     use std::process::{Child, Command, Stdio};
+    use teal_model::wire::ListenerKey;
 
     /// A process of another name that has a copy of the socket as its standard input.
     struct Other(Child);
@@ -203,6 +230,23 @@ mod tests {
         let wide = SocketAddr::from(([0, 0, 0, 0], addr.port()));
         let fault = copy(wide, "sleep").unwrap_err().to_string();
         assert!(fault.contains(&format!("sleep listens on {addr}")), "{fault}");
+    }
+
+    #[test]
+    fn who_keeps_us_from_an_address_is_named_once() {
+        let socket = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let others = [Other::with(socket.try_clone().unwrap().into()), Other::with(socket.into())];
+        let here = SocketAddr::from(([127, 0, 0, 1], port));
+        let first = others.iter().map(|other| other.0.id()).min().unwrap();
+        assert_eq!(who_has(here).unwrap(), [format!("sleep (pid {first})")]);
+        let wanted = ListenerKey::host(here);
+        let what = socket::cannot_bind(&wanted).unwrap_err().what;
+        assert_eq!(what, format!("{wanted} is in use by sleep (pid {first})"));
+        assert_eq!(socket::bind(&wanted, None, false).unwrap_err().what, what);
+        drop(others);
+        assert_eq!(socket::cannot_bind(&wanted), Ok(()));
+        assert!(who_has(here).unwrap().is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Listening sockets: bound by the agent, which may bind low ports, and served by the proxy.
 
-use super::unix;
+use super::{shared, unix};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -42,7 +42,24 @@ fn open_inside(addr: SocketAddr, namespace: &OwnedFd) -> io::Result<Socket> {
     })
 }
 
+/// What [`bind`] would refuse; of a socket with a path it is seen only when it is opened.
+pub fn cannot_bind(listener: &ListenerKey) -> Result<(), Fault> {
+    let Some(addr) = listener.tcp() else { return Ok(()) };
+    match bound(addr) {
+        Err(error) if !(addr.is_ipv6() && addr.ip().is_unspecified() && no_ipv6(&error)) => {
+            Err(refused(listener, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn open(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = bound(addr)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bound(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -50,7 +67,6 @@ fn open(addr: SocketAddr) -> io::Result<Socket> {
     // Without it a port stays taken for a minute after its last connection was closed here.
     socket.set_reuse_address(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -58,9 +74,16 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
+/// Somebody else listens there; his name where it can be seen.
+fn in_use(listener: &ListenerKey) -> Fault {
+    let here = listener.tcp().filter(|_| listener.namespace.is_none());
+    let who = here.map_or_else(|| "another process".to_owned(), shared::holders);
+    Fault::new(Code::PortInUse, format!("{listener} is in use by {who}"))
+}
+
 fn refused(listener: &ListenerKey, error: &io::Error) -> Fault {
     match error.kind() {
-        io::ErrorKind::AddrInUse => Fault::new(Code::PortInUse, format!("{listener} is in use by another process")),
+        io::ErrorKind::AddrInUse => in_use(listener),
         io::ErrorKind::PermissionDenied => {
             Fault::new(Code::PortInUse, format!("{listener} cannot be opened: permission denied")).hint(
                 "run the agent as root, publish a port from 1024 up, or lower net.ipv4.ip_unprivileged_port_start",

@@ -6,10 +6,12 @@
 
 mod acknowledgement;
 mod adopt;
+mod alerts;
 mod batches;
 mod canary;
 mod death;
 mod deaths;
+mod followers;
 mod groups;
 mod growing;
 mod journal;

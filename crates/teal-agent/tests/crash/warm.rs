@@ -115,6 +115,63 @@ fn a_rollback_while_a_deployment_runs_takes_that_back() {
     assert_eq!(releases(&shop), ["1"]);
 }
 
+/// It fails before its candidate would need the color of what is warm.
+#[test]
+fn what_is_warm_stays_listed_by_a_deployment_that_comes_to_nothing_and_by_every_death_in_it() {
+    every_death(
+        || released(&["v1", "v2"]),
+        &Act::Deploy(Box::new(kept_warm("missing"))),
+        |story| {
+            assert!(
+                matches!(&story.state, State::Reverted { why } if why.code == Code::ImageMissing),
+                "{}",
+                story.when
+            );
+            story.settled(2, Some(1));
+        },
+    );
+}
+
+#[test]
+fn a_rollback_that_is_taken_back_leaves_what_was_warm_as_it_was() {
+    let shop = released(&["v1", "v2"]);
+    let engine = shop.engine.restarted();
+    shop.traffic.proxy().in_flight.insert(ReleaseKey::new(web(), 2), 1);
+    let listed = || {
+        let table = shop.traffic.table().unwrap();
+        let mut listed: Vec<u64> = table.services[&web()].releases.iter().map(|one| one.release.number).collect();
+        listed.sort();
+        listed
+    };
+    shop.life(async {
+        let agent = start(shop.dir.path(), &engine, &shop.traffic).await;
+        for _ in 0..2 {
+            let RolledBack::Deploys(accepted) = agent.rollback(back()).await.unwrap() else { panic!() };
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            agent.abort(accepted.deployment, "test").unwrap();
+            assert!(matches!(until_ended(&agent, accepted.deployment).await, State::Reverted { .. }));
+            assert_eq!((live_number(&agent), warm_number(&agent), listed()), (Some(2), Some(1), vec![1, 2]));
+        }
+    });
+}
+
+/// Once it has ended, and only then, nothing lists it any more.
+#[test]
+fn a_deployment_that_fails_after_it_has_ended_what_was_warm_lists_it_no_more() {
+    let prepare = || {
+        let shop = released(&["v1", "v2"]);
+        let image = shop.engine.add_image("web:v3", crate::stage::exits());
+        // It is waited for, and never comes.
+        shop.engine.change_image(&image.id, |image| image.has_healthcheck = true);
+        shop
+    };
+    every_death(prepare, &Act::Deploy(Box::new(kept_warm("v3"))), |story| {
+        assert!(matches!(&story.state, State::Reverted { .. }), "{}", story.when);
+        let warm = story.journal().retained().unwrap().first().map(|one| one.release.number);
+        story.settled(2, warm);
+    });
+}
+
 /// There is room again as soon as the reserve is given up.
 #[test]
 fn a_full_disk_keeps_nobody_from_going_back() {

@@ -344,6 +344,11 @@ impl Deployment {
         }
     }
 
+    /// Every candidate is warm: nothing is started, and nothing is waited for.
+    pub fn goes_back_by_a_flip(&self) -> bool {
+        self.is_warm() && !self.plan.members.is_empty() && (self.state.may_revert() || self.state == State::Retiring)
+    }
+
     /// Every candidate is warm.
     fn is_warm(&self) -> bool {
         self.plan.members.iter().all(Member::is_warm)
@@ -414,6 +419,9 @@ impl Deployment {
                 if !self.done.contains(action) {
                     self.done.push(action.clone());
                 }
+                if let Action::DropRetained { release } = action {
+                    self.is_cold(release);
+                }
             }
             Event::TakenBack { fault } => {
                 if !self.state.may_revert() {
@@ -450,6 +458,13 @@ impl Deployment {
             (Some(why), _) => format!("promoted by {who}, although {why}"),
             (None, Some(cap)) => format!("promoted by {who}, although it was turned down to {}", percent(cap)),
             (None, None) => format!("promoted by {who}"),
+        }
+    }
+
+    /// It is not warm any more: no table lists it from here on.
+    pub fn is_cold(&mut self, release: &ReleaseKey) {
+        for member in &mut self.plan.members {
+            member.safety.retained.take_if(|warm| warm == release);
         }
     }
 

@@ -38,6 +38,11 @@ impl Routing {
         }
     }
 
+    /// Every release that the proxy may be asked for by it.
+    pub fn names(self) -> impl Iterator<Item = ReleaseKey> {
+        self.listed.into_iter().chain([self.settings])
+    }
+
     /// A share for the candidate, in hundredths of a percent; its settings hold from its first share on.
     fn shared(candidate: &ReleaseKey, share: u32, live: &ReleaseKey) -> Self {
         if share >= ALL {
@@ -96,8 +101,8 @@ impl Deployment {
     fn routing_of(&self, i: usize, member: &Member) -> Option<Routing> {
         let candidate = &member.candidate;
         let live = member.live.as_ref().map(|live| &live.release);
-        let stays = || Some(live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to));
-        let back = || live.map(Routing::to);
+        let back = || live.map(|live| Routing::to(live).and(member.warm()));
+        let stays = || Some(back().unwrap_or_else(|| Routing::held(candidate, Vec::new())));
         match &self.state {
             State::Planned | State::Pulling | State::Migrating { turn: false, .. } => stays(),
             State::Retiring | State::Done => Some(Routing::to(candidate).and(live.filter(|_| member.retains()))),
@@ -135,7 +140,7 @@ impl Deployment {
                         }
                     }
                     _ if member.takes_its_turn() => back(),
-                    _ => live.map(|live| Routing::to(live).and(Some(candidate))),
+                    _ => back().map(|routing| routing.and(Some(candidate))),
                 }
             }
             state if member.takes_its_turn() => Some(self.routing_in_turn(state, i, member)),
@@ -186,7 +191,10 @@ impl Deployment {
     fn routing_in_turn(&self, state: &State, i: usize, member: &Member) -> Routing {
         let candidate = &member.candidate;
         let live = member.live.as_ref().map(|live| &live.release);
-        let before = || live.map_or_else(|| Routing::held(candidate, Vec::new()), Routing::to);
+        let before = || match live {
+            Some(live) => Routing::to(live).and(member.warm()),
+            None => Routing::held(candidate, Vec::new()),
+        };
         match state {
             State::Holding { member } if *member == i => {
                 Routing::held(live.unwrap_or(candidate), live.into_iter().cloned().collect())

@@ -21,15 +21,32 @@ pub(super) fn joins(service: &Service) -> Vec<String> {
 
 /// Why a service that has not changed gets new containers with those that have. A job that has run is left alone.
 pub(super) fn goes_along(service: &Service, members: &[Member]) -> Option<String> {
-    let changes = |name: &str| members.iter().any(|member| member.service.service == name);
+    match follows(service, &|name| members.iter().any(|member| member.service.service == name))? {
+        Follows::Joined(name) => Some(format!("it lives in a namespace of {name}, which gets new containers")),
+        Follows::Restarted(name) => {
+            Some(format!("it depends on {name} with `restart: true`, which gets a new release"))
+        }
+    }
+}
+
+/// The service that another one follows: it is started again when that one changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Follows {
+    /// It lives in a namespace of it.
+    Joined(String),
+    /// `depends_on` with `restart: true`.
+    Restarted(String),
+}
+
+pub fn follows(service: &Service, changes: &dyn Fn(&str) -> bool) -> Option<Follows> {
     if service.is_job {
         return None;
     }
     if let Some(name) = joins(service).into_iter().find(|name| changes(name)) {
-        return Some(format!("it lives in a namespace of {name}, which gets new containers"));
+        return Some(Follows::Joined(name));
     }
     let again = service.depends_on.iter().find(|(name, depends)| depends.restart && changes(name));
-    again.map(|(name, _)| format!("it depends on {name} with `restart: true`, which gets a new release"))
+    again.map(|(name, _)| Follows::Restarted(name.clone()))
 }
 
 /// Whoever waits for it can do without.

@@ -2,7 +2,7 @@
 
 use super::*;
 use teal_model::config::{CanaryStep, FailureAction, Migrate, Pace, Retain};
-use teal_model::deployment::{End, Growth, Judged, Migration, Promote, Proof, Ruling};
+use teal_model::deployment::{End, Growth, Judged, Migration, Promote, Proof, Routing, Ruling};
 use teal_model::plan::{ALL, Back, Safety};
 
 pub fn safety(random: &mut Random, member: &Member) -> Safety {
@@ -156,6 +156,18 @@ pub fn has_its_share(deployment: &Deployment, member: &Member, split: &[(Release
     if member.live.is_some() && !member.takes_its_turn() {
         assert_eq!(u64::from(has) * u64::from(ALL), u64::from(most) * u64::from(sum), "{split:?}");
     }
+}
+
+/// Until it is ended it may be asked, and gone back to at once; requests that are held ask nobody.
+pub fn lists_what_is_warm(member: &Member, routing: &Routing, warm: &BTreeSet<ReleaseKey>) {
+    for release in warm.iter().filter(|release| release.service == member.service && !routing.holding) {
+        assert!(routing.listed.contains(release), "{release} is warm: {routing:?}");
+    }
+    let known = |release: &ReleaseKey| {
+        let is_live = member.live.as_ref().is_some_and(|live| &live.release == release);
+        is_live || release == &member.candidate || warm.contains(release)
+    };
+    assert!(routing.listed.iter().all(known), "{routing:?}");
 }
 
 fn watched(state: State) -> Deployment {

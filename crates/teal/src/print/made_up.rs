@@ -120,6 +120,7 @@ pub fn plan() -> Plan {
         ],
         unresolved: vec!["worker".to_owned()],
         take: None,
+        after: None,
     }
 }
 

@@ -49,6 +49,7 @@ fn of_release(line: &ReleaseLine) -> String {
     let releases = line.from.map_or_else(|| format!("{}, the first", line.to), |from| format!("{from} -> {}", line.to));
     let again = match line.back {
         Some(back) if back == line.to => ", back".to_owned(),
+        Some(back) if line.from == Some(back) => ", again".to_owned(),
         Some(back) => format!(", back to {back}"),
         None => String::new(),
     };

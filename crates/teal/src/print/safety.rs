@@ -15,6 +15,9 @@ pub fn rows(member: &Member) -> Vec<(&'static str, String)> {
             "rollback",
             match back.retained {
                 true => format!("back to release {}, which is warm: a flip alone", back.to),
+                false if member.is_again() => {
+                    format!("release {} is started again, since what it follows goes back", back.to)
+                }
                 false => format!("made again from release {}", back.to),
             },
         ));

@@ -84,7 +84,16 @@ pub fn make(wanted: &[Wanted<'_>], loaded: &Loaded) -> Result<(), Fault> {
 }
 
 /// To its end.
-pub async fn follow(context: &Context, client: &Client, accepted: Accepted) -> Result<u8, Fault> {
+pub async fn follow(context: &Context, client: &Client, mut accepted: Accepted) -> Result<u8, Fault> {
+    let then = accepted.then.take();
+    let code = follow_one(context, client, accepted).await?;
+    match then.filter(|_| code == 0) {
+        Some(then) => follow_one(context, client, *then).await,
+        None => Ok(code),
+    }
+}
+
+async fn follow_one(context: &Context, client: &Client, accepted: Accepted) -> Result<u8, Fault> {
     if !context.out.is_json() {
         context.out.text(&format!(
             "Deployment {} of {}",

@@ -135,6 +135,8 @@ fn wait(verb: impl Future<Output = Result<u8, Fault>>) -> Result<u8, Fault> {
 fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TEAL_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A log on a full disk must not take the process with it, which a word about that on the same disk would do.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // It fails only when a log was set up before, and that one will do.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let _ = log.with_ansi(false).try_init();
 }

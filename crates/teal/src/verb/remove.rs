@@ -7,7 +7,7 @@ use crate::terminal::{self, Answer};
 use crate::verb::Context;
 use crate::who::who;
 use clap::Args;
-use teal_model::api::{RemoveRequest, RemoveVolumes, Removed, Status};
+use teal_model::api::{RemoveRequest, RemoveVolumes, Removed, ServiceStatus, Status};
 use teal_model::fault::{Code, Fault};
 
 #[derive(Debug, Args)]
@@ -30,8 +30,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     };
     let client = context.client()?.patience(LONG_PATIENCE);
     let asks = context.out.is_interactive() && !context.global.yes;
-    let adopted = if !asks { Vec::new() } else { adopted(&client, &project, &arguments.services).await? };
-    note_adopted(context, &adopted);
+    if asks {
+        warn(context, &chosen(&client, &project, &arguments.services).await?);
+    }
     let volumes = match arguments.volumes {
         None => RemoveVolumes::Keep,
         Some(names) if names.is_empty() => RemoveVolumes::All,
@@ -56,21 +57,34 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     Ok(0)
 }
 
-/// Containers that somebody else started: they go, too, and the question says so.
-async fn adopted(client: &Client, project: &str, services: &[String]) -> Result<Vec<String>, Fault> {
-    let status: Status = client.get(&format!("/v1/status?project={}", encode(project))).await?;
-    let chosen = status.services.into_iter().filter(|service| service.adopted);
-    let chosen = chosen.filter(|service| services.is_empty() || services.contains(&service.service.service));
-    Ok(chosen.flat_map(|service| service.replicas).map(|replica| replica.name).collect())
+async fn chosen(client: &Client, project: &str, services: &[String]) -> Result<Vec<ServiceStatus>, Fault> {
+    let mut status: Status = client.get(&format!("/v1/status?project={}", encode(project))).await?;
+    status.services.retain(|service| services.is_empty() || services.contains(&service.service.service));
+    Ok(status.services)
 }
 
-fn note_adopted(context: &Context, adopted: &[String]) {
+fn warn(context: &Context, chosen: &[ServiceStatus]) {
+    before(chosen).iter().for_each(|words| context.out.note(words));
+}
+
+/// What the question does not say: containers that somebody else started go, too, and who else has to hear of it.
+fn before(chosen: &[ServiceStatus]) -> Vec<String> {
+    let adopted = chosen.iter().filter(|service| service.adopted).flat_map(|service| &service.replicas);
+    let adopted: Vec<&str> = adopted.map(|replica| replica.name.as_str()).collect();
+    let mut words = Vec::new();
     if !adopted.is_empty() {
-        context.out.note(&format!(
+        words.push(format!(
             "{} adopted, not made by Teal, and will be stopped and removed all the same; `teal adopt --undo` leaves them running",
             adopted.join(", ") + if adopted.len() == 1 { " was" } else { " were" }
         ));
     }
+    words.extend(chosen.iter().filter_map(|service| {
+        let (name, behind) = (&service.service.service, service.behind.as_ref()?);
+        Some(format!(
+            "{name} is behind {behind}: once it is removed, nginx answers 502 to whoever still asks for it; take its `proxy_pass` out first"
+        ))
+    }));
+    words
 }
 
 async fn confirmed(context: &Context, what: &str, data: &str) -> Result<bool, Fault> {
@@ -109,6 +123,9 @@ fn text(removed: &Removed) -> String {
     if !removed.volumes_kept.is_empty() {
         text.push_str(&format!("kept, since they hold data: {}\n", removed.volumes_kept.join(", ")));
     }
+    for said in &removed.nginx {
+        text.push_str(&format!("{}; {}\n", said.what, said.hint));
+    }
     text
 }
 
@@ -123,7 +140,25 @@ mod tests {
             networks: vec!["shop_default".to_owned()],
             volumes_removed: vec!["shop_cache".to_owned()],
             volumes_kept: vec!["shop_data".to_owned()],
+            nginx: vec![
+                Fault::new(
+                    Code::NginxRefused,
+                    "nginx on this host still names app, which nobody serves: it answers 502",
+                )
+                .hint("take its `proxy_pass` out; until then Teal's file names it"),
+            ],
         };
         crate::print::golden("removed.txt", &text(&removed));
+    }
+
+    #[test]
+    fn who_else_has_to_hear_of_it_is_said_before_the_question() {
+        let mut status = crate::print::made_up::status();
+        status.services[0].behind = Some("nginx on this host, upstream app".to_owned());
+        let name = status.services[0].service.service.clone();
+        let words = before(&status.services[..1]);
+        assert_eq!(words.len(), 1, "{words:?}");
+        assert!(words[0].starts_with(&format!("{name} is behind nginx on this host, upstream app")), "{words:?}");
+        assert!(words[0].contains("answers 502"));
     }
 }

@@ -43,7 +43,9 @@ fn asked_to_roll_back(fake: &Fake) -> RollbackRequest {
 #[test]
 fn a_rollback_is_one_request_and_is_followed_to_its_end() {
     let fake = Fake::new(|request| match request.line.as_str() {
-        "POST /v1/rollback" => json(&RolledBack::Deploys(Box::new(Accepted { deployment: 12, plan: made_up::plan() }))),
+        "POST /v1/rollback" => {
+            json(&RolledBack::Deploys(Box::new(Accepted { deployment: 12, plan: made_up::plan(), then: None })))
+        }
         _ => Reply::Stream(lines(&made_up::notices()), true),
     });
     let ran = fake.teal(&["rollback", "web", "--to", "3"]);
@@ -83,7 +85,9 @@ fn a_deployment_that_was_done_before_it_could_be_taken_back_is_gone_back_from() 
         "POST /v1/rollback" if asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
             json(&RolledBack::Aborted { deployment: 12 })
         }
-        "POST /v1/rollback" => json(&RolledBack::Deploys(Box::new(Accepted { deployment: 14, plan: made_up::plan() }))),
+        "POST /v1/rollback" => {
+            json(&RolledBack::Deploys(Box::new(Accepted { deployment: 14, plan: made_up::plan(), then: None })))
+        }
         "GET /v1/deployments/12" => json(&made_up::detail()),
         "GET /v1/deployments/14/events?from=0" => Reply::Stream(lines(&made_up::notices()), true),
         _ => Reply::Stream(lines(&made_up::notices()[17..]), true),

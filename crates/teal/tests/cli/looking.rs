@@ -28,6 +28,7 @@ fn removing_asks_first_and_names_the_data_that_stays() {
         containers: vec!["shop-web-blue-1".to_owned()],
         networks: Vec::new(),
         volumes_kept: vec!["shop_data".to_owned()],
+        nginx: Vec::new(),
     };
     let fake = Fake::new(move |_| json(&removed));
     let ran = fake.teal(&["remove"]);
