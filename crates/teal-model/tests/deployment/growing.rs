@@ -166,7 +166,7 @@ fn a_further_replica_that_fails_takes_the_release_back() {
     proving.plan.members[0].safety.proves = true;
     let fault = Fault::new(Code::SmokeFailed, "answered 500");
     let seen = Seen { proof: Some(Proof::Failed(fault.clone())), ..ready(&proving, 2) };
-    assert_eq!(decide(&proving, &seen, 1), Step::Fail(fault));
+    assert_eq!(decide(&proving, &seen, 1), Step::Fail(fault.of(&proving.plan.members[0].service)));
 }
 
 #[test]
