@@ -442,7 +442,7 @@ impl Conductor {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
             Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },
             Event::Resolved { plan } => What::Planned { plan: plan.clone() },
-            Event::Promoted { who, .. } => What::Warning { words: format!("promoted by {who}") },
+            Event::Promoted { who, .. } => What::Warning { words: self.deployment.promoted_by(who) },
             Event::Frozen { why: words } | Event::Noted { words } => What::Warning { words: words.clone() },
             Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
         };

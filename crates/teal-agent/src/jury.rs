@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use teal_model::deployment::{Deployment, End, Judged, Ruling, State};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{ALL, Member};
 use teal_model::verdict::{self, Lines, Slowness, Tick, Warning, Watch, counts, thousands};
 use teal_model::wire::{ReleaseStatistics, Sample, Statistics};
@@ -320,7 +320,8 @@ impl Session {
             for replica in world.of(&bench.member.candidate).take(2) {
                 let tail = timeout(LINES_WITHIN, self.agent.runtime.tail(&replica.container.id, LINES)).await;
                 let Ok(Ok(tail)) = tail else { continue };
-                lines.push(format!("{} wrote last:", replica.container.name));
+                let head = format!("{} wrote last:", replica.container.name);
+                lines.extend((!tail.is_empty()).then_some(head));
                 lines.extend(tail.into_iter().map(|line| line.text));
             }
         }
@@ -338,8 +339,9 @@ impl Drop for Session {
 
 impl Bench {
     fn names(&self) -> (String, String) {
-        let live = self.member.live.as_ref().map(|live| live.color.to_string()).unwrap_or_default();
-        (self.member.color.to_string(), live)
+        let name = |color: Color, of: &ReleaseKey| format!("{color} ({} {})", of.service.service, of.number);
+        let live = self.member.live.as_ref().map(|live| name(live.color, &live.release)).unwrap_or_default();
+        (name(self.member.color, &self.member.candidate), live)
     }
 
     fn slowness(&mut self, source: usize, newest: &Statistics) -> Option<(verdict::Slow, verdict::Slow)> {
@@ -378,7 +380,7 @@ impl Bench {
             verdict::Ruling::Contain { share, why } => {
                 self.contained = true;
                 self.ruling = Ruling::Cap(Some(share));
-                self.tell(format!("turned down: {}", why.words(&ours, &theirs)));
+                self.tell(format!("turned down on first evidence: {}", why.counted(&ours, &theirs)));
             }
             verdict::Ruling::Release { .. } => {
                 self.contained = false;

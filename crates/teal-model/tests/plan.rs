@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use teal_model::config::{
-    Attachment, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port, Project,
-    Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
+    Attachment, CanaryStep, Condition, DependsOn, ExposedPort, Mode, Mount, MountKind, Namespace, NetworkMode, Port,
+    Project, Protocol, Restart, Service, Strategy, UpdateConfig, UpdateOrder,
 };
 use teal_model::door::Door;
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
@@ -109,6 +109,11 @@ fn what_can_be_there_only_once_is_recreated() {
         assert!(member.why.contains(why), "{} is not {why}", member.why);
     }
     assert_eq!(alone(web("web")).strategy, Strategy::BlueGreen);
+    let mut written = web("web");
+    written.teal.strategy = Some(Strategy::BlueGreen);
+    assert_eq!(alone(written.clone()).why, "written in x-teal.strategy");
+    written.teal.canary = CanaryStep::DEFAULT.to_vec();
+    assert_eq!(alone(written).why, "the steps of its canary");
 }
 
 #[test]

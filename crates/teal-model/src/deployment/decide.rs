@@ -152,12 +152,12 @@ fn against(member: &Member, fault: Fault, deployment: &Deployment) -> Option<Ste
     match member.safety.rollback.action {
         FailureAction::Rollback => Some(Step::Fail(fault)),
         FailureAction::Pause => {
-            let why = format!("paused (failure_action): {fault}");
+            let why = format!("paused (action: pause): {fault}");
             // Somebody has gone on from there, knowing it.
             (deployment.frozen.is_none() && deployment.state.is_watched()).then_some(Step::Freeze(why))
         }
         FailureAction::Continue => {
-            let words = format!("goes on all the same (failure_action): {fault}");
+            let words = format!("goes on all the same (action: continue): {fault}");
             (!deployment.notes.contains(&words)).then_some(Step::Note(words))
         }
     }

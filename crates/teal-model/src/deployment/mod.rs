@@ -369,9 +369,9 @@ impl Deployment {
                     State::Baking => State::Draining { closing: false },
                     state => return illegal(state, "promoted".to_owned()),
                 };
+                self.notes.push(self.promoted_by(who));
                 self.frozen = None;
                 self.cap = None;
-                self.notes.push(format!("promoted by {who}"));
                 self.enter(next, now_ms);
             }
             Event::Frozen { why } => {
@@ -423,6 +423,16 @@ impl Deployment {
             }
         }
         Ok(())
+    }
+
+    /// What is told of a promotion, as long as it stands where it was promoted.
+    pub fn promoted_by(&self, who: &str) -> String {
+        let at = match &self.state {
+            State::Stepping { step } => format!(" in step {} of {}", step + 1, self.last_step()),
+            State::Baking => " in the bake".to_owned(),
+            _ => String::new(),
+        };
+        format!("promoted by {who}{at}")
     }
 
     fn enter(&mut self, state: State, now_ms: u64) {

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Published ports of the project; the other process listens on them now
-    #[arg(required = true, value_name = "PORT")]
+    #[arg(required = true, value_name = "PORT", value_parser = number::<u16>("a port, such as 80"))]
     pub ports: Vec<u16>,
     /// The name of that process
     #[arg(long, default_value = "nginx", value_name = "NAME")]
