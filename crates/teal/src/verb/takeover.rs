@@ -1,5 +1,6 @@
 //! `teal takeover`: ports that nginx, or another process of this host, listens on become Teal's while both are served.
 
+use crate::cli::number;
 use crate::print::plan;
 use crate::verb::Context;
 use crate::verb::adopt::confirmed;
