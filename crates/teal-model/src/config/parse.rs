@@ -112,7 +112,7 @@ pub fn find_override(dir: &Path, exists: &dyn Fn(&Path) -> bool) -> Option<PathB
 /// Reads a project.
 ///
 /// # Errors
-/// All problems at once, in the order of the files, each behind what is to know of its line. Broken YAML hides what stands behind it.
+/// All problems at once, in the order of the files, each behind what is to know of the same value. Broken YAML hides what stands behind it.
 pub fn parse(sources: &Sources<'_>) -> Result<Parsed, Vec<Problem>> {
     let report = Report::new();
     let loaded = match load::load(sources, &report) {

@@ -126,16 +126,16 @@ impl Report {
         !self.problems.borrow().is_empty()
     }
 
-    /// Problems with the warnings of their lines: a variable that is not set may be all that is wrong there.
+    /// Problems, each behind what is to know of the same value: a variable that is not set may be all that is wrong there.
     pub fn finish_failed(self) -> Vec<Problem> {
-        let problems = self.problems.borrow().clone();
-        let beside = |warning: &Problem| {
-            problems.iter().any(|p| p.line > 0 && (&p.file, p.line) == (&warning.file, warning.line))
-        };
-        self.warnings.borrow_mut().retain(beside);
-        let warnings = self.warnings.take();
-        self.problems.borrow_mut().splice(0..0, warnings);
-        self.finish().0
+        let (problems, mut warnings) = self.finish();
+        let mut all = Vec::new();
+        for problem in problems {
+            let place = |p: &Problem| (p.file.clone(), p.line, p.key.clone());
+            all.extend(warnings.extract_if(.., |warning| place(warning) == place(&problem)));
+            all.push(problem);
+        }
+        all
     }
 
     /// Problems and warnings, each in the order of the files.
