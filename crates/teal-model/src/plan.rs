@@ -426,7 +426,7 @@ fn strategy(
     }
     if let Some(strategy) = service.teal.strategy {
         let written =
-            if service.teal.canary.is_empty() { "written in x-teal.strategy" } else { "the steps of its canary" };
+            if service.teal.canary.is_empty() { "written in x-teal.strategy" } else { "in the steps of its canary" };
         return (strategy, written.to_owned());
     }
     if let Some(why) = service.only_once() {

@@ -113,7 +113,7 @@ fn what_can_be_there_only_once_is_recreated() {
     written.teal.strategy = Some(Strategy::BlueGreen);
     assert_eq!(alone(written.clone()).why, "written in x-teal.strategy");
     written.teal.canary = CanaryStep::DEFAULT.to_vec();
-    assert_eq!(alone(written).why, "the steps of its canary");
+    assert_eq!(alone(written).why, "in the steps of its canary");
 }
 
 #[test]
