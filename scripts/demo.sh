@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Shows on this machine what Teal does: a sample app is deployed, and deployed again, while clients keep sending.
 # Everything happens in a temporary directory and on loopback; it is all taken away at the end.
+#
+#   PORT=N make demo     on another port than 18080
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -8,6 +10,13 @@ cd "$root"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 bin=$CARGO_TARGET_DIR/release
 port=${PORT:-18080}
+
+# Before anything is built: a port that another process has ends the demo.
+case $port in *[!0-9]* | '') echo "demo: PORT is a port of this machine, such as 18081, and not \`$port\`" >&2; exit 2 ;; esac
+if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+    echo "demo: 127.0.0.1:$port is in use by another process. Choose another port: PORT=18081 make demo" >&2
+    exit 1
+fi
 
 title() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 run() { printf '\n$ %s\n' "$*"; "$@"; }
@@ -33,7 +42,8 @@ clean() {
     title "Cleaning up"
     [ -z "$load" ] || kill "$load" 2>/dev/null || true
     if [ -S "$TEAL_RUN_DIR/agent.sock" ]; then
-        (cd "$place/demo" && teal remove --yes) || true
+        # Where nothing was deployed there is nothing to remove.
+        if teal -p demo status >/dev/null 2>&1; then teal -p demo remove --yes || true; fi
         teal down --proxy || true
     fi
     docker rmi --force "$sample:v1" >/dev/null 2>&1 || true

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use teal_model::deployment::{Deployment, End, Judged, LOST_AFTER_MS, Ruling, State};
 use teal_model::fault::{Code, Fault};
-use teal_model::ids::{ReleaseKey, ServiceKey};
+use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{ALL, Member, Span};
 use teal_model::verdict::{self, Lines, Slowness, Tick, Warning, Watch, counts, thousands};
 use teal_model::wire::{ReleaseStatistics, Sample, Statistics};
@@ -36,7 +36,7 @@ const SAMPLES: usize = 5;
 /// Words of one service in one deployment.
 const TOLD: usize = 20;
 /// What is told of a share that is turned down begins so.
-const DOWN: &str = "turned down: ";
+const DOWN: &str = "turned down on first evidence: ";
 /// Without statistics for so long, the time alone is looked at.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -348,7 +348,8 @@ impl Session {
             for replica in world.of(&bench.member.candidate).take(2) {
                 let tail = timeout(LINES_WITHIN, self.agent.runtime.tail(&replica.container.id, LINES)).await;
                 let Ok(Ok(tail)) = tail else { continue };
-                lines.push(format!("{} wrote last:", replica.container.name));
+                let head = format!("{} wrote last:", replica.container.name);
+                lines.extend((!tail.is_empty()).then_some(head));
                 lines.extend(tail.into_iter().map(|line| line.text));
             }
         }
@@ -366,8 +367,9 @@ impl Drop for Session {
 
 impl Bench {
     fn names(&self) -> (String, String) {
-        let live = self.member.live.as_ref().map(|live| live.color.to_string()).unwrap_or_default();
-        (self.member.color.to_string(), live)
+        let name = |color: Color, of: &ReleaseKey| format!("{color} ({} {})", of.service.service, of.number);
+        let live = self.member.live.as_ref().map(|live| name(live.color, &live.release)).unwrap_or_default();
+        (name(self.member.color, &self.member.candidate), live)
     }
 
     fn slowness(&mut self, source: usize, newest: &Statistics) -> Option<(verdict::Slow, verdict::Slow)> {
@@ -404,7 +406,7 @@ impl Bench {
         match self.watch.tick(now_ms, &tick) {
             verdict::Ruling::Keep => {}
             verdict::Ruling::Contain { share, why } => {
-                let why = why.words(&ours, &theirs);
+                let why = why.counted(&ours, &theirs);
                 self.ruling = Ruling::Cap(Some(share));
                 self.tell(format!("{DOWN}{why}"));
                 self.contained = Some(why);

@@ -444,7 +444,9 @@ fn strategy(
         return (Strategy::Recreate, why.clone());
     }
     if let Some(strategy) = service.teal.strategy {
-        return (strategy, "written in x-teal.strategy".to_owned());
+        let written =
+            if service.teal.canary.is_empty() { "written in x-teal.strategy" } else { "in the steps of its canary" };
+        return (strategy, written.to_owned());
     }
     if let Some(why) = service.only_once() {
         return (Strategy::Recreate, why);

@@ -12,9 +12,7 @@ mod watched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use teal_model::config::Strategy;
-use teal_model::deployment::{
-    Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Seen, State, Step, decide,
-};
+use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Seen, State, Step, decide};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Reach, Safety, Span, Unchanged};

@@ -119,6 +119,11 @@ fn what_can_be_there_only_once_is_recreated() {
         assert!(member.why.contains(why), "{} is not {why}", member.why);
     }
     assert_eq!(alone(web("web")).strategy, Strategy::BlueGreen);
+    let mut written = web("web");
+    written.teal.strategy = Some(Strategy::BlueGreen);
+    assert_eq!(alone(written.clone()).why, "written in x-teal.strategy");
+    written.teal.canary = CanaryStep::DEFAULT.to_vec();
+    assert_eq!(alone(written).why, "in the steps of its canary");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The command line, as clap reads it: what is common to all verbs; each verb has its own arguments beside its code.
 
 use crate::verb;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Deploys a new version of a containerised service without a failed request, and takes it back just as fast.
 #[derive(Debug, Parser)]
@@ -107,9 +108,9 @@ pub enum Verb {
     Rollback(verb::rollback::Arguments),
     /// Take back the deployment that runs
     Abort(verb::running::Running),
-    /// Let a canary take its next step now
+    /// Let a canary take its next step now, or end a bake: the candidate goes live
     Promote(verb::promote::Arguments),
-    /// Let a canary stay at the share it has
+    /// Let a canary stay at the share it has, and a bake go on
     Freeze(verb::running::Running),
     /// Take over the containers that `docker compose up` started, without a restart
     Adopt(verb::adopt::Arguments),
@@ -143,10 +144,22 @@ pub enum Verb {
     Proxy(verb::proxy::Arguments),
 }
 
+/// Reads a number. What is none is told what is meant, and not what a parser of numbers has to say.
+pub fn number<T: FromStr>(meant: &'static str) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| text.parse().map_err(|_| format!("it is not {meant}"))
+}
+
+/// What people see: without what only Teal calls of itself.
+pub fn shown() -> Command {
+    let all = Cli::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    let shown = Command::new("teal").version(env!("CARGO_PKG_VERSION")).args(all.get_arguments().cloned());
+    shown.subcommands(verbs.collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_does_not_contradict_itself() {

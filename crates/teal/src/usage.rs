@@ -59,9 +59,8 @@ pub fn wants_json(words: &[OsString]) -> bool {
 
 /// What clap has to say, as every other fault: its first line, and its tips below.
 pub fn fault(error: &clap::Error, words: &[OsString]) -> Fault {
-    use ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
-    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
-        return Fault::new(Code::Usage, "no verb is named");
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return no_verb_named();
     }
     if let Some(fault) = unknown(error, words) {
         return fault;
@@ -73,13 +72,14 @@ pub fn fault(error: &clap::Error, words: &[OsString]) -> Fault {
     Fault::new(Code::Usage, what).detail(rest.collect())
 }
 
-/// A verb or a flag that there is not. None: something else is wrong, and clap says it well.
+/// A verb that is missing, a verb or a flag that there is not. None: something else is wrong, and clap says it well.
 pub fn unknown(error: &clap::Error, words: &[OsString]) -> Option<Fault> {
     let named = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.as_str()),
         _ => None,
     };
     match error.kind() {
+        ErrorKind::MissingSubcommand => Some(no_verb_named()),
         ErrorKind::InvalidSubcommand => named(ContextKind::InvalidSubcommand).map(no_verb),
         ErrorKind::UnknownArgument => {
             let verb = verb_of(words)?;
@@ -87,6 +87,10 @@ pub fn unknown(error: &clap::Error, words: &[OsString]) -> Option<Fault> {
         }
         _ => None,
     }
+}
+
+fn no_verb_named() -> Fault {
+    Fault::new(Code::Usage, "no verb is named").hint("`teal help` lists the verbs")
 }
 
 fn no_verb(word: &str) -> Fault {
@@ -152,6 +156,35 @@ mod tests {
             let fault = said(line);
             assert!(fault.hint.contains(hint), "{line:?}: {fault:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_which_number_is_meant() {
+        for (line, says) in [
+            (
+                &["rollback", "web", "--to", "abc"][..],
+                "'abc' for '--to <RELEASE>': it is not a release number, such as 3",
+            ),
+            (&["promote", "web"], "'web' for '[N]': it is not a deployment number"),
+            (&["show", "-1"], "`teal show` has no flag `-1`"),
+            (&["history", "-n", "0"], "it is not a number from 1 on"),
+            (&["logs", "-n", "x"], "it is not a number of lines"),
+            (&["exec", "--replica", "x", "web", "ls"], "it is not the number of a replica"),
+            (&["takeover", "http"], "it is not a port, such as 80"),
+        ] {
+            let what = said(line).what;
+            assert!(what.contains(says), "{line:?}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_verb_names_none_that_is_only_for_teal_itself() {
+        for line in [&["-y"][..], &["--output", "text"]] {
+            let fault = said(line);
+            assert_eq!(fault.what, "no verb is named", "{line:?}");
+            assert!(fault.detail.is_empty(), "{fault:?}");
+        }
+        assert!(crate::cli::shown().get_subcommands().all(|verb| !["agent", "proxy"].contains(&verb.get_name())));
     }
 
     #[test]

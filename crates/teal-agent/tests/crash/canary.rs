@@ -133,11 +133,9 @@ fn a_candidate_that_fails_is_taken_back_after_every_death_and_not_deployed_again
         &second(),
         |story| {
             let when = &story.when;
-            assert!(
-                matches!(&story.state, State::Reverted { why } if why.code == Code::Worse),
-                "{when}: {:?}",
-                story.state
-            );
+            let State::Reverted { why } = &story.state else { panic!("{when}: {:?}", story.state) };
+            assert!(why.code == Code::Worse && why.what.starts_with("green (web 2) failed "), "{when}: {why:?}");
+            assert!(why.detail.iter().all(|line| !line.ends_with(" wrote last:")), "{when}: it wrote nothing: {why:?}");
             let back = story.tables.iter().skip_while(|sent| sent.share(2) == 0).skip_while(|sent| sent.share(2) > 0);
             assert!(back.clone().all(|sent| sent.split == [(1, ALL)]), "{when}: {:?}", story.tables);
             assert!(story.tables.iter().all(|sent| sent.share(2) <= SHARES[0]), "{when}");

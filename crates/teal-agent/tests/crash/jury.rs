@@ -287,7 +287,7 @@ fn a_promotion_over_a_pause_begins_anew_and_one_of_a_step_alone_does_not() {
         assert!(watched_from() > began);
         assert_eq!(until_ended(&agent, number).await, State::Done);
         let notes = deployment(&agent, number).notes;
-        assert!(notes.contains(&"promoted by ana".to_owned()), "{notes:?}");
-        assert!(notes.contains(&format!("promoted by ana, although {why}")), "{notes:?}");
+        assert!(notes.contains(&"promoted by ana in step 1 of 2".to_owned()), "{notes:?}");
+        assert!(notes.contains(&format!("promoted by ana in step 2 of 2, although {why}")), "{notes:?}");
     });
 }

@@ -63,6 +63,9 @@ fn read_step<'a>(item: &Item<'a>, replicas: u32) -> Option<Written<'a>> {
     if item.is_map() {
         return read_long(item, replicas);
     }
+    if is_too_much(item) {
+        return None;
+    }
     let read = |text: &str| {
         let (share, pace) = text.split_once('%')?;
         let pace = match pace.trim() {
@@ -83,7 +86,8 @@ fn read_long<'a>(item: &Item<'a>, all: u32) -> Option<Written<'a>> {
         item.problem("`percent` is missing", SHAPE);
     }
     map.finish();
-    let share = share?.parsed(read_share, "a share of the requests", "Write a number such as `10` or `0.5`.")?;
+    let share = share.filter(|share| !is_too_much(share))?;
+    let share = share.parsed(read_share, "a share of the requests", "Write a number such as `10` or `0.5`.")?;
     Some(Written { share, pace: pace.flatten(), replicas })
 }
 
@@ -91,6 +95,16 @@ fn read_replicas(item: &Item<'_>, all: u32) -> Option<u32> {
     let read = |text: &str| text.parse().ok().filter(|n| (1..=all).contains(n));
     let what = format!("a number of replicas from 1 to {all}");
     item.parsed(read, &what, "How many the service has is said by its `deploy.replicas`.")
+}
+
+/// More than all requests, which is told by itself: the rest of such a step may be right.
+fn is_too_much(item: &Item<'_>) -> bool {
+    let number = |text: &str| text.split('%').next().and_then(|number| number.trim().parse::<f64>().ok());
+    let is_too_much = item.as_text().and_then(number).is_some_and(|percent| percent > 100.0);
+    if is_too_much {
+        item.problem("more than 100 %, which is all requests", SHAPE);
+    }
+    is_too_much
 }
 
 /// With or without its sign.

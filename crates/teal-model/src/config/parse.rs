@@ -112,7 +112,7 @@ pub fn find_override(dir: &Path, exists: &dyn Fn(&Path) -> bool) -> Option<PathB
 /// Reads a project.
 ///
 /// # Errors
-/// All problems at once, in the order of the files. Broken YAML hides what stands behind it.
+/// All problems at once, in the order of the files, each behind what is to know of the same value. Broken YAML hides what stands behind it.
 pub fn parse(sources: &Sources<'_>) -> Result<Parsed, Vec<Problem>> {
     let report = Report::new();
     let loaded = match load::load(sources, &report) {
@@ -121,10 +121,9 @@ pub fn parse(sources: &Sources<'_>) -> Result<Parsed, Vec<Problem>> {
     };
     let project = read_project(&loaded, sources, &report);
     let failed = report.has_problems();
-    let (problems, warnings) = report.finish();
     match project {
-        Some(project) if !failed => Ok(Parsed { project, warnings }),
-        _ => Err(problems),
+        Some(project) if !failed => Ok(Parsed { project, warnings: report.finish().1 }),
+        _ => Err(report.finish_failed()),
     }
 }
 

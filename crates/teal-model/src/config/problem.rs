@@ -126,6 +126,18 @@ impl Report {
         !self.problems.borrow().is_empty()
     }
 
+    /// Problems, each behind what is to know of the same value: a variable that is not set may be all that is wrong there.
+    pub fn finish_failed(self) -> Vec<Problem> {
+        let (problems, mut warnings) = self.finish();
+        let mut all = Vec::new();
+        for problem in problems {
+            let place = |p: &Problem| (p.file.clone(), p.line, p.key.clone());
+            all.extend(warnings.extract_if(.., |warning| place(warning) == place(&problem)));
+            all.push(problem);
+        }
+        all
+    }
+
     /// Problems and warnings, each in the order of the files.
     pub fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
         let files = self.files.into_inner();

@@ -40,7 +40,15 @@ impl<'a> Item<'a> {
     }
 
     pub fn is_word(&self, word: &str) -> bool {
-        matches!(&self.node.value, Value::Scalar { text, .. } if text == word)
+        self.as_text() == Some(word)
+    }
+
+    /// None: no text, which is not told here.
+    pub fn as_text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
     }
 
     pub fn is_map(&self) -> bool {

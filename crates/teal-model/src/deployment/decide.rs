@@ -156,13 +156,13 @@ fn against(member: &Member, fault: Fault, deployment: &Deployment) -> Option<Ste
     match member.safety.rollback.action {
         FailureAction::Rollback => Some(Step::Fail(fault.of(&member.service))),
         FailureAction::Pause => {
-            let why = format!("paused (failure_action): {fault}");
+            let why = format!("paused (action: pause): {fault}");
             // What is told already, somebody has gone on from, knowing it.
             let news = deployment.frozen.is_none() && !deployment.notes.contains(&why);
             (news && deployment.state.is_watched()).then_some(Step::Freeze(why))
         }
         FailureAction::Continue => {
-            let words = format!("goes on all the same (failure_action): {fault}");
+            let words = format!("goes on all the same (action: continue): {fault}");
             (!deployment.notes.contains(&words)).then_some(Step::Note(words))
         }
     }

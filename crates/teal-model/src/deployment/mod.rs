@@ -452,13 +452,19 @@ impl Deployment {
         Ok(())
     }
 
-    /// What is told of a promotion: also what it goes over, since that ends with it.
+    /// What is told of a promotion, as long as it stands where it was promoted; also what it goes over, since that ends with it.
     pub fn promoted_by(&self, who: &str) -> String {
-        match (&self.frozen, self.cap) {
-            (Some(why), _) => format!("promoted by {who}, although {why}"),
-            (None, Some(cap)) => format!("promoted by {who}, although it was turned down to {}", percent(cap)),
-            (None, None) => format!("promoted by {who}"),
-        }
+        let at = match &self.state {
+            State::Stepping { step } => format!(" in step {} of {}", step + 1, self.last_step()),
+            State::Baking => " in the bake".to_owned(),
+            _ => String::new(),
+        };
+        let over = match (&self.frozen, self.cap) {
+            (Some(why), _) => format!(", although {why}"),
+            (None, Some(cap)) => format!(", although it was turned down to {}", percent(cap)),
+            (None, None) => String::new(),
+        };
+        format!("promoted by {who}{at}{over}")
     }
 
     /// It is not warm any more: no table lists it from here on.

@@ -50,11 +50,17 @@ pub enum Warning {
 }
 
 impl Reason {
-    /// `candidate` and `live`: what people call them, as a rule their colors.
+    /// What was counted, and how likely that is. `candidate` and `live`: what people call them, as a rule by their colors.
     pub fn words(&self, candidate: &str, live: &str) -> String {
+        let chance = thousands(at_least(self.evidence));
+        format!("{}; chance of that among equals less than 1 in {chance}", self.counted(candidate, live))
+    }
+
+    /// What was counted alone: of first evidence, in which a burst counts in full, the chance would say too much.
+    pub fn counted(&self, candidate: &str, live: &str) -> String {
         let of = |counts: Counts| format!("{} of {}", thousands(counts.bad), thousands(counts.n));
         let (ours, theirs) = (of(self.candidate), of(self.live));
-        let counted = match self.part {
+        match self.part {
             Part::Errors => format!("{candidate} failed {ours} requests, {live} {theirs}"),
             Part::History { usual } => {
                 format!("{candidate} failed {ours} requests, where {} is usual", percent(usual))
@@ -67,8 +73,7 @@ impl Reason {
                 milliseconds(candidate_us),
                 milliseconds(live_us)
             ),
-        };
-        format!("{counted}; chance of that among equals less than 1 in {}", thousands(at_least(self.evidence)))
+        }
     }
 }
 

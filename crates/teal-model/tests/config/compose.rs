@@ -517,6 +517,15 @@ fn pull_policies_are_read() {
 }
 
 #[test]
+fn a_variable_that_is_not_set_is_named_before_what_is_wrong_on_its_line() {
+    let problems = file("services:\n  web:\n    image: app:${TAGG}\n    user: ${NOBODY}\n").fail();
+    let lines: Vec<&str> = problems.lines().collect();
+    assert!(lines[0].starts_with("compose.yaml:3: services.web.image: variable `TAGG` is not set"), "{problems}");
+    assert!(lines[1].contains("not an image reference: there is no tag"), "{problems}");
+    assert_eq!(lines.len(), 2, "of other lines it is a warning: {problems}");
+}
+
+#[test]
 fn an_image_is_named_or_built() {
     let built = file("services:\n  web:\n    build: .\n").ok().project.services["web"].clone();
     assert_eq!((built.container.image.as_str(), built.pull_policy), ("shop-web", PullPolicy::Never));

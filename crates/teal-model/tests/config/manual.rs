@@ -1,8 +1,10 @@
 //! The manual's tables are the tables that the reader works by.
 
+use crate::common::web;
 use crate::problems::golden;
 use std::fmt::Write as _;
 use std::path::Path;
+use teal_model::config::Rollback;
 use teal_model::config::keys::{LEVELS, Level, Standing};
 
 fn table(level: &Level) -> String {
@@ -37,4 +39,29 @@ fn the_manual_names_every_key_and_what_becomes_of_it() {
         text.replace_range(start..end, &table(level));
     }
     golden(&path, &text);
+}
+
+#[test]
+fn the_settings_of_the_verdict_are_written_as_its_manual_says_and_are_what_it_says() {
+    let manual = include_str!("../../../../docs/verdict.md");
+    let chapter = manual.split("\n## Settings\n").nth(1).expect("the chapter");
+    let chapter = chapter.split("\n## ").next().unwrap_or_default();
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    let rows = chapter.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.map(|row| row.split('|').skip(1).take(2).map(cell).collect::<Vec<_>>());
+    let settings: Vec<String> = rows.map(|row| format!("{}: {}", row[0], row[1])).collect();
+    assert!(settings.len() >= 7, "{settings:?}");
+    // A key that there is not is a problem, and `web` has none.
+    let written = web(&format!("x-teal: {{rollback: {{{}}}}}", settings.join(", "))).teal.rollback;
+    assert_eq!(written, Rollback::default(), "{settings:?}");
+}
+
+#[test]
+fn what_the_manual_of_the_verdict_says_to_write_is_read() {
+    let manual = include_str!("../../../../docs/verdict.md");
+    let written: Vec<&str> = manual.split('`').skip(1).step_by(2).filter(|code| code.starts_with("on: ")).collect();
+    assert!(!written.is_empty());
+    for on in written {
+        assert_ne!(web(&format!("x-teal: {{rollback: {{{on}}}}}")).teal.rollback.on, Rollback::default().on, "{on}");
+    }
 }

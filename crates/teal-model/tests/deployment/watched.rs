@@ -246,7 +246,7 @@ fn a_pause_that_somebody_promoted_over_does_not_come_again_for_the_same_reason()
     let Step::Freeze(why) = decide(&deployment, &seen, 1) else { panic!() };
     deployment.apply(&Event::Frozen { why: why.clone() }, 1).unwrap();
     deployment.apply(&Event::Promoted { full: false, who: "ana".to_owned() }, 2).unwrap();
-    assert_eq!(deployment.notes, [why.clone(), format!("promoted by ana, although {why}")]);
+    assert_eq!(deployment.notes, [why.clone(), format!("promoted by ana in step 1 of 2, although {why}")]);
     deployment.state = State::Stepping { step: 1 };
     assert_eq!(decide(&deployment, &seen, 1_002), Step::Enter(State::Shifting { step: 2 }));
     seen.replicas.insert(candidate, vec![exited("green-1"), exited("green-2")]);
@@ -303,5 +303,10 @@ fn a_promotion_is_one_step_or_all_of_them_and_ends_a_freeze() {
         let Step::Promote(Promote { full, who }) = decide(&deployment, &seen, 60_000) else { panic!() };
         deployment.apply(&Event::Promoted { full, who }, 60_000).unwrap();
         assert_eq!((&deployment.state, &deployment.frozen), (&State::Shifting { step: next }, &None));
+        assert_eq!(deployment.notes.last().map(String::as_str), Some("promoted by me in step 1 of 2"));
     }
+    let mut deployment = watched(State::Baking);
+    deployment.apply(&Event::Promoted { full: false, who: "me".to_owned() }, 1).unwrap();
+    assert_eq!(deployment.state, State::Draining { closing: false });
+    assert_eq!(deployment.notes, ["promoted by me in the bake"]);
 }

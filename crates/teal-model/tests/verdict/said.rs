@@ -28,6 +28,14 @@ fn a_reason_is_said_in_numbers() {
 }
 
 #[test]
+fn first_evidence_is_told_without_a_chance() {
+    assert_eq!(
+        reason(Part::Errors, 1_930.0).counted("green (web 8)", "blue (web 7)"),
+        "green (web 8) failed 41 of 1,204 requests, blue (web 7) 1 of 1,198"
+    );
+}
+
+#[test]
 fn warnings_say_what_to_look_at() {
     let both = Warning::BothFail { candidate: Counts { n: 20, bad: 19 }, live: Counts { n: 2_000, bad: 1_900 } };
     assert_eq!(

@@ -60,7 +60,9 @@ fn of_release(line: &ReleaseLine) -> String {
         line.strategy,
         counted(u64::from(line.replicas), "replica")
     );
-    text.push_str(&format!("  image   {} ({})\n", line.image, short_id(&line.image_id)));
+    // One that could not be had has none.
+    let id = if line.image_id.is_empty() { String::new() } else { format!(" ({})", short_id(&line.image_id)) };
+    text.push_str(&format!("  image   {}{id}\n", line.image));
     for digest in &line.repo_digests {
         text.push_str(&format!("  digest  {digest}\n"));
     }
@@ -182,14 +184,26 @@ mod tests {
     #[test]
     fn what_was_noted_and_where_it_went_back_to_is_told() {
         let mut receipt = made_up::receipt();
-        receipt.notes =
-            vec!["turned down: green failed 3 of 120, blue 0 of 11,880".to_owned(), "promoted by ana@web1".to_owned()];
+        receipt.notes = [
+            "turned down on first evidence: green (web 4) failed 3 of 120 requests, blue (web 3) 0 of 11,880",
+            "promoted by ana@web1 in step 2 of 3",
+        ]
+        .map(str::to_owned)
+        .into();
         receipt.releases.remove(0);
         receipt.releases[0].back = Some(2);
         (receipt.traffic, receipt.steps) = (Traffic::None, Vec::new());
         golden("receipt-notes.txt", &text(&receipt, Paint::NONE));
         (receipt.releases[0].from, receipt.releases[0].to) = (Some(3), 2);
         assert!(text(&receipt, Paint::NONE).contains("web  3 -> 2, back (green)"));
+    }
+
+    #[test]
+    fn an_image_that_could_not_be_had_has_no_id() {
+        let mut receipt = made_up::receipt();
+        receipt.releases[0].image_id.clear();
+        let line = receipt.releases[0].image.clone();
+        assert!(text(&receipt, Paint::NONE).contains(&format!("  image   {line}\n")));
     }
 
     #[test]

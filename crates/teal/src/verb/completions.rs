@@ -1,8 +1,8 @@
 //! `teal completions`: a completion script on stdout.
 
-use crate::cli::Cli;
+use crate::cli::shown;
 use crate::verb::Context;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use teal_model::fault::Fault;
 
@@ -14,7 +14,7 @@ pub struct Arguments {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Result<u8, Fault> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "teal", &mut script);
+    clap_complete::generate(arguments.shell, &mut shown(), "teal", &mut script);
     context.out.raw(&script);
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `teal exec`: a command in a container of the live release, with this terminal as its own.
 
-use crate::cli::Files;
+use crate::cli::{Files, number};
 use crate::follow::Signals;
 use crate::frame::{self, Frame, Kind};
 use crate::print::Out;
@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(value_name = "SERVICE")]
     pub service: String,
     /// Which of its replicas, from 1; without it, the first that runs
-    #[arg(long, value_name = "I")]
+    #[arg(long, value_name = "I", value_parser = number::<u32>("the number of a replica, such as 2"))]
     pub replica: Option<u32>,
     /// No terminal for the command, even if this is one
     #[arg(short = 'T', long)]

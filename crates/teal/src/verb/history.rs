@@ -1,18 +1,19 @@
 //! `teal history`: deployments, newest first.
 
-use crate::cli::Files;
+use crate::cli::{Files, number};
 use crate::client::encode;
 use crate::print::history;
 use crate::verb::Context;
 use clap::Args;
+use std::num::NonZeroU32;
 use teal_model::api::Summary;
 use teal_model::fault::Fault;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// At most this many
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub limit: u32,
+    #[arg(short = 'n', long, default_value = "20", value_parser = number::<NonZeroU32>("a number from 1 on"))]
+    pub limit: NonZeroU32,
     /// Of every project of this host
     #[arg(long)]
     pub all: bool,

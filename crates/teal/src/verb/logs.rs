@@ -1,6 +1,6 @@
 //! `teal logs`: what the containers print.
 
-use crate::cli::LongFiles;
+use crate::cli::{LongFiles, number};
 use crate::client::encode;
 use crate::print::logs;
 use crate::verb::Context;
@@ -14,7 +14,7 @@ pub struct Arguments {
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
     /// Begin this many lines back, for each replica
-    #[arg(short = 'n', long, default_value_t = 100)]
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = number::<u32>("a number of lines, such as 100"))]
     pub lines: u32,
     /// Go on with what comes
     #[arg(short, long)]

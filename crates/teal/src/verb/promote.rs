@@ -1,10 +1,11 @@
-//! `teal promote`: a canary's next step, now.
+//! `teal promote`: a canary's next step, or the end of a bake, now.
 
 use crate::verb::Context;
 use crate::verb::running::Running;
 use crate::who::who;
 use clap::Args;
 use teal_model::api::{PromoteRequest, Summary};
+use teal_model::deployment::State;
 use teal_model::fault::Fault;
 
 #[derive(Debug, Args)]
@@ -23,7 +24,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
     let summary: Summary =
         client.post(&format!("/v1/deployments/{number}/promote"), &PromoteRequest { full, who: who() }).await?;
     context.out.show(&summary, |summary, _| {
-        let what = if full { "gets all requests" } else { "takes its next step" };
+        let what = match summary.state {
+            State::Baking => "goes live",
+            _ if full => "gets all requests",
+            _ => "takes its next step",
+        };
         format!("deployment {number} of {} {what}; `teal status` shows it", summary.project)
     });
     Ok(0)

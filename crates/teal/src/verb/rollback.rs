@@ -1,7 +1,7 @@
 //! `teal rollback`: back to the release before, in as little time as can be: one request to the agent, and nothing before it
 //! that it does not need.
 
-use crate::cli::Files;
+use crate::cli::{Files, number};
 use crate::print::plan;
 use crate::verb::{Context, abort, deploy};
 use crate::who::who;
@@ -15,7 +15,7 @@ pub struct Arguments {
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     /// To this release instead of the one before; with one service
-    #[arg(long, value_name = "RELEASE")]
+    #[arg(long, value_name = "RELEASE", value_parser = number::<u64>("a release number, such as 3"))]
     pub to: Option<u64>,
     /// Show what would be done; change nothing
     #[arg(long)]

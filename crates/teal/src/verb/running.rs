@@ -1,6 +1,6 @@
 //! The deployment that a verb is about, of those that have not ended.
 
-use crate::cli::Files;
+use crate::cli::{Files, number};
 use crate::client::{Client, encode};
 use crate::verb::Context;
 use clap::Args;
@@ -13,7 +13,7 @@ const RECENT: u32 = 50;
 #[derive(Debug, Args)]
 pub struct Running {
     /// The deployment's number; without it, the one of the project that runs
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = number::<u64>("a deployment number, such as 12"))]
     pub deployment: Option<u64>,
     #[command(flatten)]
     pub files: Files,

@@ -1,6 +1,6 @@
 //! `teal show`: one deployment in full.
 
-use crate::cli::Files;
+use crate::cli::{Files, number};
 use crate::client::encode;
 use crate::print::deployment;
 use crate::verb::Context;
@@ -11,7 +11,7 @@ use teal_model::fault::{Code, Fault};
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The deployment's number; without it, the project's last
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = number::<u64>("a deployment number, such as 12"))]
     pub deployment: Option<u64>,
     #[command(flatten)]
     pub files: Files,

@@ -1,5 +1,6 @@
 //! `teal takeover`: ports that nginx, or another process of this host, listens on become Teal's while both are served.
 
+use crate::cli::number;
 use crate::print::plan;
 use crate::verb::Context;
 use crate::verb::adopt::confirmed;
@@ -17,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Published ports of the project; the other process listens on them now
-    #[arg(required = true, value_name = "PORT")]
+    #[arg(required = true, value_name = "PORT", value_parser = number::<u16>("a port, such as 80"))]
     pub ports: Vec<u16>,
     /// The name of that process
     #[arg(long, default_value = "nginx", value_name = "NAME")]

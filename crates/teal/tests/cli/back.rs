@@ -2,7 +2,10 @@
 
 use crate::common::{Fake, Reply, Request, finish, json, lines};
 use crate::made_up;
-use teal_model::api::{Accepted, PromoteRequest, PruneRequest, Pruned, PrunedImage, RollbackRequest, RolledBack, What};
+use teal_model::api::{
+    Accepted, PromoteRequest, PruneRequest, Pruned, PrunedImage, RollbackRequest, RolledBack, Summary, What,
+};
+use teal_model::deployment::State;
 
 #[test]
 fn an_abort_waits_until_requests_are_back() {
@@ -119,11 +122,13 @@ fn a_canary_is_promoted_or_frozen_as_the_one_deployment_that_runs() {
     let fake = Fake::new(|request| match request.line.as_str() {
         "GET /v1/deployments?project=shop&limit=50" => json(&made_up::history()),
         "POST /v1/deployments/13/promote" | "POST /v1/deployments/13/freeze" => json(&made_up::summary()),
+        "POST /v1/deployments/14/promote" => json(&Summary { state: State::Baking, ..made_up::summary() }),
         other => panic!("{other}"),
     });
     for (verb, says, full) in [
         (&["promote"][..], "takes its next step", Some(false)),
         (&["promote", "13", "--full"], "gets all requests", Some(true)),
+        (&["promote", "14"], "goes live", Some(false)),
         (&["freeze"], "stays as it is until `teal promote`", None),
     ] {
         fake.seen.lock().unwrap().clear();
