@@ -336,7 +336,7 @@ impl Agent {
         for record in &chosen {
             self.journal.forget(&record.service)?;
             self.clear_alert(&record.service.to_string());
-            self.clear_alert(&record.live.as_ref().map(|live| live.release.to_string()).unwrap_or_default());
+            self.clear_alert(&crate::whole::subject(&record.service));
         }
         self.know_adopted()?;
         self.watch.refresh().await;

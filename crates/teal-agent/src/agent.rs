@@ -384,7 +384,15 @@ impl Agent {
             .into_iter()
             .filter(|(key, history)| key.project == project.name && history.rate().is_some());
         running.history = known.map(|(key, _)| key.service).collect();
+        // Containers may have ended since it was looked last; going back needs no such look, and shall be quick.
+        if request.choice.back.is_empty() {
+            self.watch.refresh().await;
+        }
+        let changing = self.changing()?;
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
+            let settled = record.live.as_ref().filter(|_| !changing.contains(&record.service));
+            let not_whole = settled.and_then(|live| self.not_whole(live));
+            running.not_whole.extend(not_whole.map(|why| (record.service.service.clone(), why)));
             if let Some(mut live) = record.live_release() {
                 live.doors = doors.get(&live.release).cloned().unwrap_or_default();
                 let short = self.short_of_memory(&live.release);
@@ -637,6 +645,7 @@ impl Agent {
             self.free_addresses_of(record)?;
             self.journal.forget(&record.service)?;
             self.clear_alert(&record.service.to_string());
+            self.clear_alert(&crate::whole::subject(&record.service));
         }
         self.know_adopted()?;
         removed.networks = self.tidy(&request.project, None).await?;

@@ -522,6 +522,10 @@ impl Conductor {
                 }
                 _ => self.agent.clear_alert(&subject),
             }
+            // What it said was of the release before.
+            if self.deployment.state == State::Done {
+                self.agent.clear_alert(&crate::whole::subject(&member.service));
+            }
         }
     }
 

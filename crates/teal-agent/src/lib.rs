@@ -41,6 +41,7 @@ mod takeover;
 pub mod traffic;
 mod warm;
 pub mod warmup;
+mod whole;
 mod words;
 pub mod world;
 

@@ -151,20 +151,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             keep_named(agent, &world, &live.release, &stored, how).await;
         }
         if live.is_adopted() {
-            let gone = live.adopted.iter().filter(|replica| !world.replicas.contains_key(&replica.id));
-            let gone: Vec<&str> = gone.map(|replica| replica.name.as_str()).collect();
-            let subject = live.release.to_string();
-            match gone.is_empty() {
-                true => agent.clear_alert(&subject),
-                false => agent.alert(
-                    &subject,
-                    format!(
-                        "{}: adopted, and {} is gone; Teal cannot make it again: `teal deploy`, or `teal adopt --undo`",
-                        record.service,
-                        gone.join(", ")
-                    ),
-                ),
-            }
+            agent.tell_whether_whole(live);
             continue;
         }
         // A job has run, whether its container is still there or not.
@@ -174,11 +161,13 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
-            match agent.start_release(&live.release, how).await {
-                Ok(()) => agent.clear_alert(&live.release.to_string()),
-                Err(fault) => agent.alert(&live.release.to_string(), format!("{} is not whole: {fault}", live.release)),
+            if let Err(fault) = agent.start_release(&live.release, how).await {
+                let subject = crate::whole::subject(&record.service);
+                agent.alert(&subject, format!("{} is not whole: {fault}", live.release));
+                continue;
             }
         }
+        agent.tell_whether_whole(live);
     }
     agent.cool_down(&busy).await?;
     // Those of a holder that has started again are in a namespace that nobody is in any more.

@@ -14,6 +14,7 @@ mod groups;
 mod journal;
 mod migrate;
 mod names;
+mod outside;
 mod process;
 mod prune;
 mod reach;
