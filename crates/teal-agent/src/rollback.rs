@@ -51,8 +51,11 @@ impl Agent {
             let unfinished = self.journal.unfinished()?;
             let Some(kept) = unfinished.iter().find(|kept| concerns(kept)) else { return Ok(None) };
             let number = kept.deployment.number;
-            let aborted = RolledBack::Aborted { deployment: number };
             let plan = &kept.deployment.plan;
+            let aborted = match request.dry_run {
+                true => RolledBack::WouldAbort { deployment: number, plan: Box::new(plan.clone()) },
+                false => RolledBack::Aborted { deployment: number },
+            };
             // Somebody else was quicker: his way back is not taken back.
             let goes_back =
                 |member: &Member| member.safety.back.is_some_and(|back| request.to.is_none_or(|to| to == back.to));
@@ -62,9 +65,6 @@ impl Agent {
                     false => RolledBack::Deploys(Box::new(Accepted { deployment: number, plan: plan.clone() })),
                 }));
             }
-            if request.dry_run {
-                return Ok(Some(aborted));
-            }
             match &kept.deployment.state {
                 State::Reverting { .. } => return Ok(Some(aborted)),
                 state if state.may_revert() => {
@@ -73,8 +73,13 @@ impl Agent {
                             format!("deployment {number} runs, and taking it back does not lead to release {to}");
                         return Err(Fault::new(Code::Busy, what).hint("take it back first: `teal rollback`"));
                     }
-                    return self.abort(number, &request.who).map(|_| Some(aborted));
+                    if !request.dry_run {
+                        self.abort(number, &request.who)?;
+                    }
+                    return Ok(Some(aborted));
                 }
+                // Its candidate is live already, and gone back from as such.
+                _ if request.dry_run => return Ok(None),
                 _ if Instant::now() >= deadline => {
                     return Err(Fault::new(Code::Busy, format!("deployment {number} is about to end")));
                 }

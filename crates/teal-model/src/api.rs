@@ -117,6 +117,8 @@ pub enum RolledBack {
     Deploys(Box<Accepted>),
     /// With `dry_run`.
     Would { plan: Box<Plan> },
+    /// With `dry_run`, while a deployment runs: that would be taken back.
+    WouldAbort { deployment: u64, plan: Box<Plan> },
 }
 
 /// Images of releases that nobody can go back to any more.
