@@ -305,6 +305,9 @@ pub enum What {
     },
     Planned {
         plan: Box<Plan>,
+        /// For people: the step that begins with it, if one does.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        step: String,
     },
     Failed {
         fault: Fault,
