@@ -234,14 +234,19 @@ impl Agent {
         if choice.force || !choice.back.is_empty() {
             return Ok(());
         }
+        let mut refused = Vec::new();
         for member in &plan.members {
             let Some(before) = self.journal.taken_back(&member.service)? else { continue };
             if member.image_id.as_ref() == Some(&before.image_id) && member.settings_hash == before.settings_hash {
-                let what = format!("{} is what {} was, which was taken back", member.service, before.release);
-                return Err(Fault::new(Code::JustReverted, what).detail(vec![before.why]));
+                refused.push((&member.service, before));
             }
         }
-        Ok(())
+        // Without names every service that has not changed would be deployed, too.
+        let names: Vec<&str> = refused.iter().map(|(service, _)| service.service.as_str()).collect();
+        let once_more = Code::JustReverted.hint().replace("SERVICE", &names.join(" "));
+        let Some((service, before)) = refused.into_iter().next() else { return Ok(()) };
+        let what = format!("{service} is what {} was, which was taken back", before.release);
+        Err(Fault::new(Code::JustReverted, what).hint(once_more).detail(vec![before.why]))
     }
 
     pub fn promote(&self, deployment: u64, promote: Promote) -> Result<Kept, Fault> {
