@@ -1,6 +1,7 @@
 //! The agent as a whole: its parts, how it starts, and what a request to deploy, abort or remove becomes.
 
 use crate::clock::unix_ms;
+use crate::commands;
 use crate::conduct::Conductor;
 use crate::found;
 use crate::histories::Histories;
@@ -415,6 +416,7 @@ impl Agent {
             format!("{name} runs, and waits for the profile {} in the file: it goes on as it is", profiles(name))
         }));
         plan.warnings.extend(self.look_at_take(request).await?);
+        plan.warnings.extend(commands::warnings(project, &plan));
         match request.choice.remove_orphans {
             _ if !request.choice.back.is_empty() => {}
             true => plan.orphans.extend(

@@ -4,6 +4,7 @@ mod adopt;
 pub mod agent;
 pub mod api;
 pub mod clock;
+mod commands;
 pub mod conduct;
 mod containers;
 mod divert;
