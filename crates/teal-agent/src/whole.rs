@@ -20,30 +20,32 @@ fn stands(replica: &Replica) -> bool {
 impl Agent {
     /// In words, why it is not. None: it is, or nobody can say.
     pub fn not_whole(&self, live: &ReleaseRecord) -> Option<String> {
+        let lacks = self.lacks(live)?;
+        Some(format!("{} {} {lacks}", live.release.service.service, live.release.number))
+    }
+
+    fn lacks(&self, live: &ReleaseRecord) -> Option<String> {
         let world = self.watch.now();
         // A job has run, whether its container is still there or not.
         if live.job || !world.known || world.engine_error.is_some() {
             return None;
         }
         let standing = world.of(&live.release).filter(|replica| stands(replica)).count();
-        let (name, number) = (&live.release.service.service, live.release.number);
         let wanted = live.replicas;
-        (standing < wanted as usize)
-            .then(|| format!("{name} {number} is not whole: {standing} of {wanted} replicas run"))
+        (standing < wanted as usize).then(|| format!("is not whole: {standing} of {wanted} replicas run"))
     }
 
     /// Says so until it is whole again.
     pub fn tell_whether_whole(&self, live: &ReleaseRecord) {
         let service = &live.release.service;
-        let Some(why) = self.not_whole(live) else { return self.clear_alert(&subject(service)) };
+        let Some(lacks) = self.lacks(live) else { return self.clear_alert(&subject(service)) };
         let name = &service.service;
-        let back = live.before.map(|before| format!(", `teal rollback {name}` goes back to release {before}"));
-        let otherwise = match live.is_adopted() {
-            true => Some("; Teal has not made its containers and starts none of them again".to_owned()),
-            false => back,
+        let otherwise = match (live.is_adopted(), live.before) {
+            (true, _) => "; Teal has not made its containers and starts none of them again".to_owned(),
+            (false, Some(before)) => format!(", `teal rollback {name}` goes back to release {before}"),
+            (false, None) => String::new(),
         };
-        let otherwise = otherwise.unwrap_or_default();
-        let words = format!("{}/{why}. `teal deploy --force {name}` deploys it again{otherwise}", service.project);
+        let words = format!("{} {lacks}. `teal deploy --force {name}` deploys it again{otherwise}", live.release);
         self.alert_once(&subject(service), words);
     }
 

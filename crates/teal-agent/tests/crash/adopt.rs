@@ -300,7 +300,7 @@ fn an_adopted_container_that_is_gone_is_said() {
         engine.remove(ids.first().unwrap(), true).await.unwrap();
         tokio::time::sleep(Duration::from_secs(40)).await;
         let alerts = agent.alerts();
-        assert!(alerts.iter().any(|words| words.contains("1 is not whole: 1 of 2 replicas run")), "{alerts:?}");
+        assert!(alerts.iter().any(|words| words.contains("api@1 is not whole: 1 of 2 replicas run")), "{alerts:?}");
         assert_eq!(strangers(engine, ids).len(), 3, "nothing is made in its place");
         let plan = agent.preview(&of_two("v1")).await.unwrap();
         let because = plan.members.iter().map(|member| member.because.clone().unwrap()).collect::<Vec<_>>();

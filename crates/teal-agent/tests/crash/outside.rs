@@ -48,9 +48,9 @@ fn a_live_release_that_has_ended_is_said_and_deployed_again() {
         assert_eq!((said_later(&agent).await, because(&agent, &request).await), (vec![], None));
         for (standing, container) in [1, 0].into_iter().zip(shop.of("web")) {
             engine.kill(&container.id, 137);
-            let why = format!("web 1 is not whole: {standing} of 2 replicas run");
-            assert_eq!(because(&agent, &request).await, Some(why.clone()), "it is seen at once");
-            let says = format!("shop/{why}. `teal deploy --force web` deploys it again");
+            let lacks = format!("is not whole: {standing} of 2 replicas run");
+            assert_eq!(because(&agent, &request).await, Some(format!("web 1 {lacks}")), "it is seen at once");
+            let says = format!("shop/web@1 {lacks}. `teal deploy --force web` deploys it again");
             assert_eq!(said_later(&agent).await, [says]);
         }
         let number = agent.deploy(request.clone()).await.unwrap().deployment;
