@@ -515,12 +515,21 @@ impl Conductor {
         let what = match &event {
             Event::Entered { to } => What::Entered { state: to.clone(), step: step_words(&self.deployment, to) },
             Event::Failed { fault, .. } | Event::TakenBack { fault } => What::Failed { fault: fault.clone() },
-            Event::Resolved { plan } => What::Planned { plan: plan.clone() },
+            Event::Resolved { plan } => What::Planned { plan: plan.clone(), step: self.first_step(&event) },
             Event::Promoted { who, .. } => What::Warning { words: self.deployment.promoted_by(who) },
             Event::Frozen { why: words } | Event::Noted { words } => What::Warning { words: words.clone() },
             Event::Did { action, published } => What::Did { words: action.words(), ms: 0, published: *published },
         };
         self.record_as(event, what).await;
+    }
+
+    /// What begins as soon as the images are here; nothing where nothing has changed.
+    fn first_step(&self, resolved: &Event) -> String {
+        let mut next = self.deployment.clone();
+        match next.apply(resolved, unix_ms()) {
+            Ok(()) if !next.state.has_ended() => step_words(&next, &next.state),
+            _ => String::new(),
+        }
     }
 
     async fn record_as(&mut self, event: Event, what: What) {

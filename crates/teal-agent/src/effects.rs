@@ -8,7 +8,7 @@ use crate::runtime::{Container, ContainerSpec, RuntimeError, Status, label};
 use crate::store::StoredRelease;
 use crate::takeover::taken_from;
 use crate::traffic::Opening;
-use crate::world::{held_by, index_of};
+use crate::world::{held_by, index_of, migration_of, release_of};
 use futures_util::future::{join_all, try_join_all};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -260,12 +260,18 @@ impl Agent {
         let routing = self.publisher.routings().await.remove(service);
         let routed = |of: &ReleaseKey| routing.as_ref().is_some_and(|routing| routing.listed.contains(of));
         for container in self.runtime.list(&labels).await.map_err(fault_of)? {
-            if held_by(&container).is_none()
-                && !crate::world::release_of(&container).is_some_and(|of| wanted(&of) || routed(&of))
-            {
-                tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
-                self.runtime.stop(&container.id, DEFAULT_GRACE).await.map_err(fault_of)?;
-                self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
+            let migration = migration_of(&container);
+            let of = migration.clone().or_else(|| release_of(&container));
+            if held_by(&container).is_some() || of.is_some_and(|of| wanted(&of) || routed(&of)) {
+                continue;
+            }
+            tracing::warn!(container = container.name, "of an earlier deployment that got stuck: removed");
+            match migration {
+                Some(release) => self.end_migration(&release).await?,
+                None => {
+                    self.runtime.stop(&container.id, DEFAULT_GRACE).await.map_err(fault_of)?;
+                    self.runtime.remove(&container.id, true).await.map_err(fault_of)?;
+                }
             }
         }
         Ok(())

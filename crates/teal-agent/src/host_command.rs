@@ -1,11 +1,12 @@
 //! A command of somebody's, run on the agent's host: without a shell, with few variables, and never longer than it may.
 
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -103,6 +104,34 @@ pub async fn run(command: &[String], surroundings: &Surroundings, within: Durati
         },
     };
     Ok(Ran { ended, last_lines: lines.all() })
+}
+
+/// Why this host cannot run it; None: it is there, and may be executed.
+pub fn missing(command: &[String], directory: &Path) -> Option<String> {
+    let program = command.first()?;
+    if !directory.is_dir() {
+        return Some(format!("the folder {} is not there", directory.display()));
+    }
+    if program.contains('/') {
+        let path: PathBuf = directory.join(program).components().collect();
+        let named = path.display();
+        return match path.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(format!("there is no {named} on this host")),
+            Err(error) => Some(format!("{named}: {error}")),
+            Ok(found) if !found.is_file() => Some(format!("{named} is no program")),
+            Ok(_) => may_not_be_executed(&path).then(|| format!("{named} may not be executed")),
+        };
+    }
+    let places = std::env::var_os("PATH")?;
+    let there = |place: PathBuf| {
+        let path = directory.join(place).join(program);
+        path.is_file() && !may_not_be_executed(&path)
+    };
+    (!std::env::split_paths(&places).any(there)).then(|| format!("there is no {program} in the agent's PATH"))
+}
+
+fn may_not_be_executed(path: &Path) -> bool {
+    access(path, Access::EXEC_OK).is_err()
 }
 
 #[derive(Default)]

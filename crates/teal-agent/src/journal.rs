@@ -202,7 +202,7 @@ impl Journal {
                 )?;
             }
             put_releases(t, deployment.number, &deployment.plan, now_ms)?;
-            let planned = What::Planned { plan: Box::new(deployment.plan.clone()) };
+            let planned = What::Planned { plan: Box::new(deployment.plan.clone()), step: String::new() };
             put_entry(t, deployment.number, now_ms, Some(&Entry::Began { deployment: deployment.number }), planned)?;
             put_snapshot(t, deployment)
         })
@@ -316,7 +316,7 @@ impl Journal {
                 params![deployment.number as i64, serde_json::to_string(receipt)?],
             )?;
             put_snapshot(t, deployment)?;
-            let planned = What::Planned { plan: Box::new(deployment.plan.clone()) };
+            let planned = What::Planned { plan: Box::new(deployment.plan.clone()), step: String::new() };
             put_entry(t, deployment.number, now_ms, Some(&Entry::Began { deployment: deployment.number }), planned)?;
             put_entry(t, deployment.number, now_ms, None, What::Ended { receipt: Box::new(receipt.clone()) })?;
             Ok(())

@@ -5,6 +5,7 @@ pub mod agent;
 mod alerts;
 pub mod api;
 pub mod clock;
+mod commands;
 pub mod conduct;
 mod containers;
 mod divert;
@@ -44,6 +45,7 @@ mod takeover;
 pub mod traffic;
 mod warm;
 pub mod warmup;
+mod whole;
 mod words;
 pub mod world;
 

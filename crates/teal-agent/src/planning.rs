@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, fault_of};
 use crate::clock::unix_ms;
+use crate::commands;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use teal_model::api::DeployRequest;
@@ -79,7 +80,15 @@ impl Agent {
             .into_iter()
             .filter(|(key, history)| key.project == project.name && history.rate().is_some());
         running.history = known.map(|(key, _)| key.service).collect();
+        // Containers may have ended since it was looked last; going back needs no such look, and shall be quick.
+        if request.choice.back.is_empty() {
+            self.watch.refresh().await;
+        }
+        let changing = self.changing()?;
         for record in self.journal.services()?.into_iter().filter(|record| record.service.project == project.name) {
+            let settled = record.live.as_ref().filter(|_| !changing.contains(&record.service));
+            let not_whole = settled.and_then(|live| self.not_whole(live));
+            running.not_whole.extend(not_whole.map(|why| (record.service.service.clone(), why)));
             if let Some(mut live) = record.live_release() {
                 live.doors = doors.get(&live.release).cloned().unwrap_or_default();
                 let short = self.short_of_memory(&live.release);
@@ -102,6 +111,7 @@ impl Agent {
             format!("{name} runs, and waits for the profile {} in the file: it goes on as it is", profiles(name))
         }));
         plan.warnings.extend(self.look_at_take(request).await?);
+        plan.warnings.extend(commands::warnings(project, &plan));
         match request.choice.remove_orphans {
             _ if !request.choice.back.is_empty() => {}
             true => plan.orphans.extend(

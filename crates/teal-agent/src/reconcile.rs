@@ -155,7 +155,6 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
     });
     for record in services.iter().filter(|record| !busy.contains(&record.service)) {
         let Some(live) = &record.live else { continue };
-        let whole = Subject::Release(live.release.clone(), "replicas");
         let how = Replicas { color: live.color, span: Span::ALL, restarts: true };
         // Containers that somebody else made stand where he put them.
         if !live.is_adopted()
@@ -168,16 +167,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
             }
         }
         if live.is_adopted() {
-            let gone = live.adopted.iter().filter(|replica| !world.replicas.contains_key(&replica.id));
-            let gone: Vec<&str> = gone.map(|replica| replica.name.as_str()).collect();
-            let words = || {
-                format!(
-                    "{}: adopted, and {} is gone; Teal cannot make it again: `teal deploy`, or `teal adopt --undo`",
-                    record.service,
-                    gone.join(", ")
-                )
-            };
-            agent.tell(whole, if gone.is_empty() { Ok(()) } else { Err(words()) });
+            agent.tell_whether_whole(live);
             continue;
         }
         // A job has run, whether its container is still there or not.
@@ -187,11 +177,12 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         let there: BTreeSet<u32> = world.of(&live.release).map(|replica| replica.index).collect();
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
-            let started = agent.start_release(&live.release, how).await;
-            agent.tell(whole, started.map_err(|fault| format!("{} is not whole: {fault}", live.release)));
-        } else {
-            agent.clear_alert(whole);
+            if let Err(fault) = agent.start_release(&live.release, how).await {
+                agent.alert(crate::whole::subject(live), format!("{} is not whole: {fault}", live.release));
+                continue;
+            }
         }
+        agent.tell_whether_whole(live);
     }
     agent.cool_down(&busy).await?;
     // Those of a holder that has started again are in a namespace that nobody is in any more.

@@ -126,8 +126,11 @@ impl Agent {
             let unfinished = self.journal.unfinished()?;
             let Some(kept) = unfinished.iter().find(|kept| concerns(kept)) else { return Ok(None) };
             let number = kept.deployment.number;
-            let aborted = RolledBack::Aborted { deployment: number };
             let plan = &kept.deployment.plan;
+            let aborted = match request.dry_run {
+                true => RolledBack::WouldAbort { deployment: number, plan: Box::new(plan.clone()) },
+                false => RolledBack::Aborted { deployment: number },
+            };
             // Somebody else was quicker: his way back is not taken back.
             let goes_back =
                 |member: &Member| member.safety.back.is_some_and(|back| request.to.is_none_or(|to| to == back.to));
@@ -141,9 +144,6 @@ impl Agent {
                     }
                 }));
             }
-            if request.dry_run {
-                return Ok(Some(aborted));
-            }
             match &kept.deployment.state {
                 State::Reverting { .. } => return Ok(Some(aborted)),
                 state if state.may_revert() => {
@@ -152,8 +152,13 @@ impl Agent {
                             format!("deployment {number} runs, and taking it back does not lead to release {to}");
                         return Err(Fault::new(Code::Busy, what).hint("take it back first: `teal rollback`"));
                     }
-                    return self.abort(number, &request.who).map(|_| Some(aborted));
+                    if !request.dry_run {
+                        self.abort(number, &request.who)?;
+                    }
+                    return Ok(Some(aborted));
                 }
+                // Its candidate is live already, and gone back from as such.
+                _ if request.dry_run => return Ok(None),
                 _ if Instant::now() >= deadline => {
                     return Err(Fault::new(Code::Busy, format!("deployment {number} is about to end")));
                 }
@@ -293,15 +298,20 @@ impl Agent {
             let mut same = plan.members.iter().filter(|member| member.service == before.release.service);
             same.any(|one| one.image_id.as_ref() == Some(&before.image_id) && one.settings_hash == before.settings_hash)
         };
+        let mut refused = Vec::new();
         for member in &plan.members {
             let Some(before) = self.journal.taken_back(&member.service)?.filter(again) else { continue };
             // Of several nobody knows which one it was for: with another one changed it may be put right.
             if self.journal.taken_back_with(&before)?.iter().all(again) {
-                let what = format!("{} is what {} was, which was taken back", member.service, before.release);
-                return Err(Fault::new(Code::JustReverted, what).detail(vec![before.why]));
+                refused.push((&member.service, before));
             }
         }
-        Ok(())
+        // Without names every service that has not changed would be deployed, too.
+        let names: Vec<&str> = refused.iter().map(|(service, _)| service.service.as_str()).collect();
+        let once_more = Code::JustReverted.hint().replace("SERVICE", &names.join(" "));
+        let Some((service, before)) = refused.into_iter().next() else { return Ok(()) };
+        let what = format!("{service} is what {} was, which was taken back", before.release);
+        Err(Fault::new(Code::JustReverted, what).hint(once_more).detail(vec![before.why]))
     }
 
     pub fn promote(&self, deployment: u64, promote: Promote) -> Result<Kept, Fault> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use teal_model::api::{Notice, What};
-use teal_model::deployment::{Deployment, Growth, Phase, Published, State, percent};
+use teal_model::deployment::{Action, Deployment, Growth, Phase, Published, State, percent};
 use teal_model::plan::Member;
 use teal_model::receipt::{ReleaseLine, StepTime};
 
@@ -10,6 +10,7 @@ use teal_model::receipt::{ReleaseLine, StepTime};
 const NO_BAKE: &str = "bake: nothing to do";
 const NO_DRAIN: &str = "drain: nothing to do";
 const NO_DELAY: &str = "delay: nothing to do";
+const PREPARE: &str = "prepare networks and holders";
 
 /// For people: what the deployment does in this state.
 pub fn step_words(deployment: &Deployment, state: &State) -> String {
@@ -155,11 +156,14 @@ pub fn release_lines(deployment: &Deployment) -> Vec<ReleaseLine> {
     lines.collect()
 }
 
-/// How long each state lasted, from the journal's own times.
+/// How long each state lasted, from the journal's own times. What prepares the ground for containers, member by member, is
+/// told once, for all of them.
 pub fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime> {
     let mut steps: Vec<StepTime> = Vec::new();
     let mut began = started_ms;
     let mut current = ("plan".to_owned(), None::<Published>);
+    let preparing = Action::EnsureNetwork.words();
+    let mut prepared = None::<(usize, u64)>;
     let close = |steps: &mut Vec<StepTime>, (step, published): (String, Option<Published>), from: u64, to: u64| {
         let acknowledged_in_us = published.map(|published| published.acknowledged_us.saturating_sub(published.sent_us));
         steps.push(StepTime {
@@ -171,7 +175,7 @@ pub fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime
     };
     for notice in notices {
         match &notice.what {
-            What::Entered { step, .. } => {
+            What::Entered { step, .. } | What::Planned { step, .. } if !step.is_empty() => {
                 close(&mut steps, std::mem::replace(&mut current, (step.clone(), None)), began, notice.at_ms);
                 began = notice.at_ms;
             }
@@ -179,11 +183,18 @@ pub fn steps(notices: &[Notice], started_ms: u64, ended_ms: u64) -> Vec<StepTime
                 close(&mut steps, std::mem::replace(&mut current, ("revert".to_owned(), None)), began, notice.at_ms);
                 began = notice.at_ms;
             }
+            What::Did { words, ms, .. } if *words == preparing => {
+                prepared.get_or_insert((steps.len(), 0)).1 += ms;
+                began += ms;
+            }
             What::Did { published: Some(published), .. } => current.1 = Some(*published),
             _ => {}
         }
     }
     close(&mut steps, current, began, ended_ms);
+    if let Some((at, ms)) = prepared {
+        steps.insert(at, StepTime { step: PREPARE.to_owned(), ms, table: None, acknowledged_in_us: None });
+    }
     steps.retain(|step| !matches!(step.step.as_str(), "done" | "reverted" | NO_BAKE | NO_DRAIN | NO_DELAY));
     steps
 }

@@ -120,6 +120,8 @@ pub enum RolledBack {
     Deploys(Box<Accepted>),
     /// With `dry_run`.
     Would { plan: Box<Plan> },
+    /// With `dry_run`, while a deployment runs: that would be taken back.
+    WouldAbort { deployment: u64, plan: Box<Plan> },
 }
 
 /// Images of releases that nobody can go back to any more.
@@ -309,6 +311,9 @@ pub enum What {
     },
     Planned {
         plan: Box<Plan>,
+        /// For people: the step that begins with it, if one does.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        step: String,
     },
     Failed {
         fault: Fault,

@@ -24,6 +24,7 @@ pub enum Code {
     PortInUse,
     ImageMissing,
     ReplicaExited,
+    ReplicaRemoved,
     NeverReady,
     NotHttp,
     MigrationFailed,
@@ -57,6 +58,7 @@ impl Code {
         Code::PortInUse,
         Code::ImageMissing,
         Code::ReplicaExited,
+        Code::ReplicaRemoved,
         Code::NeverReady,
         Code::NotHttp,
         Code::MigrationFailed,
@@ -91,6 +93,7 @@ impl Code {
             Code::PortInUse => "port_in_use",
             Code::ImageMissing => "image_missing",
             Code::ReplicaExited => "replica_exited",
+            Code::ReplicaRemoved => "replica_removed",
             Code::NeverReady => "never_ready",
             Code::NotHttp => "not_http",
             Code::MigrationFailed => "migration_failed",
@@ -129,6 +132,7 @@ impl Code {
             | Code::NginxStale => 7,
             Code::ImageMissing
             | Code::ReplicaExited
+            | Code::ReplicaRemoved
             | Code::NeverReady
             | Code::NotHttp
             | Code::MigrationFailed
@@ -163,6 +167,7 @@ impl Code {
             Code::PortInUse => "another process listens on a published port",
             Code::ImageMissing => "an image is not here and cannot be pulled",
             Code::ReplicaExited => "a candidate's container exited or was restarted while warming",
+            Code::ReplicaRemoved => "somebody else removed a candidate's containers; it was not found bad",
             Code::NeverReady => "a candidate was not ready within its deadline",
             Code::NotHttp => {
                 "a candidate answers on its port, but not in HTTP, which the release before it or `x-teal.mode` says it does"
@@ -206,12 +211,15 @@ impl Code {
                 "check the name and tag, `docker login`, or build it first and set `pull_policy: never`"
             }
             Code::ReplicaExited => "see its last log lines above; the live release serves as before",
+            Code::ReplicaRemoved => "see who removed them, then deploy again",
             Code::NeverReady => "see the last probe above; raise `x-teal.health.deadline` if it only needs more time",
             Code::NotHttp => "publish the port that speaks HTTP, or pass its bytes on with `x-teal: {mode: tcp}`",
             Code::MigrationFailed => "see its last log lines above; what it had done already stays done",
             Code::SmokeFailed => "see its last lines above; the live release serves as before",
             Code::Worse => "see the numbers and log lines above; the live release serves as before",
-            Code::JustReverted => "deploy another image or other settings; to try it once more, `teal deploy --force`",
+            Code::JustReverted => {
+                "deploy another image or other settings; to try it once more, `teal deploy --force SERVICE`"
+            }
             Code::ProxyDown => "see `proxy.log` in the state directory; the agent starts the proxy again by itself",
             Code::NginxDown => "start nginx, or name its pid file or container in `x-teal.nginx`",
             Code::NginxFile => {

@@ -267,6 +267,8 @@ pub struct Running {
     pub retained: BTreeMap<String, Warm>,
     /// Services of which it is known how often they fail.
     pub history: BTreeSet<String>,
+    /// Why a service's live release is not whole: what was asked for does not run.
+    pub not_whole: BTreeMap<String, String>,
     /// Why a service's release cannot be kept warm beside the next one.
     pub short_of_memory: BTreeMap<String, String>,
 }
@@ -344,7 +346,7 @@ pub fn plan(
     for name in warming_order(project) {
         let service = &project.services[&name];
         let live = running.live.get(&name).cloned();
-        let because = live.as_ref().and_then(|_| goes_along(service, &plan.members));
+        let mut because = live.as_ref().and_then(|_| goes_along(service, &plan.members));
         if !choice.services.is_empty() && !choice.services.contains(&name) && because.is_none() {
             continue;
         }
@@ -359,9 +361,12 @@ pub fn plan(
             && live.image_id == image.id
             && live.settings_hash == settings_hash
         {
-            let adopted = live.adopted.is_some();
-            plan.unchanged.push(Unchanged { service: key, release: live.release.number, adopted });
-            continue;
+            because = running.not_whole.get(&name).cloned();
+            if because.is_none() {
+                let adopted = live.adopted.is_some();
+                plan.unchanged.push(Unchanged { service: key, release: live.release.number, adopted });
+                continue;
+            }
         }
         if image.is_none_or(|image| image.may_change) {
             plan.unresolved.push(name.clone());

@@ -12,7 +12,9 @@ mod watched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use teal_model::config::Strategy;
-use teal_model::deployment::{Action, CLOSING_MS, Deployment, Event, Health, Promote, Pull, Seen, State, Step, decide};
+use teal_model::deployment::{
+    Action, CLOSING_MS, Deployment, Event, Health, Phase, Promote, Pull, Seen, State, Step, decide,
+};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
 use teal_model::plan::{Batches, LiveRelease, Member, Naming, Plan, Reach, Safety, Span, Unchanged};
@@ -583,6 +585,30 @@ fn a_member_that_dies_while_others_are_watched_takes_the_group_back_and_a_job_th
         seen.replicas.insert(plan.members[1].candidate.clone(), vec![Health::Ready, Health::Failed { fault }]);
         let step = decide(&deployment, &seen, 1);
         assert!(matches!(&step, Step::Fail(fault) if fault.code == Code::ReplicaExited), "{state:?}: {step:?}");
+    }
+}
+
+#[test]
+fn what_a_deployment_has_stopped_is_told_from_what_has_ended_by_itself() {
+    let mut plan = Plan { project: "shop".to_owned(), ..Plan::default() };
+    plan.members = vec![member("db", Strategy::Recreate, true), member("web", Strategy::BlueGreen, true)];
+    let live = |at: usize| plan.members[at].live.clone().unwrap().release;
+    let reverting = |phase| {
+        let why = Fault::new(Code::Aborted, "aborted");
+        State::Reverting { why, from: Box::new(State::Baking), phase }
+    };
+    for (state, db, web) in [
+        (State::Holding { member: 0 }, false, false),
+        (State::Stopping { member: 0, batch: 0 }, true, false),
+        (State::Stepping { step: 0 }, true, false),
+        (State::Retiring, true, true),
+        (reverting(Phase::Hold { member: 0 }), true, false),
+        (reverting(Phase::Clean), false, false),
+    ] {
+        let mut deployment = Deployment::new(1, plan.clone(), 0);
+        deployment.state = state.clone();
+        assert_eq!([0, 1].map(|at| deployment.has_stopped(&live(at), 1)), [db, web], "{state:?}");
+        assert!(!deployment.has_stopped(&plan.members[0].candidate, 1), "{state:?}");
     }
 }
 

@@ -3,9 +3,11 @@
 use super::watched::watched;
 use super::{Answer, Shared};
 use crate::agent::Agent;
-use crate::journal::{Retained, ServiceRecord};
+use crate::journal::{Kept, Retained, ServiceRecord};
 use crate::reach::Ways;
+use crate::runtime::Status as Runs;
 use crate::traffic::Counts;
+use crate::world::Replica;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -59,7 +61,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
             _ => None,
         };
         let warm = warm.remove(&record.service);
-        services.push(service(agent, &record, warm, &doors, statistics.as_deref(), of_nginx));
+        services.push(service(agent, &record, warm, &running, &doors, statistics.as_deref(), of_nginx));
     }
     let connections = statistics.as_ref().map(|statistics| statistics.connections).unwrap_or_default();
     let engine = agent.runtime.engine().await;
@@ -80,7 +82,7 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
             .filter(|kept| of_project(&kept.project))
             .filter_map(|kept| watched(agent, kept))
             .collect(),
-        running: running.iter().filter(|kept| of_project(&kept.project)).map(crate::journal::Kept::summary).collect(),
+        running: running.iter().filter(|kept| of_project(&kept.project)).map(Kept::summary).collect(),
         alerts,
     }))
 }
@@ -98,6 +100,7 @@ fn service(
     agent: &Agent,
     record: &ServiceRecord,
     warm: Option<Retained>,
+    running: &[Kept],
     doors: &HashMap<ReleaseKey, Vec<Door>>,
     statistics: Option<&Statistics>,
     of_nginx: Option<OfNginx>,
@@ -109,12 +112,17 @@ fn service(
     };
     let key: &ServiceKey = &record.service;
     let world = agent.watch.now();
+    let stopped = |replica: &Replica| {
+        matches!(replica.container.status, Runs::Exited { .. } | Runs::Dead | Runs::Removing)
+            && running.iter().any(|kept| kept.deployment.has_stopped(&replica.release, replica.index))
+    };
     let replicas = world.replicas.values().filter(|replica| &replica.release.service == key);
     let replicas = replicas.map(|replica| ReplicaStatus {
         container: replica.container.id.chars().take(12).collect(),
         name: replica.container.name.clone(),
         release: replica.release.number,
         health: match replica.health() {
+            _ if stopped(replica) => "stopped".to_owned(),
             Health::Ready if replica.is_job() => "completed".to_owned(),
             Health::Ready => "ready".to_owned(),
             Health::Warming { last } => format!("warming: {last}"),

@@ -299,8 +299,15 @@ fn an_adopted_container_that_is_gone_is_said() {
         adopt(&agent).await;
         engine.remove(ids.first().unwrap(), true).await.unwrap();
         tokio::time::sleep(Duration::from_secs(40)).await;
-        assert!(agent.alerts().iter().any(|words| words.contains("is gone")), "{:?}", agent.alerts());
+        let alerts = agent.alerts();
+        assert!(alerts.iter().any(|words| words.contains("api@1 is not whole: 1 of 2 replicas run")), "{alerts:?}");
         assert_eq!(strangers(engine, ids).len(), 3, "nothing is made in its place");
+        let plan = agent.preview(&of_two("v1")).await.unwrap();
+        let because = plan.members.iter().map(|member| member.because.clone().unwrap()).collect::<Vec<_>>();
+        assert_eq!(because, ["api 1 is not whole: 1 of 2 replicas run"]);
+        let accepted = agent.deploy(of_two("v1")).await.unwrap();
+        assert_eq!(wait_for(&agent, engine, traffic, accepted.deployment).await, State::Done);
+        assert_eq!(agent.alerts(), Vec::<String>::new());
     });
 }
 

@@ -19,6 +19,7 @@ mod jury;
 mod left_over;
 mod migrate;
 mod names;
+mod outside;
 mod preview;
 mod process;
 mod prune;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_agent::agent::Agent;
+use teal_agent::journal::Journal;
 use teal_agent::migrate::{Migration, MigrationEnd, migration_failed};
 use teal_agent::runtime::fake::{App, FakeRuntime, Moment, Op};
 use teal_agent::runtime::{Runtime, RuntimeError, Status, label};
@@ -275,4 +276,21 @@ fn a_migration_of_which_nobody_knows_how_it_ended_is_neither_done_twice_nor_take
         assert_eq!(until_ended(&agent, number).await, State::Done);
         assert_eq!((shop.of("web").len(), migrations(&shop)), (1, 1));
     });
+}
+
+#[test]
+fn its_time_is_its_own_and_what_it_ran_in_stays_until_the_end() {
+    let shop = about_to_migrate(0);
+    assert_eq!(shop.deploy(&migrating("v2", Some(0)).0), State::Done);
+    let receipt = Journal::open(shop.dir.path()).unwrap().deployment(2).unwrap().unwrap().receipt.unwrap();
+    let steps: Vec<&str> = receipt.steps.iter().map(|step| step.step.split(" (").next().unwrap()).collect();
+    let begins = ["pull images", "prepare networks and holders", "migrate for shop/web@2", "start shop/web@2"];
+    let at = steps.iter().position(|step| *step == begins[0]).unwrap();
+    assert_eq!(steps[at..at + begins.len()], begins);
+    let took = |step: usize| receipt.steps[at + step].ms;
+    assert!(took(0) < 5_000 && took(2) >= 4_900, "{:?}", receipt.steps);
+    let changes = shop.engine.changes();
+    let started = changes.iter().position(|change| change == "Start shop-web-green-1");
+    let removed = changes.iter().position(|change| change.starts_with("Remove") && change.contains("web-migrate-2"));
+    assert!(started.is_some() && started < removed, "{changes:?}");
 }

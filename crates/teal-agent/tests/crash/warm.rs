@@ -107,6 +107,10 @@ fn a_rollback_while_a_deployment_runs_takes_that_back() {
         tokio::time::sleep(Duration::from_secs(20)).await;
         let state = || agent.journal.deployment(number).unwrap().unwrap().deployment.state;
         assert_eq!(state(), State::Baking);
+        let would = agent.rollback(RollbackRequest { dry_run: true, ..back() }).await.unwrap();
+        assert!(matches!(would, RolledBack::WouldAbort { deployment, .. } if deployment == number), "{would:?}");
+        let elsewhere = agent.rollback(RollbackRequest { dry_run: true, to: Some(7), ..back() }).await.unwrap_err();
+        assert_eq!((elsewhere.code, state()), (Code::Busy, State::Baking), "nothing was done");
         let done = agent.rollback(back()).await.unwrap();
         assert_eq!(done, RolledBack::Aborted { deployment: number });
         let State::Reverted { why } = until_ended(&agent, number).await else { panic!("{:?}", state()) };

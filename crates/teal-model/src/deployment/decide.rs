@@ -212,7 +212,7 @@ fn missing(member: &Member, replicas: &[Health], wanted: usize) -> Option<Fault>
     let unknown = replicas.iter().any(|health| matches!(health, Health::Unknown { .. }));
     (replicas.len() < wanted && !unknown).then(|| {
         let what = format!("{} of {wanted} containers of {} are gone", wanted - replicas.len(), member.candidate);
-        Fault::new(Code::ReplicaExited, what).hint("somebody removed them; deploy again")
+        Fault::new(Code::ReplicaRemoved, what)
     })
 }
 

@@ -349,6 +349,25 @@ impl Deployment {
         self.is_warm() && !self.plan.members.is_empty() && (self.state.may_revert() || self.state == State::Retiring)
     }
 
+    /// A replica of a live release that this deployment has told to stop: it has not failed.
+    pub fn has_stopped(&self, release: &ReleaseKey, index: u32) -> bool {
+        let stopped = |at: usize, member: &Member| {
+            let by = |state: &State| {
+                let span = state.stopped_of_live(at, member).filter(|_| member.takes_its_turn());
+                span.is_some_and(|span| span.contains(index))
+            };
+            match &self.state {
+                State::Retiring => !member.retains(),
+                State::Reverting { from, phase: Phase::Back | Phase::Hold { .. } | Phase::Swap { .. }, .. } => by(from),
+                // It was started again.
+                State::Reverting { .. } => false,
+                state => by(state),
+            }
+        };
+        let of = |member: &Member| member.live.as_ref().is_some_and(|live| live.release == *release);
+        self.plan.members.iter().enumerate().any(|(at, member)| of(member) && stopped(at, member))
+    }
+
     /// Every candidate is warm.
     fn is_warm(&self) -> bool {
         self.plan.members.iter().all(Member::is_warm)

@@ -209,6 +209,7 @@ pub fn receipt() -> Receipt {
         ],
         steps: vec![
             step("pull images", 2_097, None),
+            step("prepare networks and holders", 214, None),
             step("wait until shop/web@4 (green, 2 replicas) is ready", 6_300, None),
             step("flip to shop/web@4", 2, Some(14)),
             step("retire shop/web@3", 3_200, Some(15)),

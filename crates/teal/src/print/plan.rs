@@ -154,6 +154,18 @@ pub fn releases(member: &Member) -> String {
     }
 }
 
+/// `web 3 <- 4, db 1 goes`: what would be left of it.
+pub fn taken_back(plan: &Plan) -> String {
+    let back = |member: &Member| {
+        let (name, candidate) = (&member.service.service, member.candidate.number);
+        match &member.live {
+            Some(live) => format!("{name} {} <- {candidate}", live.release.number),
+            None => format!("{name} {candidate} goes"),
+        }
+    };
+    plan.members.iter().map(back).collect::<Vec<_>>().join(", ")
+}
+
 fn image(member: &Member, unresolved: bool) -> String {
     match &member.image_id {
         Some(id) => format!("{} ({})", member.image, short_id(id)),

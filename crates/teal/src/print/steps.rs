@@ -46,19 +46,23 @@ impl Steps {
         texts.into_iter().map(|text| format!("{time}  {text}")).collect()
     }
 
+    fn begin(&mut self, step: &str) -> String {
+        self.now = step.to_owned();
+        self.number += 1;
+        format!("{} {}", self.paint.cyan(&format!("{}.", self.number)), self.paint.bold(step))
+    }
+
     fn texts(&mut self, notice: &Notice, progress_is_due: bool) -> Vec<String> {
         let paint = self.paint;
         match &notice.what {
             // Nothing to bake, nothing to drain.
             What::Entered { step, .. } if step.ends_with(": nothing to do") => Vec::new(),
             What::Entered { state, step } => {
-                self.now.clone_from(step);
                 let step = if step.is_empty() { state.name() } else { step };
-                if state.has_ended() {
-                    return vec![paint.bold(step)];
+                match state.has_ended() {
+                    true => vec![paint.bold(step)],
+                    false => vec![self.begin(step)],
                 }
-                self.number += 1;
-                vec![format!("{} {}", paint.cyan(&format!("{}.", self.number)), paint.bold(step))]
             }
             What::Doing { words } => {
                 self.now.clone_from(words);
@@ -77,10 +81,11 @@ impl Steps {
                 self.now = printable(words);
                 if tell { vec![format!("   {}", self.now)] } else { Vec::new() }
             }
-            What::Planned { plan } => {
-                let changes = changes(self.plan.as_ref(), plan);
+            What::Planned { plan, step } => {
+                let mut lines = changes(self.plan.as_ref(), plan);
                 self.plan = Some((**plan).clone());
-                changes
+                lines.extend((!step.is_empty()).then(|| self.begin(step)));
+                lines
             }
             What::Failed { fault } => {
                 let mut lines = vec![format!("   {} {}", paint.red("failed:"), printable(&fault.what))];
@@ -176,10 +181,11 @@ mod tests {
         let mut plan = made_up::plan();
         plan.members[1].strategy = teal_model::config::Strategy::Recreate;
         plan.members[1].why = "its image has a volume of its own at /data".to_owned();
-        let notice = made_up::notice(1, 0, What::Planned { plan: Box::new(plan) });
+        let notice =
+            made_up::notice(1, 0, What::Planned { plan: Box::new(plan), step: "migrate for shop/web@4".into() });
         assert_eq!(
             told(&[notice], false),
-            "     0.0 s     web: recreate, since its image has a volume of its own at /data\n"
+            "     0.0 s     web: recreate, since its image has a volume of its own at /data\n     0.0 s  1. migrate for shop/web@4\n"
         );
     }
 }

@@ -46,6 +46,13 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
                     RolledBack::Aborted { deployment } => deployment.to_string(),
                     RolledBack::Deploys(accepted) => accepted.deployment.to_string(),
                     RolledBack::Would { plan } => plan::text(plan, paint),
+                    RolledBack::WouldAbort { deployment, plan } => {
+                        format!(
+                            "would take back deployment {deployment} of {} ({})",
+                            plan.project,
+                            plan::taken_back(plan)
+                        )
+                    }
                 });
                 return Ok(0);
             }

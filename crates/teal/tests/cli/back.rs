@@ -118,6 +118,20 @@ fn a_rollback_needs_no_compose_file_that_can_be_read() {
 }
 
 #[test]
+fn a_rollback_that_would_take_back_what_runs_only_says_so() {
+    let fake = Fake::new(|_| json(&RolledBack::WouldAbort { deployment: 12, plan: Box::new(made_up::plan()) }));
+    for arguments in [&["rollback", "--dry-run"][..], &["rollback", "--dry-run", "--no-wait"]] {
+        let ran = fake.teal(arguments);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(ran.stdout, "would take back deployment 12 of shop (worker 1 goes, web 3 <- 4)\n");
+    }
+    let ran = fake.teal(&["rollback", "--dry-run", "--output", "json"]);
+    let answer: RolledBack = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(matches!(answer, RolledBack::WouldAbort { deployment: 12, .. }), "{ran:?}");
+    assert_eq!(fake.asked().len(), 3, "it is not followed");
+}
+
+#[test]
 fn a_canary_is_promoted_or_frozen_as_the_one_deployment_that_runs() {
     let fake = Fake::new(|request| match request.line.as_str() {
         "GET /v1/deployments?project=shop&limit=50" => json(&made_up::history()),
