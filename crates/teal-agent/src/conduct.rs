@@ -615,6 +615,10 @@ impl Conductor {
                 }
                 _ => self.agent.clear_alert(subject),
             }
+            // What it said was of the release before.
+            if let Some(before) = member.live.as_ref().filter(|_| self.deployment.state == State::Done) {
+                self.agent.clear_alert(crate::whole::subject(&before.release));
+            }
         }
     }
 

@@ -178,7 +178,7 @@ async fn tidy_up(agent: &Arc<Agent>) -> Result<(), Fault> {
         if (1..=live.replicas).any(|index| !there.contains(&index)) {
             tracing::warn!(release = %live.release, "replicas are missing: they are started again");
             if let Err(fault) = agent.start_release(&live.release, how).await {
-                agent.alert(crate::whole::subject(live), format!("{} is not whole: {fault}", live.release));
+                agent.alert(crate::whole::subject(&live.release), format!("{} is not whole: {fault}", live.release));
                 continue;
             }
         }

@@ -7,11 +7,11 @@ use crate::runtime::Status;
 use crate::world::Replica;
 use std::collections::BTreeSet;
 use teal_model::fault::Fault;
-use teal_model::ids::ServiceKey;
+use teal_model::ids::{ReleaseKey, ServiceKey};
 
 /// What an alert of it is about.
-pub fn subject(live: &ReleaseRecord) -> Subject {
-    Subject::Release(live.release.clone(), "replicas")
+pub fn subject(live: &ReleaseKey) -> Subject {
+    Subject::Release(live.clone(), "replicas")
 }
 
 fn stands(replica: &Replica) -> bool {
@@ -38,7 +38,7 @@ impl Agent {
 
     /// Says so until it is whole again.
     pub fn tell_whether_whole(&self, live: &ReleaseRecord) {
-        let Some(lacks) = self.lacks(live) else { return self.clear_alert(subject(live)) };
+        let Some(lacks) = self.lacks(live) else { return self.clear_alert(subject(&live.release)) };
         let name = &live.release.service.service;
         let otherwise = match (live.is_adopted(), live.before) {
             (true, _) => "; Teal has not made its containers and starts none of them again".to_owned(),
@@ -46,7 +46,7 @@ impl Agent {
             (false, None) => String::new(),
         };
         let words = format!("{} {lacks}. `teal deploy --force {name}` deploys it again{otherwise}", live.release);
-        self.alert_once(subject(live), words);
+        self.alert_once(subject(&live.release), words);
     }
 
     /// Services whose containers a deployment is changing: what of them does not run it may have stopped itself.

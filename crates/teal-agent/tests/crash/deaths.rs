@@ -140,7 +140,9 @@ impl Story {
         assert_eq!((split, entry.holding), (vec![live], false), "{when}");
         let mut listed: Vec<u64> = entry.releases.iter().map(|one| one.release.number).collect();
         listed.sort();
-        assert_eq!(listed, wanted.iter().map(|one| one.0).collect::<Vec<_>>(), "{when}: what is warm may be asked");
+        let mut runs: Vec<u64> = wanted.iter().map(|one| one.0).collect();
+        runs.dedup();
+        assert_eq!(listed, runs, "{when}: what is warm may be asked");
         let serving = entry.releases.iter().filter(|one| one.release.number == live).map(|one| one.backends.len());
         assert_eq!(serving.sum::<usize>(), replicas, "{when}");
     }

@@ -121,7 +121,7 @@ fn one_that_is_held_in_a_step_says_why() {
         let held = || agent.handle(number).and_then(|handle| handle.judged.borrow().held.clone());
         tokio::time::sleep(Duration::from_millis(200)).await;
         let why = held().unwrap();
-        let wanted = "the share of web is turned down until it does well for a while (green failed ";
+        let wanted = "the share of web is turned down until it does well for a while (green (web 2) failed ";
         assert!(why.starts_with(wanted), "{why}");
         until(&agent, number, |deployment| deployment.state == State::Baking).await;
         assert_eq!(held(), None);
