@@ -19,6 +19,7 @@ pub mod judges;
 mod jury;
 mod kept;
 mod keys;
+mod lineage;
 pub mod meter;
 pub mod migrate;
 mod names;
