@@ -346,16 +346,16 @@ impl Conductor {
     fn ensure_pulls(&self) {
         // What is warm runs already.
         for member in self.deployment.plan.members.iter().filter(|member| !member.is_warm()) {
-            if self.pulls.all().contains_key(&member.image) {
+            if self.pulls.all().contains_key(member.reference()) {
                 continue;
             }
-            self.pulls.set(&member.image, Pull::Running);
-            let policy = self
-                .agent
-                .store
-                .release(&member.candidate)
-                .map_or(PullPolicy::Default, |stored| stored.service.pull_policy);
-            let (agent, pulls, image) = (self.agent.clone(), self.pulls.clone(), member.image.clone());
+            self.pulls.set(member.reference(), Pull::Running);
+            let written = self.agent.store.release(&member.candidate).map(|stored| stored.service.pull_policy);
+            let policy = match member.pinned {
+                Some(_) => PullPolicy::Missing,
+                None => written.unwrap_or(PullPolicy::Default),
+            };
+            let (agent, pulls, image) = (self.agent.clone(), self.pulls.clone(), member.reference().to_owned());
             tokio::spawn(async move {
                 let (progress, mut said) = mpsc::channel(8);
                 let listener = pulls.clone();
@@ -391,9 +391,8 @@ impl Conductor {
         let mut images = BTreeMap::new();
         for member in &self.deployment.plan.members {
             let gone = || Fault::new(Code::ImageMissing, format!("the image {} went away again", member.image));
-            // A warm one has the name that it was deployed by, which may be another image's by now.
-            let image = member.image_id.as_ref().filter(|_| member.is_warm()).unwrap_or(&member.image);
-            images.insert(image.clone(), self.agent.facts(image).await?.ok_or_else(gone)?);
+            let image = member.reference();
+            images.insert(image.to_owned(), self.agent.facts(image).await?.ok_or_else(gone)?);
         }
         let mut plan = match request.choice.services.is_empty() {
             true => self.deployment.plan.clone(),

@@ -17,7 +17,7 @@ use teal_model::config::{MountKind, Restart, Volume};
 use teal_model::deployment::{Action, Deployment, Published, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{Color, ReleaseKey, ServiceKey};
-use teal_model::plan::{Plan, Span, listeners, overlap};
+use teal_model::plan::{Member, Plan, Span, listeners, overlap};
 use teal_model::wire::{ListenerKey, Route};
 
 /// Compose's `stop_grace_period` where nothing else is known.
@@ -60,7 +60,13 @@ impl Agent {
                 self.start_release(release, how).await?;
             }
             Action::StopRelease { release, span } => self.stop_release(release, *span).await?,
-            Action::RemoveRelease { release } => self.remove_release(release).await?,
+            Action::RemoveRelease { release } => {
+                let is_first = |member: &Member| member.candidate == *release && member.live.is_none();
+                match deployment.plan.members.iter().any(is_first) {
+                    true => self.remove_first_release(release).await?,
+                    false => self.remove_release(release).await?,
+                }
+            }
             Action::SetRestart { release } => {
                 let restart = restart_of(&self.store.release(release)?.service);
                 let containers = self.containers_of(release).await?;
@@ -362,6 +368,15 @@ impl Agent {
     pub async fn remove_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
         let containers = self.containers_of(release).await?;
         try_join_all(containers.iter().map(|container| self.runtime.remove(&container.id, true)))
+            .await
+            .map_err(fault_of)?;
+        Ok(())
+    }
+
+    /// One that comes to nothing before anything was live: no later one carries its anonymous volumes on.
+    async fn remove_first_release(&self, release: &ReleaseKey) -> Result<(), Fault> {
+        let containers = self.containers_of(release).await?;
+        try_join_all(containers.iter().map(|container| self.runtime.remove_with_volumes(&container.id)))
             .await
             .map_err(fault_of)?;
         Ok(())

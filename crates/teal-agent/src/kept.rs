@@ -6,6 +6,7 @@
 //! ```
 
 use crate::agent::Agent;
+use crate::lineage::Lineage;
 use std::collections::{BTreeMap, BTreeSet};
 use teal_model::fault::Fault;
 use teal_model::ids::{ReleaseKey, ServiceKey};
@@ -24,8 +25,7 @@ pub enum Stays {
 /// What is known of releases.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// Every one that the journal has; was it ever live?
-    pub releases: BTreeMap<ReleaseKey, bool>,
+    pub lineages: BTreeMap<ServiceKey, Lineage>,
     /// Of each service that runs.
     pub live: BTreeMap<ServiceKey, Live>,
     pub routed: BTreeSet<ReleaseKey>,
@@ -51,15 +51,11 @@ impl KeptReleases {
         kept.keep(known.routed.iter().chain(&known.warm).cloned(), Stays::Containers);
         kept.keep(known.deployed.iter().cloned(), Stays::Settings);
         for (service, live) in &known.live {
-            kept.keep([ReleaseKey::new(service.clone(), live.number)], Stays::Containers);
-            let window = live.keep.map_or(usize::MAX, |keep| keep as usize);
-            let all = || known.releases.iter().rev().filter(|(release, _)| &release.service == service);
-            let were_live = all().filter(|(_, was_live)| **was_live).map(|(release, _)| release.clone());
-            // What somebody went back from stays as well, beside those before what is live.
-            let (newer, rest): (Vec<_>, Vec<_>) = were_live.partition(|release| release.number > live.number);
-            kept.keep(newer.into_iter().take(window).chain(rest.into_iter().take(window)), Stays::Settings);
-            let after = all().map(|(release, _)| release).filter(|release| release.number > live.number);
-            kept.keep(after.cloned(), Stays::Image);
+            let release = |number: u64| ReleaseKey::new(service.clone(), number);
+            kept.keep([release(live.number)], Stays::Containers);
+            let Some(lineage) = known.lineages.get(service) else { continue };
+            kept.keep(gone_back_to(lineage, *live).into_iter().map(release), Stays::Settings);
+            kept.keep(lineage.after(live.number).map(release), Stays::Image);
         }
         kept
     }
@@ -77,9 +73,29 @@ impl KeptReleases {
     }
 }
 
+/// Of each content the newest release: what can be gone back to step by step, others before what is live, and beside those what
+/// somebody went back from.
+fn gone_back_to(lineage: &Lineage, live: Live) -> Vec<u64> {
+    let window = live.keep.map_or(usize::MAX, |keep| keep as usize);
+    let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut sources = Vec::new();
+    for number in lineage.were_live() {
+        let source = lineage.source(number);
+        newest.entry(source).or_insert_with(|| {
+            sources.push(source);
+            number
+        });
+    }
+    let way: Vec<u64> = lineage.back_from(live.number).filter(|source| newest.contains_key(source)).collect();
+    let beside = sources.into_iter().filter(|source| !way.contains(source));
+    let (newer, older): (Vec<u64>, Vec<u64>) = beside.partition(|source| *source > lineage.source(live.number));
+    let back = way.iter().chain(&older).take(window);
+    back.chain(newer.iter().take(window)).map(|source| newest[source]).collect()
+}
+
 impl Agent {
     pub async fn kept_releases(&self) -> Result<KeptReleases, Fault> {
-        let mut known = Known { releases: self.journal.releases()?, ..Known::default() };
+        let mut known = Known { lineages: self.journal.lineages()?, ..Known::default() };
         for record in self.journal.services()? {
             // The proxy may go by what was journaled last, or by what could not be journaled.
             known.routed.extend(record.routing.into_iter().flat_map(|routing| routing.names()));
@@ -102,6 +118,7 @@ impl Agent {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::lineage::Origin;
     use Stays::{Containers, Image, Settings};
 
     fn release(number: u64) -> ReleaseKey {
@@ -112,10 +129,25 @@ mod tests {
         numbers.iter().map(|number| release(*number)).collect()
     }
 
+    fn lineage(releases: impl IntoIterator<Item = (u64, Origin)>) -> BTreeMap<ServiceKey, Lineage> {
+        let mut lineage = Lineage::default();
+        releases.into_iter().for_each(|(number, origin)| lineage.add(number, origin));
+        BTreeMap::from([(release(1).service, lineage)])
+    }
+
+    fn live_after(before: u64) -> Origin {
+        Origin { was_live: true, before: Some(before).filter(|before| *before > 0), again: None }
+    }
+
     /// Releases 1 to 9, of which 5 never was live.
     fn known(live: u64, keep: Option<u32>) -> Known {
+        let origin = |number: u64| match number {
+            5 => Origin { was_live: false, ..live_after(4) },
+            6 => live_after(4),
+            _ => live_after(number - 1),
+        };
         Known {
-            releases: (1..=9).map(|number| (release(number), number != 5)).collect(),
+            lineages: lineage((1..=9).map(|number| (number, origin(number)))),
             live: BTreeMap::from([(release(live).service, Live { number: live, keep })]),
             ..Known::default()
         }
@@ -145,6 +177,26 @@ mod tests {
             (9, Settings),
         ];
         assert_eq!(kept(&known(3, Some(2))), expected);
+    }
+
+    #[test]
+    fn a_release_made_again_counts_with_the_one_that_it_was_made_from() {
+        let again = |before, again| Origin { again: Some(again), ..live_after(before) };
+        // 7, 8, back to 7, forward to 8.
+        let releases =
+            [(6, live_after(5)), (7, live_after(6)), (8, live_after(7)), (9, again(8, 7)), (10, again(9, 8))];
+        let mut known = Known { lineages: lineage(releases), ..known(10, Some(2)) };
+        assert_eq!(kept(&known), [(9, Settings), (10, Containers)]);
+        known.live.insert(release(1).service, Live { number: 9, keep: Some(1) });
+        assert_eq!(kept(&known), [(8, Image), (9, Containers), (10, Settings)], "it was gone back from");
+    }
+
+    #[test]
+    fn what_a_release_replaced_stays_before_what_was_gone_back_from_earlier() {
+        // Back from 3 to 2 by a flip, and then 4.
+        let releases = [(1, live_after(0)), (2, live_after(1)), (3, live_after(2)), (4, live_after(2))];
+        let known = Known { lineages: lineage(releases), ..known(4, Some(2)) };
+        assert_eq!(kept(&known), [(2, Settings), (4, Containers)]);
     }
 
     #[test]
@@ -180,7 +232,9 @@ mod tests {
     fn a_service_that_does_not_run_keeps_nothing_and_another_one_is_none_of_its_business() {
         let mut known = known(9, Some(2));
         let other = ReleaseKey::new(ServiceKey::new("shop", "api"), 4);
-        known.releases.insert(other.clone(), true);
+        let mut lineage = Lineage::default();
+        lineage.add(4, live_after(0));
+        known.lineages.insert(other.service.clone(), lineage);
         known.live.insert(other.service.clone(), Live { number: 4, keep: Some(5) });
         known.live.remove(&release(9).service);
         assert_eq!(KeptReleases::of(&known).with(Image), BTreeSet::from([other]));

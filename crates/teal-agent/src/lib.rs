@@ -20,6 +20,7 @@ pub mod judges;
 mod jury;
 mod kept;
 mod keys;
+mod lineage;
 pub mod meter;
 pub mod migrate;
 mod names;

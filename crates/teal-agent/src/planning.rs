@@ -16,10 +16,11 @@ impl Agent {
     pub async fn plan(&self, request: &DeployRequest) -> Result<Plan, Fault> {
         let mut images = BTreeMap::new();
         for service in request.project.services.values() {
-            let reference = &service.container.image;
+            let reference = request.choice.reference(service);
             if let Some(mut facts) = self.facts(reference).await? {
-                facts.may_change = is_pulled(service.pull_policy, reference, !facts.repo_digests.is_empty());
-                images.insert(reference.clone(), facts);
+                facts.may_change = !request.choice.pinned.contains_key(&service.name)
+                    && is_pulled(service.pull_policy, reference, !facts.repo_digests.is_empty());
+                images.insert(reference.to_owned(), facts);
             }
         }
         self.plan_with(request, &images).await

@@ -8,7 +8,7 @@ use crate::containers::replica_name;
 use crate::effects::{DEFAULT_GRACE, grace, named_volumes};
 use crate::journal::ServiceRecord;
 use crate::nginx::Need;
-use crate::runtime::label;
+use crate::runtime::{Container, label};
 use crate::world::release_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -70,17 +70,10 @@ impl Agent {
         self.say_of_nginx(&said);
         removed.nginx = said;
         self.drain(&releases).await;
-        for key in keys {
-            let of_service =
-                [(label::AGENT, self.id.as_str()), (label::PROJECT, &key.project), (label::SERVICE, &key.service)];
-            let mut containers = self.runtime.list(&of_service).await.map_err(fault_of)?;
-            let live = chosen.iter().filter(|record| &record.service == key).filter_map(|record| record.live.as_ref());
-            for replica in live.flat_map(|live| &live.adopted) {
-                containers.extend(self.runtime.inspect(&replica.id).await.map_err(fault_of)?);
-            }
-            for container in containers {
-                let live = chosen.iter().find(|record| &record.service == key).and_then(|record| record.live.as_ref());
-                let release = release_of(&container).or_else(|| Some(live?.release.clone()));
+        for record in chosen {
+            for container in self.containers_of_service(record).await? {
+                removed.volumes_kept.extend(anonymous_volumes(&container));
+                let release = release_of(&container).or_else(|| Some(record.live.as_ref()?.release.clone()));
                 let stored = release.and_then(|release| self.store.release(&release).ok());
                 let patience = stored.map_or(DEFAULT_GRACE, |stored| grace(&stored));
                 self.runtime.stop(&container.id, patience).await.map_err(fault_of)?;
@@ -92,7 +85,8 @@ impl Agent {
         for name in volumes {
             self.runtime.remove_volume(name).await.map_err(fault_of)?;
         }
-        removed.volumes_kept.retain(|name| !volumes.contains(name));
+        let mut told = BTreeSet::new();
+        removed.volumes_kept.retain(|name| !volumes.contains(name) && told.insert(name.clone()));
         removed.volumes_removed = volumes.to_vec();
         // Last: a removal that was interrupted is whole again after a restart, and can be asked for again.
         for record in chosen {
@@ -106,6 +100,17 @@ impl Agent {
         self.forget_settings().await?;
         tracing::info!(project = request.project, who = request.who, ?keys, "removed");
         Ok(removed)
+    }
+
+    /// Also those that it was adopted with.
+    async fn containers_of_service(&self, record: &ServiceRecord) -> Result<Vec<Container>, Fault> {
+        let ServiceKey { project, service } = &record.service;
+        let labels = [(label::AGENT, self.id.as_str()), (label::PROJECT, project), (label::SERVICE, service)];
+        let mut containers = self.runtime.list(&labels).await.map_err(fault_of)?;
+        for replica in record.live.iter().flat_map(|live| &live.adopted) {
+            containers.extend(self.runtime.inspect(&replica.id).await.map_err(fault_of)?);
+        }
+        Ok(containers)
     }
 
     /// Until nothing is in flight, or the longest drain time of these releases is over.
@@ -178,9 +183,10 @@ impl Agent {
             let stored = record.live.as_ref().map(|live| self.store.release(&live.release)).transpose()?;
             let mounted = stored.iter().flat_map(named_volumes);
             theirs.extend(mounted.map(|volume| (volume.name.clone(), volume.external)));
-            let ServiceKey { project, service } = &record.service;
-            let labels = [(label::AGENT, self.id.as_str()), (label::PROJECT, project), (label::SERVICE, service)];
-            let found = self.runtime.list(&labels).await.map_err(fault_of)?;
+            let found = self.containers_of_service(record).await?;
+            for name in found.iter().flat_map(anonymous_volumes) {
+                theirs.entry(name).or_insert(false);
+            }
             containers.extend(found.into_iter().map(|container| container.name));
         }
         let wanted: Vec<String> = match &request.volumes {
@@ -228,4 +234,8 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+fn anonymous_volumes(container: &Container) -> impl Iterator<Item = String> + '_ {
+    container.volumes.values().filter(|volume| volume.anonymous).map(|volume| volume.name.clone())
 }

@@ -3,11 +3,12 @@
 use crate::agent::Agent;
 use crate::alerts::Subject;
 use crate::journal::{Kept, ReleaseRecord, TakenBack};
-use std::collections::BTreeMap;
+use crate::lineage::Lineage;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use teal_model::api::{Accepted, DeployRequest, RollbackRequest, RolledBack};
-use teal_model::config::{Project, PullPolicy};
+use teal_model::config::Project;
 use teal_model::deployment::{Promote, State};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::{ReleaseKey, ServiceKey};
@@ -22,7 +23,11 @@ impl Agent {
         if let Some(answer) = self.take_back_what_runs(&request).await? {
             return Ok(answer);
         }
-        let targets = self.targets(&request)?;
+        let names = self.names(&request)?;
+        if let Some(answer) = self.live_already(&request, &names)? {
+            return Ok(answer);
+        }
+        let targets = self.targets(&request, names)?;
         let followers = self.followers(&targets)?;
         let mut asked = self.request_for(&request, &targets).await?;
         let at_once = asked.choice.back.values().all(|back| back.retained);
@@ -132,8 +137,10 @@ impl Agent {
                 false => RolledBack::Aborted { deployment: number },
             };
             // Somebody else was quicker: his way back is not taken back.
-            let goes_back =
-                |member: &Member| member.safety.back.is_some_and(|back| request.to.is_none_or(|to| to == back.to));
+            let leads_there = |member: &Member, number: u64| {
+                request.to.is_none_or(|to| self.is_same_release(&member.service, number, to))
+            };
+            let goes_back = |member: &Member| member.safety.back.is_some_and(|back| leads_there(member, back.to));
             let state = &kept.deployment.state;
             let arrives = state.may_revert() || matches!(state, State::Retiring | State::Done);
             if plan.members.iter().any(goes_back) && arrives {
@@ -147,7 +154,10 @@ impl Agent {
             match &kept.deployment.state {
                 State::Reverting { .. } => return Ok(Some(aborted)),
                 state if state.may_revert() => {
-                    if let Some(to) = request.to.filter(|to| !goes_back_to(&kept.deployment.plan, request, *to)) {
+                    let asked = plan.members.iter().find(|member| request.services.contains(&member.service.service));
+                    let live = asked.and_then(|member| Some((member, member.live.as_ref()?.release.number)));
+                    let leads = live.is_some_and(|(member, live)| leads_there(member, live));
+                    if let Some(to) = request.to.filter(|_| !leads) {
                         let what =
                             format!("deployment {number} runs, and taking it back does not lead to release {to}");
                         return Err(Fault::new(Code::Busy, what).hint("take it back first: `teal rollback`"));
@@ -167,8 +177,8 @@ impl Agent {
         }
     }
 
-    /// The release that each service goes back to.
-    fn targets(&self, request: &RollbackRequest) -> Result<Vec<ReleaseRecord>, Fault> {
+    /// The services that are meant.
+    fn names(&self, request: &RollbackRequest) -> Result<Vec<String>, Fault> {
         let names = match request.services.is_empty() {
             false => request.services.clone(),
             true => self.changed_last(&request.project)?,
@@ -181,41 +191,84 @@ impl Agent {
             );
             return Err(Fault::new(Code::Usage, what).hint("name one: `teal rollback SERVICE --to N`"));
         }
-        let services = self.journal.services()?;
-        names
-            .into_iter()
-            .map(|name| {
-                let key = ServiceKey::new(&request.project, &name);
-                let record = services.iter().find(|record| record.service == key);
-                let live = record.and_then(|record| record.live.as_ref());
-                let live = live.ok_or_else(|| self.not_here(&request.project, Some(&name)))?;
-                self.target(&key, live, request.to)
-            })
-            .collect()
+        Ok(names)
     }
 
-    fn target(&self, service: &ServiceKey, live: &ReleaseRecord, to: Option<u64>) -> Result<ReleaseRecord, Fault> {
+    fn live_already(&self, request: &RollbackRequest, names: &[String]) -> Result<Option<RolledBack>, Fault> {
+        let (Some(to), [name]) = (request.to, names) else { return Ok(None) };
+        let live = self.live_record(&request.project, name)?;
+        let is_live = self.is_same_release(&live.release.service, live.release.number, to);
+        Ok(is_live.then_some(RolledBack::Already { release: live.release, again: live.again }))
+    }
+
+    /// The release that each service goes back to.
+    fn targets(&self, request: &RollbackRequest, names: Vec<String>) -> Result<Vec<ReleaseRecord>, Fault> {
+        let target = |name: String| self.target(&self.live_record(&request.project, &name)?, request.to);
+        names.into_iter().map(target).collect()
+    }
+
+    fn live_record(&self, project: &str, name: &str) -> Result<ReleaseRecord, Fault> {
+        let key = ServiceKey::new(project, name);
+        let record = self.journal.services()?.into_iter().find(|record| record.service == key);
+        record.and_then(|record| record.live).ok_or_else(|| self.not_here(project, Some(name)))
+    }
+
+    /// One of them is the other, or was made from it again.
+    fn is_same_release(&self, service: &ServiceKey, one: u64, other: u64) -> bool {
+        one == other || self.journal.lineage(service).is_ok_and(|lineage| lineage.is_same(one, other))
+    }
+
+    fn target(&self, live: &ReleaseRecord, to: Option<u64>) -> Result<ReleaseRecord, Fault> {
+        let service = &live.release.service;
         let were = self.journal.were_live(service)?;
-        let known = || {
-            let numbers: Vec<String> = were.iter().take(10).map(|one| one.release.number.to_string()).collect();
-            format!("releases that were live: {}", numbers.join(", "))
-        };
-        if to == Some(live.release.number) {
-            return Err(Fault::new(Code::Usage, format!("{} is live already", live.release)).detail(vec![known()]));
-        }
-        let numbered = |number: u64| were.iter().find(|one| one.release.number == number);
-        let target = match to {
-            Some(to) => numbered(to),
-            // What it replaced when it was new: so each time further back, and not to and fro.
-            None => live.again.map_or(Some(live), numbered).and_then(|new| numbered(new.before?)),
-        };
-        target.cloned().ok_or_else(|| {
-            let what = match to {
-                Some(to) => format!("{service} has no release {to} that was live"),
-                None => format!("{service} has no release before {}", live.release.number),
-            };
-            Fault::new(Code::NotFound, what).hint("see `teal history`").detail(vec![known()])
+        let lineage = self.journal.lineage(service)?;
+        // What its content replaced when it was new: so each time further back, and not to and fro.
+        let number = to.or_else(|| lineage.before(live.release.number));
+        let target = number.and_then(|number| were.iter().find(|one| one.release.number == number));
+        target.cloned().ok_or_else(|| match to {
+            Some(to) => {
+                let numbers: Vec<String> = were.iter().take(10).map(|one| one.release.number.to_string()).collect();
+                Fault::new(Code::NotFound, format!("{service} has no release {to} that was live"))
+                    .hint("see `teal history`")
+                    .detail(vec![format!("releases that were live: {}", numbers.join(", "))])
+            }
+            None => self.nothing_before(live, &lineage),
         })
+    }
+
+    fn nothing_before(&self, live: &ReleaseRecord, lineage: &Lineage) -> Fault {
+        let ReleaseKey { service, number } = &live.release;
+        let again = live.again.map(|again| format!(", which is {again} again")).unwrap_or_default();
+        let fault = Fault::new(Code::NotFound, format!("{service} has no release before {number}{again}"));
+        let came_after: BTreeSet<u64> =
+            lineage.were_live().map(|one| lineage.source(one)).filter(|one| *one > lineage.source(*number)).collect();
+        let newest_kept = came_after.iter().rev().find(|one| self.kept_as(service, **one, lineage).is_some());
+        let hint = match newest_kept {
+            Some(newest) => format!("`teal rollback {} --to {newest}` goes forward again", service.service),
+            None => "see `teal history`".to_owned(),
+        };
+        let numbers: Vec<String> = came_after.iter().rev().map(u64::to_string).collect();
+        let detail =
+            (!numbers.is_empty()).then(|| format!("came after it, and gone back from: {}", numbers.join(", ")));
+        fault.hint(hint).detail(detail.into_iter().collect())
+    }
+
+    /// The newest release of the same content whose settings are kept.
+    fn kept_as(&self, service: &ServiceKey, number: u64, lineage: &Lineage) -> Option<ReleaseKey> {
+        let same = lineage.were_live().filter(|one| lineage.is_same(*one, number));
+        same.map(|one| ReleaseKey::new(service.clone(), one)).find(|one| self.store.has_release(one))
+    }
+
+    /// A release of the same content that is warm, and whole.
+    async fn warm_as(&self, record: &ReleaseRecord, lineage: &Lineage) -> Result<Option<ReleaseKey>, Fault> {
+        let ReleaseKey { service, number } = &record.release;
+        // What is live is started again, beside one that may be warm from before that.
+        if self.live_record(&service.project, &service.service)?.release == record.release {
+            return Ok(None);
+        }
+        let warm = self.warm()?.remove(service).map(|warm| warm.release);
+        let Some(warm) = warm.filter(|warm| lineage.is_same(warm.number, *number)) else { return Ok(None) };
+        Ok((self.is_ready_now(&warm).await == Some(true)).then_some(warm))
     }
 
     /// The services that the newest deployment of a project has changed.
@@ -247,36 +300,33 @@ impl Agent {
 
     /// What was kept of these releases, as a project to be deployed.
     async fn request_for(&self, request: &RollbackRequest, records: &[ReleaseRecord]) -> Result<DeployRequest, Fault> {
-        let warm = self.warm()?;
         let mut project = Project { name: request.project.clone(), ..Project::default() };
-        let mut back = BTreeMap::new();
+        let mut choice = Choice::default();
         for record in records {
             let ReleaseKey { service, number } = &record.release;
-            let stored = self.store.release(&record.release).map_err(|fault| {
+            let lineage = self.journal.lineage(service)?;
+            let warm = self.warm_as(record, &lineage).await?;
+            let kept = warm.clone().or_else(|| self.kept_as(service, *number, &lineage));
+            let stored = self.store.release(kept.as_ref().unwrap_or(&record.release)).map_err(|fault| {
                 let what = format!("the settings of {} are not kept any more", record.release);
                 Fault::new(Code::NotFound, what)
                     .hint("raise `x-teal.keep`; deploy the earlier file")
                     .detail(vec![fault.what])
             })?;
-            let is_warm = warm.get(service).is_some_and(|warm| warm.release == record.release);
-            let retained = is_warm && self.is_ready_now(&record.release).await == Some(true);
-            let mut settings = stored.service;
-            if let Some(same) = self.same_image(record).await? {
-                settings.container.image = same;
-                settings.pull_policy = PullPolicy::Missing;
-            }
-            back.insert(service.service.clone(), Back { to: *number, retained });
-            project.services.insert(service.service.clone(), settings);
+            let same = self.same_image(record).await?;
+            choice.pinned.extend(same.map(|same| (service.service.clone(), same)));
+            let to = warm.as_ref().map_or(*number, |warm| warm.number);
+            choice.back.insert(service.service.clone(), Back { to, retained: warm.is_some() });
+            project.services.insert(service.service.clone(), stored.service);
             project.volumes.extend(stored.volumes);
             project.networks.extend(stored.networks);
             project.trusted_proxies = stored.trusted_proxies;
             project.directory = stored.directory;
         }
-        let choice = Choice { back, ..Choice::default() };
         Ok(DeployRequest { project, choice, who: request.who.clone() })
     }
 
-    /// A name of the image that cannot have moved on to another one.
+    /// A reference that no other image can get.
     async fn same_image(&self, record: &ReleaseRecord) -> Result<Option<String>, Fault> {
         let Some(id) = &record.image_id else { return Ok(None) };
         if self.facts(id).await?.is_some() {
@@ -339,11 +389,6 @@ impl Agent {
             }
         }
     }
-}
-
-fn goes_back_to(plan: &Plan, request: &RollbackRequest, to: u64) -> bool {
-    let of = plan.members.iter().find(|member| request.services.contains(&member.service.service));
-    of.and_then(|member| member.live.as_ref()).is_some_and(|live| live.release.number == to)
 }
 
 /// For people.

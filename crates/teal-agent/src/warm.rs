@@ -83,16 +83,14 @@ impl Agent {
     /// Ends what is warm and need not be any more. `busy`: services that others see to.
     pub async fn cool_down(self: &Arc<Self>, busy: &BTreeSet<ServiceKey>) -> Result<(), Fault> {
         let short = memory().is_some_and(|memory| memory.available < memory.total / SHORT);
-        let world = self.watch.now();
         for Retained { release, until_ms } in self.journal.retained()? {
             if busy.contains(&release.service) {
                 continue;
             }
-            let failed = || world.of(&release).any(|replica| matches!(replica.health(), Health::Failed { .. }));
             let why = match until_ms {
                 Some(until_ms) if until_ms <= unix_ms() => "its time is over",
                 _ if short => "memory is short",
-                _ if world.of(&release).next().is_none() || failed() => "it does not run any more",
+                _ if self.is_spent(&release) => "it does not run any more",
                 _ => continue,
             };
             tracing::info!(%release, why, "was kept warm: ended");
@@ -112,6 +110,13 @@ impl Agent {
             });
         }
         Ok(())
+    }
+
+    /// Not all of it runs: nobody goes back to it by a flip.
+    pub fn is_spent(&self, release: &ReleaseKey) -> bool {
+        let world = self.watch.now();
+        world.of(release).next().is_none()
+            || world.of(release).any(|replica| matches!(replica.health(), Health::Failed { .. }))
     }
 
     /// Whether every replica passes its check now; None: nobody can say.

@@ -122,6 +122,8 @@ pub enum RolledBack {
     Would { plan: Box<Plan> },
     /// With `dry_run`, while a deployment runs: that would be taken back.
     WouldAbort { deployment: u64, plan: Box<Plan> },
+    /// The release that was asked for is live, itself or made again.
+    Already { release: ReleaseKey, again: Option<u64> },
 }
 
 /// Images of releases that nobody can go back to any more.
@@ -454,6 +456,20 @@ pub struct RetainedStatus {
     pub release: u64,
     /// Unix milliseconds; None: until the next deployment.
     pub until_ms: Option<u64>,
+    #[serde(default)]
+    pub way: Way,
+}
+
+/// How somebody goes back to a release that is warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// It is the one before what is live.
+    Before,
+    #[default]
+    ByNumber,
+    /// It is what is live: that was made from it again.
+    Same,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,6 +74,9 @@ pub struct Member {
     pub color: Color,
     /// As written.
     pub image: String,
+    /// As [`Choice::pinned`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
     /// None until it was pulled.
     pub image_id: Option<String>,
     pub repo_digests: Vec<String>,
@@ -158,6 +161,11 @@ impl Member {
     /// release, so that nothing else could answer those who depend on it.
     pub fn takes_its_turn(&self) -> bool {
         self.is_recreate() || self.live.is_none() && self.flips_with.is_none()
+    }
+
+    /// What its image is found by.
+    pub fn reference(&self) -> &str {
+        self.pinned.as_deref().unwrap_or(&self.image)
     }
 
     /// The candidate is a release that was live before, and runs.
@@ -300,6 +308,16 @@ pub struct Choice {
     /// what is live.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub back: BTreeMap<String, Back>,
+    /// The image of these services by its id or digest: its name may be another one's by now.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pinned: BTreeMap<String, String>,
+}
+
+impl Choice {
+    /// What the image of a service is found by.
+    pub fn reference<'a>(&'a self, service: &'a Service) -> &'a str {
+        self.pinned.get(&service.name).unwrap_or(&service.container.image)
+    }
 }
 
 /// Ports of the host that another process has, and that are to be served on its own sockets; or given back to it.
@@ -319,7 +337,7 @@ pub enum PlanError {
     NoSuchService { project: String, name: String, near: String },
 }
 
-/// `hash` gives the salted hash of a service's settings; `images` holds what is known by image reference.
+/// `hash` gives the salted hash of a service's settings; `images` holds what is known by [`Choice::reference`].
 pub fn plan(
     project: &Project,
     choice: &Choice,
@@ -350,7 +368,7 @@ pub fn plan(
         if !choice.services.is_empty() && !choice.services.contains(&name) && because.is_none() {
             continue;
         }
-        let image = images.get(&service.container.image);
+        let image = images.get(choice.reference(service));
         let settings_hash = hash(service);
         let key = ServiceKey::new(&project.name, &name);
         if let (Some(live), Some(image)) = (&live, image)
@@ -379,6 +397,7 @@ pub fn plan(
             safety::go_back(&mut member, *back, running);
         }
         (member.because, member.optional) = (because, service.is_job && is_optional(project, &name));
+        member.pinned = choice.pinned.get(&name).cloned();
         plan.members.push(member);
     }
     keep_together(&mut plan.members);
@@ -416,6 +435,7 @@ fn member(
         flips_with: flips_with.filter(|_| strategy == Strategy::BlueGreen),
         container_name: service.container_name.clone().filter(|_| service.replicas == 1),
         image: service.container.image.clone(),
+        pinned: None,
         image_id: image.filter(|image| !image.may_change).map(|image| image.id.clone()),
         repo_digests: image.map(|image| image.repo_digests.clone()).unwrap_or_default(),
         replicas: service.replicas,

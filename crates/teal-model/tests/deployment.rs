@@ -53,6 +53,7 @@ fn member(name: &str, strategy: Strategy, live: bool) -> Member {
         joins: Vec::new(),
         flips_with: None,
         container_name: None,
+        pinned: None,
         nginx: None,
         color: Color::Green,
         image: "app:2".to_owned(),

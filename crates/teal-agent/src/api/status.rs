@@ -18,6 +18,7 @@ use teal_model::api::{
 use teal_model::config::{Mode, Nginx, Port, Protocol as Transport, Service};
 use teal_model::deployment::Health;
 use teal_model::door::{self, Door};
+use teal_model::fault::Fault;
 use teal_model::ids::{ReleaseKey, ServiceKey};
 use teal_model::plan::listeners;
 use teal_model::wire::{Statistics, TcpCounters};
@@ -60,7 +61,8 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
             Some(release) if is_behind(agent, release) => Some(OfNginx { counted: agent.nginx.counted().ask().await }),
             _ => None,
         };
-        let warm = warm.remove(&record.service);
+        let warm = warm.remove(&record.service).filter(|warm| !agent.is_spent(&warm.release));
+        let warm = warm.map(|warm| retained(agent, &record, warm)).transpose()?;
         services.push(service(agent, &record, warm, &running, &doors, statistics.as_deref(), of_nginx));
     }
     let connections = statistics.as_ref().map(|statistics| statistics.connections).unwrap_or_default();
@@ -87,6 +89,13 @@ pub async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuer
     }))
 }
 
+fn retained(agent: &Agent, record: &ServiceRecord, warm: Retained) -> Result<RetainedStatus, Fault> {
+    let lineage = agent.journal.lineage(&record.service)?;
+    let number = warm.release.number;
+    let way = record.live.as_ref().map(|live| lineage.way(live.release.number, number)).unwrap_or_default();
+    Ok(RetainedStatus { release: number, until_ms: warm.until_ms, way })
+}
+
 /// What an nginx says of a service.
 struct OfNginx {
     counted: Option<Arc<Statistics>>,
@@ -99,7 +108,7 @@ fn is_behind(agent: &Agent, release: &ReleaseKey) -> bool {
 fn service(
     agent: &Agent,
     record: &ServiceRecord,
-    warm: Option<Retained>,
+    retained: Option<RetainedStatus>,
     running: &[Kept],
     doors: &HashMap<ReleaseKey, Vec<Door>>,
     statistics: Option<&Statistics>,
@@ -157,7 +166,7 @@ fn service(
         image: record.live.as_ref().map(|live| live.image.clone()),
         image_id: record.live.as_ref().and_then(|live| live.image_id.clone()),
         since_ms: record.since_ms,
-        retained: warm.map(|warm| RetainedStatus { release: warm.release.number, until_ms: warm.until_ms }),
+        retained,
         published: settings
             .as_ref()
             .map(|stored| published(&stored.service, doors, adopted))

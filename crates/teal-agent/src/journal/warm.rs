@@ -2,6 +2,7 @@
 //! service has failed.
 
 use super::{Journal, ReleaseRecord, Result, Written};
+use crate::lineage::{Lineage, Origin};
 use rusqlite::{Transaction, params};
 use std::collections::BTreeMap;
 use teal_model::config::Retain;
@@ -73,20 +74,26 @@ impl Journal {
         read().map_err(|error| self.io(error))
     }
 
-    /// Every release of every service; was it ever live?
-    pub fn releases(&self) -> Result<BTreeMap<ReleaseKey, bool>> {
+    /// Every release of every service.
+    pub fn lineages(&self) -> Result<BTreeMap<ServiceKey, Lineage>> {
         let db = self.db();
-        let read = || -> Written<BTreeMap<ReleaseKey, bool>> {
-            let mut query = db.prepare("SELECT service, number, was_live FROM releases")?;
+        let read = || -> Written<BTreeMap<ServiceKey, Lineage>> {
+            let mut query = db.prepare("SELECT service, was_live, record FROM releases")?;
             let mut rows = query.query([])?;
-            let mut all = BTreeMap::new();
+            let mut all: BTreeMap<ServiceKey, Lineage> = BTreeMap::new();
             while let Some(row) = rows.next()? {
                 let service = ServiceKey::try_from(row.get::<_, String>(0)?)?;
-                all.insert(ReleaseKey::new(service, row.get::<_, i64>(1)? as u64), row.get(2)?);
+                let record: ReleaseRecord = serde_json::from_str(&row.get::<_, String>(2)?)?;
+                let origin = Origin { was_live: row.get(1)?, before: record.before, again: record.again };
+                all.entry(service).or_default().add(record.release.number, origin);
             }
             Ok(all)
         };
         read().map_err(|error| self.io(error))
+    }
+
+    pub fn lineage(&self, service: &ServiceKey) -> Result<Lineage> {
+        Ok(self.lineages()?.remove(service).unwrap_or_default())
     }
 
     pub fn taken_back(&self, service: &ServiceKey) -> Result<Option<TakenBack>> {

@@ -23,7 +23,7 @@ mod pid;
 mod places;
 mod pull;
 mod reach;
-mod reference;
+pub mod reference;
 mod seen;
 mod streams;
 mod subnet;
@@ -35,7 +35,9 @@ use super::{
 };
 use async_trait::async_trait;
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::{ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions};
+use bollard::query_parameters::{
+    ListImagesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions, TagImageOptions,
+};
 use connection::{Connection, bounded, status};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -96,6 +98,15 @@ impl DockerRuntime {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.connection.fault(format!("inspect image {exact}"), error)),
         }
+    }
+
+    async fn image_tag(&self, id: &str, name: &str) -> Result<()> {
+        let what = || format!("name image {id} `{name}`");
+        let named =
+            reference::Reference::parse(name).map_err(|why| RuntimeError::Refused { what: what(), why: why.into() })?;
+        let options = TagImageOptions { repo: Some(named.name()), tag: named.tag };
+        let client = self.connection.client().await?;
+        bounded(client.tag_image(id, Some(options))).await.map_err(|error| self.connection.fault(what(), error))
     }
 
     async fn image_remove(&self, reference: &str) -> Result<bool> {
@@ -260,6 +271,10 @@ impl Runtime for DockerRuntime {
 
     async fn remove_image(&self, reference: &str) -> Result<bool> {
         self.image_remove(reference).await
+    }
+
+    async fn tag_image(&self, id: &str, name: &str) -> Result<()> {
+        self.image_tag(id, name).await
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {

@@ -84,6 +84,7 @@ pub enum Op {
     WriteFiles,
     LoadHolder,
     RemoveImage,
+    TagImage,
     Exec,
 }
 
@@ -168,6 +169,11 @@ impl FakeRuntime {
     /// One more name for an image that is here.
     pub fn tag(&self, id: &str, reference: &str) {
         self.world().name_image(reference, id);
+    }
+
+    /// Both are here, and one was built from the other.
+    pub fn build_from(&self, parent: &str, child: &str) {
+        self.world().parents.insert(child.to_owned(), parent.to_owned());
     }
 
     /// An image that is here once it is pulled.

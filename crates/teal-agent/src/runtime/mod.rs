@@ -84,6 +84,9 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
+    /// Digests of its layers, from the lowest.
+    #[serde(default)]
+    pub layers: Vec<String>,
 }
 
 /// An image that is here, as it lies on the disk.
@@ -93,6 +96,8 @@ pub struct ImageOnDisk {
     /// Tags, or digests where it has no tag; none: its tag has moved on.
     pub names: Vec<String>,
     pub bytes: u64,
+    /// The image that it was built from here, as far as its builder says.
+    pub parent: Option<String>,
 }
 
 /// One container to be, named and labelled.
@@ -291,6 +296,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes a name (or an id) from an image, and removes the image with its last one. Never forced: false says that it is in
     /// use, or gone already.
     async fn remove_image(&self, reference: &str) -> Result<bool>;
+    /// Gives an image that is here one more name; whatever had it loses it.
+    async fn tag_image(&self, id: &str, name: &str) -> Result<()>;
     /// Gives a container another name; having it already is fine, another container's is an error.
     async fn rename(&self, id: &str, name: &str) -> Result<()>;
     /// Sets the restart policy of a container that exists.

@@ -6,7 +6,9 @@
 
 mod acknowledgement;
 mod adopt;
+mod again;
 mod alerts;
+mod anonymous;
 mod batches;
 mod canary;
 mod death;

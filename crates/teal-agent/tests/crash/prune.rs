@@ -2,7 +2,7 @@
 
 use crate::shop::{Shop, project};
 use crate::stage::{life, service, start};
-use teal_agent::runtime::fake::{App, Op};
+use teal_agent::runtime::fake::{App, Fault, Moment, Op};
 use teal_agent::runtime::{Runtime, RuntimeError};
 use teal_model::api::{DeployRequest, PruneRequest, Pruned, RemoveRequest, RemoveVolumes};
 use teal_model::config::{Service, Strategy};
@@ -77,10 +77,75 @@ fn what_anything_else_has_stays() {
     // A tag that moved on, and one that somebody gave besides.
     shop.image("web:v3", App::default());
     shop.engine.tag(&third, "web:stable");
+    for dry_run in [true, false] {
+        let done = prune(&shop, dry_run, None).unwrap();
+        assert_eq!(done.images, []);
+        assert_eq!(done.left, ["web:stable: no release was deployed by the name web:stable"]);
+    }
+    let stay = ["web:stable", "web:v1", "web:v2", "web:v3", "web:v4", "web:v5"];
+    assert_eq!(here(&shop), stay, "the new v3 was never released");
+}
+
+/// `web:v1` has a child that nobody has released.
+fn with_a_child(made: impl Fn(&Shop, &str, &str)) -> Shop {
+    let shop = five_releases();
+    shop.image("child:1", App::default());
+    made(&shop, &id(&shop, "web:v1"), &id(&shop, "child:1"));
+    shop
+}
+
+fn id(shop: &Shop, name: &str) -> String {
+    life(async { shop.engine.restarted().image(name).await.unwrap().unwrap().id })
+}
+
+fn by_layers(shop: &Shop, parent: &str, child: &str) {
+    let layers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    shop.engine.change_image(parent, |image| image.layers = layers(&["base", "app"]));
+    shop.engine.change_image(child, |image| image.layers = layers(&["base", "app", "more"]));
+}
+
+#[test]
+fn what_another_image_is_made_from_stays_whole_and_is_told_before() {
+    let by_builder = |shop: &Shop, parent: &str, child: &str| shop.engine.build_from(parent, child);
+    for made in [by_builder, by_layers] {
+        let shop = with_a_child(made);
+        for dry_run in [true, false] {
+            let pruned = prune(&shop, dry_run, None).unwrap();
+            assert_eq!(
+                pruned.images.iter().flat_map(|image| image.names.clone()).collect::<Vec<_>>(),
+                ["web:v2", "web:v3"]
+            );
+            assert_eq!(pruned.left, ["web:v1: child:1 is made from it"]);
+        }
+        assert_eq!(here(&shop), ["web:v1", "web:v4", "web:v5"]);
+    }
+}
+
+#[test]
+fn an_image_goes_after_those_that_are_made_from_it() {
+    let shop = five_releases();
+    shop.engine.build_from(&id(&shop, "web:v2"), &id(&shop, "web:v1"));
+    shop.engine.build_from(&id(&shop, "web:v3"), &id(&shop, "web:v2"));
+    assert_eq!(pruned(&shop, true), ["web:v1", "web:v2", "web:v3"]);
+    shop.engine.build_from(&id(&shop, "web:v1"), &id(&shop, "web:v4"));
+    assert_eq!(prune(&shop, true, None).unwrap().left.len(), 3, "the last of them is live, and made from all");
+}
+
+#[test]
+fn an_image_that_is_not_removed_after_all_has_its_names_again() {
+    let shop = five_releases();
+    let (parent, child) = (id(&shop, "web:v1"), id(&shop, "web:v5"));
+    let engine = shop.engine.clone();
+    // Somebody builds from it after Teal has looked.
+    shop.engine.hook(move |effect, moment| {
+        if (effect.op, effect.on.as_str(), moment) == (Op::RemoveImage, "web:v1", Moment::Before) {
+            engine.build_from(&parent, &child);
+        }
+        Fault::None
+    });
     let done = prune(&shop, false, None).unwrap();
-    let found: Vec<_> = done.images.iter().map(|image| (image.id.as_str(), image.names.clone())).collect();
-    assert_eq!(found, [(third.as_str(), vec!["web:stable".to_owned()])]);
-    assert_eq!(here(&shop), ["web:v1", "web:v2", "web:v3", "web:v4", "web:v5"], "the new v3 was never released");
+    assert_eq!(done.left, ["web:v1: it is in use"]);
+    assert_eq!(here(&shop), ["web:v1", "web:v4", "web:v5"]);
 }
 
 #[test]

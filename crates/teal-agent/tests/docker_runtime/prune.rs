@@ -65,14 +65,22 @@ async fn images_go_with_all_their_names_and_not_from_under_a_container() {
     let mut images = Images(Vec::new());
     let place = Place::new().await;
     let home = Home::new(&place).await;
-    let names: Vec<String> = (1..=4).map(|version| place.name(&format!("web:{version}"))).collect();
-    for name in &names {
+    let names: Vec<String> = (1..=5).map(|version| place.name(&format!("web:{version}"))).collect();
+    let (also, stable, child) = (place.name("also:2"), place.name("stable:1"), place.name("child:4"));
+    for (index, name) in names.iter().enumerate() {
         images.0.push(place.image.variant(name, ""));
         deploy(&home, &place, name).await;
+        if index == 1 {
+            docker(&["tag", name, &also]);
+            deploy(&home, &place, &also).await;
+        }
     }
-    let also = place.name("also:2");
-    docker(&["tag", &names[3], &names[0]]);
-    docker(&["tag", &names[1], &also]);
+    let base = place.name("base");
+    docker(&["create", "--name", &base, &names[3]]);
+    docker(&["commit", "--change", "ENV MADE=1", &base, &child]);
+    docker(&["rm", &base]);
+    images.0.push(place.runtime.image(&child).await.unwrap().unwrap().id);
+    docker(&["tag", &names[4], &names[0]]);
     let label = format!("{}={}", label::AGENT, place.id);
     docker(&["create", "--name", &place.name("stranger"), "--label", &label, &names[2]]);
 
@@ -80,7 +88,7 @@ async fn images_go_with_all_their_names_and_not_from_under_a_container() {
     let here = async |id: &str| place.runtime.image(id).await.unwrap().is_some();
     for dry_run in [true, false] {
         let pruned = home.agent.prune(&request(dry_run)).await.unwrap();
-        assert_eq!(pruned.left, Vec::<String>::new());
+        assert_eq!(pruned.left, [format!("{}: {child} is made from it", names[3])]);
         let mut found: Vec<(String, Vec<String>)> =
             pruned.images.iter().map(|image| (image.id.clone(), image.names.clone())).collect();
         found.iter_mut().for_each(|(_, names)| names.sort());
@@ -88,10 +96,18 @@ async fn images_go_with_all_their_names_and_not_from_under_a_container() {
         let expected = [(images.0[0].clone(), Vec::new()), (images.0[1].clone(), vec![also.clone(), names[1].clone()])];
         assert_eq!(found, expected);
         assert!(pruned.images.iter().all(|image| image.bytes > 100_000));
-        for (index, stays) in [(0, dry_run), (1, dry_run), (2, true), (3, true)] {
+        for (index, stays) in [(0, dry_run), (1, dry_run), (2, true), (3, true), (4, true)] {
             assert_eq!(here(&images.0[index]).await, stays, "{}, dry run: {dry_run}", names[index]);
         }
     }
-    assert_eq!(place.runtime.image(&names[0]).await.unwrap().unwrap().id, images.0[3], "the tag moved on");
-    assert_eq!(home.agent.prune(&request(false)).await.unwrap().images, []);
+    assert_eq!(place.runtime.image(&names[0]).await.unwrap().unwrap().id, images.0[4], "the tag moved on");
+    let named = place.runtime.image(&names[3]).await.unwrap();
+    assert_eq!(named.unwrap().id, images.0[3], "it keeps its name");
+    docker(&["rmi", &child]);
+    docker(&["tag", &names[3], &stable]);
+    let pruned = home.agent.prune(&request(false)).await.unwrap();
+    assert_eq!((pruned.images.len(), pruned.left.len()), (0, 1), "{pruned:?}");
+    docker(&["rmi", &stable]);
+    assert_eq!(home.agent.prune(&request(false)).await.unwrap().images.len(), 1);
+    assert!(!here(&images.0[3]).await);
 }

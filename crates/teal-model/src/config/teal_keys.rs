@@ -64,7 +64,10 @@ pub static TEAL_SERVICE: Level = Level {
             "retain",
             "How long the retired release stays warm, for a rollback in a moment: a duration, or `until-next` for until the next deployment. Default 10m; 0 stops it at once.",
         ),
-        yes("keep", "Releases whose image and settings are kept for a rollback, 1 to 100. Default 5."),
+        yes(
+            "keep",
+            "Releases whose image and settings are kept for a rollback, 1 to 100; one that was made again counts with the one it was made from. Default 5.",
+        ),
         yes(
             "migrate",
             "A command that runs once a release, before any of its containers starts. See [migrate](#migrate).",

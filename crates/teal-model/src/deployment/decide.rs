@@ -375,7 +375,7 @@ fn gate(deployment: &Deployment, seen: &Seen, now_ms: u64) -> Step {
 fn pulled(deployment: &Deployment, seen: &Seen) -> Step {
     let mut waiting = false;
     for member in deployment.plan.members.iter().filter(|member| !member.is_warm()) {
-        match seen.pulls.get(&member.image) {
+        match seen.pulls.get(member.reference()) {
             Some(Pull::Failed(fault)) => return Step::Fail(fault.clone()),
             Some(Pull::Here) => {}
             Some(Pull::Running) | None => waiting = true,

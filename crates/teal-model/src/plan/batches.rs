@@ -90,7 +90,7 @@ pub(super) fn divide(project: &Project, images: &BTreeMap<String, ImageFacts>, p
             continue;
         }
         let name = &member.service.service;
-        match (at_once(service, images.get(&member.image), member, &plan.members), size) {
+        match (at_once(service, images.get(member.reference()), member, &plan.members), size) {
             (Some(why), _) => plan.warnings.push(format!(
                 "the replicas of {name} change all at once, since {why}: `parallelism` and `delay` of its update_config have no effect"
             )),

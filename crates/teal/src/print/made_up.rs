@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use teal_model::api::{
     Detail, Hello, Notice, ProxyStatus, PublishedPort, ReplicaStatus, RetainedStatus, ServiceStatus, Status, Summary,
-    What,
+    Way, What,
 };
 use teal_model::config::Strategy;
 use teal_model::deployment::{Published, State};
@@ -44,6 +44,7 @@ pub fn plan() -> Plan {
         joins: Vec::new(),
         flips_with: None,
         container_name: None,
+        pinned: None,
         candidate: release("worker", 1),
         color: Color::Blue,
         image: "registry.example/shop/worker:1.4".to_owned(),
@@ -76,6 +77,7 @@ pub fn plan() -> Plan {
         joins: Vec::new(),
         flips_with: None,
         container_name: None,
+        pinned: None,
         candidate: release("web", 4),
         color: Color::Green,
         image: "registry.example/shop/web:1.4".to_owned(),
@@ -316,7 +318,7 @@ pub fn status() -> Status {
         image: Some("registry.example/shop/web:1.4".to_owned()),
         image_id: Some(ID.to_owned()),
         since_ms: Some(NOW_MS - 200_000),
-        retained: Some(RetainedStatus { release: 3, until_ms: Some(NOW_MS + 400_000) }),
+        retained: Some(RetainedStatus { release: 3, until_ms: Some(NOW_MS + 400_000), way: Way::Before }),
         trusted_proxies: Vec::new(),
         listeners: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
         adopted: false,

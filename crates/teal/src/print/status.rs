@@ -3,7 +3,7 @@
 use crate::print::words::{ago, count, counted, for_how_long, short_id, spoken, table};
 use crate::print::{Paint, history, watched};
 use std::net::SocketAddr;
-use teal_model::api::{PublishedPort, ReplicaStatus, ServiceStatus, Status};
+use teal_model::api::{PublishedPort, ReplicaStatus, ServiceStatus, Status, Way};
 use teal_model::ids::ServiceKey;
 use teal_model::wire::TcpCounters;
 
@@ -99,7 +99,12 @@ fn retained(service: &ServiceStatus, status: &Status, now_ms: u64) -> Option<Str
     let ServiceKey { project, service: name } = &service.service;
     // While it is deployed a rollback takes the deployment back.
     let deployed = status.running.iter().any(|one| one.project == *project && one.services.contains(name));
-    let back = if deployed { String::new() } else { format!(": `teal rollback {name}` goes back to it") };
+    let back = match warm.way {
+        _ if deployed => String::new(),
+        Way::Before => format!(": `teal rollback {name}` goes back to it"),
+        Way::ByNumber => format!(": `teal rollback {name} --to {}` goes to it", warm.release),
+        Way::Same => ", and is what is live".to_owned(),
+    };
     Some(format!("{}@{} is warm {until}{back}\n", service.service, warm.release))
 }
 
@@ -189,6 +194,21 @@ mod tests {
             service.replicas.clear();
         }
         golden("status-unknown.txt", &text(&status, made_up::NOW_MS, Paint::NONE));
+    }
+
+    #[test]
+    fn the_way_to_what_is_warm_is_the_one_that_leads_there() {
+        let mut status = made_up::status();
+        status.running.clear();
+        let mut line = |way: Way| {
+            let service = status.services.iter_mut().find(|service| service.retained.is_some()).unwrap();
+            service.retained.as_mut().unwrap().way = way;
+            let text = text(&status, made_up::NOW_MS, Paint::NONE);
+            text.lines().find(|line| line.contains("is warm for")).unwrap().to_owned()
+        };
+        assert!(line(Way::Before).ends_with(": `teal rollback web` goes back to it"));
+        assert!(line(Way::ByNumber).ends_with(": `teal rollback web --to 3` goes to it"));
+        assert!(line(Way::Same).ends_with(", and is what is live"));
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
 
 fn text(pruned: &Pruned, did: &str) -> String {
     let mut text = match pruned.images.len() as u64 {
-        0 => "no image is to be removed: each is of a release that can be gone back to\n".to_owned(),
+        0 if pruned.left.is_empty() => {
+            "no image is to be removed: each is of a release that can be gone back to\n".to_owned()
+        }
+        0 => "no image is to be removed\n".to_owned(),
         n => format!("{did} {}, {}\n", counted(n, "image"), bytes(pruned.images.iter().map(|image| image.bytes).sum())),
     };
     for image in &pruned.images {

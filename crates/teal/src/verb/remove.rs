@@ -15,7 +15,7 @@ pub struct Arguments {
     /// Only these services; without any, all of the project
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Named volumes, too, with the data in them: all (then the project's name is to be typed), or those of these names
+    /// Volumes, too, with the data in them: all (then the project's name is to be typed), or those of these names
     #[arg(long, value_name = "NAME", num_args = 0.., require_equals = true, value_delimiter = ',')]
     pub volumes: Option<Vec<String>>,
     #[command(flatten)]
@@ -103,7 +103,7 @@ async fn typed(context: &Context, what: &str, project: &str) -> Result<bool, Fau
             .hint("in a script name them: `--volumes=NAME,NAME --yes`"));
     }
     context.out.ask(&format!(
-        "Remove {what}, and all data in its named volumes? It cannot be brought back. Type {project} to go on:"
+        "Remove {what}, and all data in its volumes? It cannot be brought back. Type {project} to go on:"
     ));
     Ok(matches!(terminal::answer().await, Answer::Line(line) if line.trim() == project))
 }

@@ -8,6 +8,7 @@ use crate::who::who;
 use clap::Args;
 use teal_model::api::{RollbackRequest, RolledBack};
 use teal_model::fault::Fault;
+use teal_model::ids::ReleaseKey;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -53,9 +54,15 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<u8, Fault> {
                             plan::taken_back(plan)
                         )
                     }
+                    RolledBack::Already { release, again } => already(release, *again),
                 });
                 return Ok(0);
             }
         }
     }
+}
+
+fn already(release: &ReleaseKey, again: Option<u64>) -> String {
+    let again = again.map(|again| format!(", which is {again} again,")).unwrap_or_default();
+    format!("nothing to do: {release}{again} is live already\n")
 }

@@ -6,6 +6,7 @@ use teal_model::api::{
     Accepted, PromoteRequest, PruneRequest, Pruned, PrunedImage, RollbackRequest, RolledBack, Summary, What,
 };
 use teal_model::deployment::State;
+use teal_model::ids::{ReleaseKey, ServiceKey};
 
 #[test]
 fn an_abort_waits_until_requests_are_back() {
@@ -62,6 +63,15 @@ fn a_rollback_is_one_request_and_is_followed_to_its_end() {
     let ran = fake.teal(&["rollback", "--no-wait"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "12\n"), "{ran:?}");
     assert_eq!(fake.asked(), ["POST /v1/rollback"]);
+}
+
+#[test]
+fn a_rollback_to_what_is_live_already_has_nothing_to_do() {
+    let release = ReleaseKey::new(ServiceKey::new("shop", "web"), 3);
+    let fake = Fake::new(move |_| json(&RolledBack::Already { release: release.clone(), again: Some(1) }));
+    let ran = fake.teal(&["rollback", "web", "--to", "1"]);
+    let words = "nothing to do: shop/web@3, which is 1 again, is live already\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), words), "{ran:?}");
 }
 
 #[test]

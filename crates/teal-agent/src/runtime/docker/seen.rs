@@ -33,6 +33,7 @@ pub fn image(seen: ImageInspect) -> Image {
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
+        layers: seen.root_fs.and_then(|root| root.layers).unwrap_or_default(),
     }
 }
 
@@ -41,7 +42,12 @@ pub fn image_on_disk(seen: ImageSummary) -> ImageOnDisk {
     let named = |names: Vec<String>| names.into_iter().filter(|name| !name.contains("<none>")).collect::<Vec<_>>();
     let tags = named(seen.repo_tags);
     let names = if tags.is_empty() { named(seen.repo_digests) } else { tags };
-    ImageOnDisk { id: seen.id, names, bytes: u64::try_from(seen.size).unwrap_or_default() }
+    ImageOnDisk {
+        id: seen.id,
+        names,
+        bytes: u64::try_from(seen.size).unwrap_or_default(),
+        parent: Some(seen.parent_id).filter(|parent| !parent.is_empty()),
+    }
 }
 
 /// `8080`, `8080/tcp`, `53/udp`; Teal has no word for SCTP.

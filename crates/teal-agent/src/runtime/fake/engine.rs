@@ -130,6 +130,10 @@ impl Runtime for FakeRuntime {
         .await
     }
 
+    async fn tag_image(&self, id: &str, name: &str) -> Result<()> {
+        self.effect(Op::TagImage, name, |world| Ok(((), world.name_image(name, id).as_deref() != Some(id)))).await
+    }
+
     async fn rename(&self, id: &str, name: &str) -> Result<()> {
         self.effect(Op::Rename, &self.name_of(id), |world| Ok(((), world.rename(id, name)?))).await
     }

@@ -38,6 +38,8 @@ pub(super) struct World {
     images: BTreeMap<String, (Image, App)>,
     /// Ids of those that are here, with a name or without.
     on_disk: BTreeSet<String>,
+    /// By the image that was built from it.
+    pub(super) parents: BTreeMap<String, String>,
     /// Name to id, here and at the registry.
     here: BTreeMap<String, String>,
     remote: BTreeMap<String, String>,
@@ -92,6 +94,7 @@ impl World {
             said: Arc::default(),
             images: BTreeMap::new(),
             on_disk: BTreeSet::new(),
+            parents: BTreeMap::new(),
             here: BTreeMap::new(),
             remote: BTreeMap::new(),
             containers: Vec::new(),
@@ -126,6 +129,7 @@ impl World {
             labels: BTreeMap::new(),
             entrypoint: Vec::new(),
             command: Vec::new(),
+            layers: Vec::new(),
         };
         self.images.insert(id.clone(), (image.clone(), app));
         self.remote.insert(reference.to_owned(), id);
@@ -145,7 +149,11 @@ impl World {
 
     pub(super) fn images_on_disk(&self) -> Vec<ImageOnDisk> {
         let names = |id: &String| self.here.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect();
-        self.on_disk.iter().map(|id| ImageOnDisk { id: id.clone(), names: names(id), bytes: IMAGE_BYTES }).collect()
+        let parent = |id: &String| self.parents.get(id).cloned();
+        let on_disk = self.on_disk.iter();
+        on_disk
+            .map(|id| ImageOnDisk { id: id.clone(), names: names(id), bytes: IMAGE_BYTES, parent: parent(id) })
+            .collect()
     }
 
     pub(super) fn holder_image(&mut self) -> Result<(Image, bool)> {
@@ -160,7 +168,14 @@ impl World {
         let Some(image) = self.image(reference) else { return false };
         let names: Vec<String> = self.here.iter().filter(|(_, id)| **id == image.id).map(|(n, _)| n.clone()).collect();
         let used = self.containers.iter().any(|kept| kept.seen.image_id == image.id);
+        let has_child = self.parents.iter().any(|(child, parent)| *parent == image.id && self.on_disk.contains(child));
         match names.as_slice() {
+            // The name is off by then.
+            [_] if has_child && !used => {
+                self.here.remove(reference);
+                false
+            }
+            [] if has_child => false,
             [] | [_] if !used => {
                 self.here.retain(|_, id| *id != image.id);
                 self.on_disk.remove(&image.id)
