@@ -161,7 +161,7 @@ fn a_further_replica_that_fails_takes_the_release_back() {
     let Step::Fail(fault) = decide(&warming, &seen, 5_000) else { panic!() };
     assert_eq!((fault.code, &fault.detail[1]), (Code::NeverReady, &"1 of 2 ready; last probe: 503".to_owned()));
     let gone = decide(&warming, &ready(&warming, 1), 1);
-    assert!(matches!(&gone, Step::Fail(fault) if fault.code == Code::ReplicaExited), "removed: {gone:?}");
+    assert!(matches!(&gone, Step::Fail(fault) if fault.code == Code::ReplicaRemoved), "removed: {gone:?}");
     let mut proving = in_state(growing(0, 1, Growth::Proving, false));
     proving.plan.members[0].safety.proves = true;
     let fault = Fault::new(Code::SmokeFailed, "answered 500");
