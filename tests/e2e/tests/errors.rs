@@ -38,7 +38,9 @@ fn own_name() -> String {
 fn fails_and_leaves_nothing(name: &str, compose: &str) {
     let stage = Stage::new("error");
     stage.compose(compose).up();
-    // Volumes of images are the engine's; what the first start of Teal makes is there before.
+    // Volumes of images are the engine's; what the first start of Teal makes is there before, the reserve a moment after the rest.
+    let reserve = stage.state_dir().join("reserve");
+    stage.until("the agent has its reserve", Duration::from_secs(30), || reserve.exists());
     let scope = Scope { directories: vec![stage.root().to_owned()], ..Scope::default() };
     let before = Snapshot::take(&scope);
     expect(name, &stage.teal(&["deploy"]));

@@ -303,7 +303,10 @@ fn a_promotion_is_one_step_or_all_of_them_and_ends_a_freeze() {
         let Step::Promote(Promote { full, who }) = decide(&deployment, &seen, 60_000) else { panic!() };
         deployment.apply(&Event::Promoted { full, who }, 60_000).unwrap();
         assert_eq!((&deployment.state, &deployment.frozen), (&State::Shifting { step: next }, &None));
-        assert_eq!(deployment.notes.last().map(String::as_str), Some("promoted by me in step 1 of 2, although frozen by me"));
+        assert_eq!(
+            deployment.notes.last().map(String::as_str),
+            Some("promoted by me in step 1 of 2, although frozen by me")
+        );
     }
     let mut deployment = watched(State::Baking);
     deployment.apply(&Event::Promoted { full: false, who: "me".to_owned() }, 1).unwrap();
