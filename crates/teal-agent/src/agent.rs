@@ -300,6 +300,7 @@ impl Agent {
         self.journal.refuse_busy(&keys.iter().cloned().collect::<Vec<_>>(), now)?;
         self.refuse_taken_routes(&plan, &request, None).await?;
         self.refuse_just_reverted(&plan, &request.choice)?;
+        self.refuse_closing_canary(&plan, &request.project)?;
         let remarks = self.refuse_nginx(&plan).await?;
         plan.warnings.extend(remarks);
         let behind_now = self.publisher.all_behind().await;

@@ -3,13 +3,15 @@
 use crate::agent::{Agent, fault_of};
 use crate::clock::unix_ms;
 use crate::commands;
+use crate::publish::asked_routes;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use teal_model::api::DeployRequest;
-use teal_model::config::{PullPolicy, Service};
+use teal_model::config::{Project, PullPolicy, Service};
 use teal_model::fault::{Code, Fault};
 use teal_model::ids::ServiceKey;
-use teal_model::plan::{ImageFacts, Plan, Running, Unchanged, Warm, plan};
+use teal_model::plan::{ImageFacts, Plan, Running, Unchanged, Warm, listeners, plan};
+use teal_model::wire::Route;
 
 impl Agent {
     /// What a deployment would do now.
@@ -36,18 +38,46 @@ impl Agent {
             self.refuse_taken_ports(&plan).await,
             self.refuse_nginx(&plan).await.map(|remarks| plan.warnings.extend(remarks)),
             self.refuse_just_reverted(&plan, &request.choice),
+            self.refuse_closing_canary(&plan, &request.project),
         ];
         let refused = refused.into_iter().filter_map(Result::err);
         plan.warnings.extend(refused.map(|fault| format!("as it stands this is refused: {fault}")));
         for member in &plan.members {
+            let name = &member.service.service;
             let live = member.live.as_ref().and_then(|live| self.store.release(&live.release).ok());
-            let before = live.iter().flat_map(|live| teal_model::plan::listeners(&live.service));
-            for listener in before.filter(|listener| !member.listeners.contains(listener)) {
-                let name = &member.service.service;
-                plan.warnings.push(format!("{listener} will be closed: {name} does not publish it any more"));
-            }
+            let before = live.iter().flat_map(|live| listeners(&live.service));
+            let closed = before.filter(|listener| !member.listeners.contains(listener));
+            plan.warnings
+                .extend(closed.map(|one| format!("{one} will be closed: {name} does not publish it any more")));
         }
         Ok(plan)
+    }
+
+    /// With a candidate's first share its ports and routes take the place of those before, for all users.
+    pub fn refuse_closing_canary(&self, plan: &Plan, project: &Project) -> Result<(), Fault> {
+        for member in plan.members.iter().filter(|member| member.safety.steps.iter().any(|step| step.share > 0)) {
+            let (service, name) = (&member.service, &member.service.service);
+            let live = member.live.as_ref().map(|live| self.store.release(&live.release)).transpose()?;
+            let before = live.iter().flat_map(|live| asked_routes(service, &live.service));
+            let now = asked_routes(service, &project.services[name]);
+            let covers = |one: &Route, before: &Route| {
+                one.listener == before.listener
+                    && (one.host.is_none() || one.host == before.host)
+                    && before.path.starts_with(&one.path)
+            };
+            let Some(lost) = before.into_iter().find(|before| !now.iter().any(|one| covers(one, before))) else {
+                continue;
+            };
+            let host = lost.host.map(|host| format!(" for {host}")).unwrap_or_default();
+            let what = format!(
+                "{name} is not at {}{host}{} any more, and its canary would end that for all users with the first share",
+                lost.listener, lost.path
+            );
+            let hint = "keep the old port or route beside the new one in this deployment, and take it out in the next; \
+                        or deploy without `canary`";
+            return Err(Fault::new(Code::Config, what).hint(hint));
+        }
+        Ok(())
     }
 
     pub async fn plan_with(

@@ -2,10 +2,11 @@
 
 use crate::deaths::web;
 use crate::shop::{self, Shop, project};
-use crate::stage::good;
+use crate::stage::{good, start, until_ended};
 use teal_model::api::DeployRequest;
-use teal_model::config::{CanaryStep, Pace, Preview};
+use teal_model::config::{CanaryStep, Pace, Port, Preview};
 use teal_model::deployment::State;
+use teal_model::fault::Code;
 use teal_model::wire::{RoutePort, ServiceEntry};
 
 const TOKEN: &str = "a-word-that-nobody-guesses";
@@ -58,4 +59,32 @@ fn a_candidate_on_another_port_is_looked_at_where_users_are() {
     assert_eq!(ports(step).get(&RoutePort::Published(8003)), ports(step).get(&RoutePort::Published(8004)));
     assert!(ports(step).contains_key(&RoutePort::Published(8003)));
     assert!(!ports(told.last().unwrap()).contains_key(&RoutePort::Published(8003)), "that is closed");
+}
+
+#[test]
+fn a_canary_that_would_close_a_port_for_all_users_is_refused() {
+    let shop = Shop::new();
+    shop.image("web:v1", good()).image("web:v2", good());
+    let with_share = |version, published| {
+        let mut request = looked_at(version, published);
+        request.project.services.get_mut("web").unwrap().teal.canary[0].share = 500;
+        request
+    };
+    assert_eq!(shop.deploy(&with_share("v1", 8003)), State::Done);
+    let engine = shop.engine.restarted();
+    shop.life(async {
+        let agent = start(shop.dir.path(), &engine, &shop.traffic).await;
+        let refused = agent.deploy(with_share("v2", 8004)).await.unwrap_err();
+        assert!(
+            refused.code == Code::Config && refused.what.contains("web is not at 127.0.0.1:8003/ any more"),
+            "{refused:?}"
+        );
+        let told = agent.preview(&with_share("v2", 8004)).await.unwrap().warnings;
+        assert!(told.iter().any(|words| words.contains(&refused.what)), "{told:?}");
+        let mut both = with_share("v2", 8003);
+        let ports = &mut both.project.services.get_mut("web").unwrap().ports;
+        ports.push(Port { published: 8004, ..ports[0].clone() });
+        let number = agent.deploy(both).await.unwrap().deployment;
+        assert_eq!(until_ended(&agent, number).await, State::Done);
+    });
 }
