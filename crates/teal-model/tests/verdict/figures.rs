@@ -26,9 +26,9 @@ fn what_both_suffer_takes_nothing_back() {
 
 #[test]
 fn bad_moments_of_the_candidate_seldom_take_it_back() {
-    let bursts = measured(&["bursts"]);
+    let bursts = measured(&["bursts", "bursts_small_share"]);
     // With so few bakes one more or less is six in a thousand.
-    assert!(bursts[0].value <= 25.0, "{bursts:?}");
+    assert!(bursts.iter().all(|measured| measured.value <= 25.0), "{bursts:?}");
 }
 
 #[test]
